@@ -1,0 +1,30 @@
+# One command each: `make train` trains the smoke experiment, `make test` runs the tests, `make check` the linters.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup train test check clean
+
+setup: $(STAMP)
+
+# torch, fbgemm and torchrec must match, so pip sees all of them in one command.
+$(STAMP): pyproject.toml tools/fbgemm_shim/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check torch==2.13.0 ./tools/fbgemm_shim torchrec==1.8.0 -e '.[dev]'
+	touch $(STAMP)
+
+train: $(STAMP)
+	$(BIN)/shardrec train experiment=smoke
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Every choice of a run, typed; imports nothing of ours."""

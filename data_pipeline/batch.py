@@ -1,0 +1,97 @@
+"""What crosses from the data pipeline to the models: histories of several lengths, end to end."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+
+@dataclass(slots=True)
+class SequenceBatch:
+    """Histories of B users, T events in all, each oldest event first.
+
+    A training batch holds inputs and targets in one: position t of a history predicts the item at t + 1, so a history
+    of n events has n - 1 predictions. A rank's batch may hold no users (B = T = 0).
+    """
+
+    item: Tensor
+    """Dense item ids, int64 [T]."""
+    lengths: Tensor
+    """Events of each user, int64 [B]."""
+    user: Tensor
+    """Dense user ids, int64 [B]."""
+    timestamp: Tensor
+    """Times of the events in ms, int64 [T]."""
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where each history starts, and the end: int64 [B + 1]."""
+        return offsets_of(self.lengths)
+
+    @property
+    def num_users(self) -> int:
+        """B."""
+        return self.lengths.shape[0]
+
+    @property
+    def num_tokens(self) -> int:
+        """T, known without a wait for the device."""
+        return self.item.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> "SequenceBatch":
+        """The batch on ``device``; the copy overlaps with work when the batch is pinned."""
+        return SequenceBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self._tensors()))
+
+    def pin_memory(self) -> "SequenceBatch":
+        """The batch in page-locked memory of the host."""
+        return SequenceBatch(*(tensor.pin_memory() for tensor in self._tensors()))
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory of the batch until ``stream`` has used it."""
+        for tensor in self._tensors():
+            tensor.record_stream(stream)
+
+    def to_kjt(self) -> KeyedJaggedTensor:
+        """The ids as TorchRec reads them: key ``item`` has the histories, key ``user`` has one id a user."""
+        return KeyedJaggedTensor(
+            keys=["item", "user"],
+            values=torch.cat([self.item, self.user]),
+            lengths=torch.cat([self.lengths, torch.ones_like(self.lengths)]),
+        )
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.item, self.lengths, self.user, self.timestamp
+
+
+@dataclass(slots=True)
+class EvaluationBatch:
+    """B users, what each had done before the target, and the target."""
+
+    history: SequenceBatch
+    """The last ``max_history`` events before the target."""
+    target: Tensor
+    """The item to find, int64 [B]."""
+    seen: Tensor
+    """Items of every event before the target, repeats included, int64 [S]."""
+    seen_lengths: Tensor
+    """How many of ``seen`` each user has, int64 [B]."""
+
+    @property
+    def seen_offsets(self) -> Tensor:
+        """Where each user's part of ``seen`` starts, and the end: int64 [B + 1]."""
+        return offsets_of(self.seen_lengths)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> "EvaluationBatch":
+        """The batch on ``device``."""
+        return EvaluationBatch(
+            self.history.to(device, non_blocking),
+            self.target.to(device, non_blocking=non_blocking),
+            self.seen.to(device, non_blocking=non_blocking),
+            self.seen_lengths.to(device, non_blocking=non_blocking),
+        )
+
+
+def offsets_of(lengths: Tensor) -> Tensor:
+    """Running sums of int ``lengths`` [B] with a leading zero: int64 [B + 1], on the same device."""
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

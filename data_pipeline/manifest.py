@@ -1,0 +1,76 @@
+"""What a store says about itself: counts, time span, and the fingerprint of its content."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import DataError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(kw_only=True, slots=True)
+class Manifest:
+    """The content of ``manifest.json``; times are milliseconds, ``rows_*`` count rows of the log.
+
+    ``rows_read = rows_used + sum(rows_filtered) + sum(rows_quarantined)``, to the unit. ``num_time_ties`` counts the
+    events that have the time of the event before them, so that only their order of arrival orders them.
+    """
+
+    format_version: int
+    num_users: int
+    num_items: int
+    num_events: int
+    first_time_ms: int
+    last_time_ms: int
+    columns: list[str]
+    engine: str
+    rows_read: int
+    rows_used: int
+    rows_filtered: dict[str, int]
+    rows_quarantined: dict[str, int]
+    num_time_ties: int
+    longest_history: int
+    fingerprint: str
+
+
+def load_manifest(store: str) -> Manifest:
+    """Read the manifest of ``store``; :class:`DataError` when it is missing, unreadable or of another version."""
+    path = Path(store) / "manifest.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} does not exist: data.store={store} is not a store; make it with `shardrec prepare` first"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(f"{path} has format_version {version}, this program reads {FORMAT_VERSION}; prepare it again")
+    names = {field.name for field in fields(Manifest)}
+    if set(content) != names:
+        raise DataError(
+            f"{path}: keys {sorted(set(content) ^ names)} are missing or unknown; prepare the store again"
+        )
+    return Manifest(**content)
+
+
+def save_manifest(store: str, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into the folder ``store``."""
+    text = json.dumps(asdict(manifest), indent=2) + "\n"
+    (Path(store) / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def item_counts(store: str) -> np.ndarray:
+    """Events of each dense item id, int64 [V], descending; :class:`DataError` when the table cannot be read."""
+    path = Path(store) / "items.parquet"
+    try:
+        table = pq.read_table(path, columns=["count"])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+    return table.column("count").to_numpy().astype(np.int64)

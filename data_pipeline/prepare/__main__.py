@@ -1,0 +1,56 @@
+"""``python -m data_pipeline.prepare key=value...``: make the store of a run's log, and say what is in it."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, DataError
+from configs.load import load_config
+from configs.schema import DataConfig
+from data_pipeline.manifest import Manifest
+from data_pipeline.prepare import prepare
+from data_pipeline.synthetic import write_log
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Prepare ``data.store`` and print its counts; returns the exit status: 0, or 2 after one line on stderr."""
+    start = time.perf_counter()
+    try:
+        config = load_config(overrides).data
+        make_synthetic_log(config)
+        manifest = prepare(config)
+    except (ConfigError, DataError) as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{config.log} -> {config.store}")
+    for name, value in table_of(manifest):
+        print(f"  {name:<28}{value}")
+    print(f"  {'seconds':<28}{time.perf_counter() - start:.2f}")
+    return 0
+
+
+def make_synthetic_log(config: DataConfig) -> None:
+    """Write ``data.log`` by ``data.synthetic`` where that names users and there is no log yet."""
+    if config.synthetic.num_users > 0 and config.log and not Path(config.log).exists():
+        write_log(config.synthetic, config.log)
+
+
+def table_of(manifest: Manifest) -> list[tuple[str, str]]:
+    """Rows (name, value) of the table that the command ends with."""
+    counts = {
+        "users": manifest.num_users,
+        "items": manifest.num_items,
+        "events": manifest.num_events,
+        "longest history": manifest.longest_history,
+        "time ties": manifest.num_time_ties,
+        "rows read": manifest.rows_read,
+        "rows used": manifest.rows_used,
+        **{f"filtered {rule}": count for rule, count in manifest.rows_filtered.items()},
+        **{f"quarantined {reason}": count for reason, count in manifest.rows_quarantined.items()},
+    }
+    return [*((name, f"{count:,}") for name, count in counts.items()), ("fingerprint", manifest.fingerprint)]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

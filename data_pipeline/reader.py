@@ -1,0 +1,147 @@
+"""Histories of a range of users, read from the row groups of a store that hold them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import DataError
+from data_pipeline.manifest import Manifest
+
+COLUMNS = ["user", "item", "timestamp"]
+
+
+@dataclass(slots=True)
+class Histories:
+    """Events of users ``first_user`` ... ``first_user + B - 1``, end to end, each user's oldest event first."""
+
+    first_user: int
+    offsets: np.ndarray
+    """int64 [B + 1], from 0."""
+    item: np.ndarray
+    """int32 or int64 [T]."""
+    timestamp: np.ndarray
+    """ms, int64 [T]."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.offsets.nbytes + self.item.nbytes + self.timestamp.nbytes
+
+
+class HistoryReader:
+    """Reads any range of users; opens the footers once and holds no events.
+
+    Row groups are read one at a time by ``ParquetFile.read_row_group``: dataset scanners keep growing in memory.
+    """
+
+    def __init__(self, store: str, manifest: Manifest) -> None:
+        self._num_items = manifest.num_items
+        self._files: list[pq.ParquetFile] = []
+        self._paths: list[Path] = []
+        self._row_groups: list[tuple[int, int]] = []
+        sizes: list[int] = []
+        for path in sorted(Path(store, "histories").glob("part-*.parquet")):
+            self._open(path, sizes)
+        self._first_users = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        if self._first_users[-1] != manifest.num_users:
+            raise DataError(
+                f"{store}/histories holds {self._first_users[-1]} users, manifest.json says {manifest.num_users}; "
+                f"prepare the store again"
+            )
+
+    def read(self, start: int, end: int) -> Histories:
+        """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
+        first = int(np.searchsorted(self._first_users, start, side="right")) - 1
+        last = int(np.searchsorted(self._first_users, end, side="left"))
+        return _joined([self._row_group(index, start, end) for index in range(first, last)], start)
+
+    def _open(self, path: Path, sizes: list[int]) -> None:
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
+        missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
+        if missing:
+            raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
+        for row_group in range(file.num_row_groups):
+            sizes.append(file.metadata.row_group(row_group).num_rows)
+            self._row_groups.append((len(self._files), row_group))
+        self._files.append(file)
+        self._paths.append(path)
+
+    def _row_group(self, index: int, start: int, end: int) -> Histories:
+        file, row_group = self._row_groups[index]
+        where = f"{self._paths[file]}, row group {row_group}"
+        try:
+            table = self._files[file].read_row_group(row_group, columns=COLUMNS)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
+        first_user = int(self._first_users[index])
+        histories = _decoded(table, first_user, where)
+        _check(histories, self._num_items, where)
+        return _sliced(histories, max(start, first_user), min(end, first_user + table.num_rows))
+
+
+def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:
+    user = _column(table, "user", where).to_numpy()
+    if not np.array_equal(user, np.arange(first_user, first_user + len(user))):
+        raise DataError(f"{where}: users must be {first_user}, {first_user + 1}, ...; prepare the store again")
+    item, timestamp = _column(table, "item", where), _column(table, "timestamp", where)
+    offsets = item.offsets.to_numpy()
+    if not np.array_equal(offsets, timestamp.offsets.to_numpy()):
+        raise DataError(f"{where}: a user has as many items as timestamps; prepare the store again")
+    low, high = int(offsets[0]), int(offsets[-1])
+    return Histories(
+        first_user,
+        offsets.astype(np.int64) - low,
+        item.values.slice(low, high - low).to_numpy(),
+        timestamp.values.slice(low, high - low).to_numpy(),
+    )
+
+
+def _column(table: pa.Table, name: str, where: str) -> pa.Array:
+    column = table.column(name)
+    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+    num_nulls = array.null_count + (array.values.null_count if is_list else 0)
+    if num_nulls:
+        raise DataError(f"{where}: {name} is null in {num_nulls} places; prepare the store again")
+    return array
+
+
+def _check(histories: Histories, num_items: int, where: str) -> None:
+    item, timestamp = histories.item, histories.timestamp
+    if len(item) and (item.min() < 0 or item.max() >= num_items):
+        raise DataError(
+            f"{where}: item ids from {item.min()} to {item.max()} must lie in [0, {num_items}), the items of "
+            f"manifest.json; prepare the store again"
+        )
+    goes_back = timestamp[1:] < timestamp[:-1]
+    starts = histories.offsets[1:-1]
+    goes_back[starts[(starts > 0) & (starts < len(timestamp))] - 1] = False
+    if goes_back.any():
+        raise DataError(
+            f"{where}: {int(goes_back.sum())} events lie before their predecessor; prepare the store again"
+        )
+
+
+def _sliced(histories: Histories, start: int, end: int) -> Histories:
+    low, high = start - histories.first_user, end - histories.first_user
+    offsets = histories.offsets[low : high + 1]
+    events = slice(offsets[0], offsets[-1])
+    return Histories(start, offsets - offsets[0], histories.item[events], histories.timestamp[events])
+
+
+def _joined(parts: list[Histories], start: int) -> Histories:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [np.diff(part.offsets) for part in parts]
+    return Histories(
+        start,
+        np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        np.concatenate([part.item for part in parts]),
+        np.concatenate([part.timestamp for part in parts]),
+    )

@@ -1,0 +1,91 @@
+"""Which events of a history are for training, and which one is the target of validation and of test."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from configs.errors import DataError
+from configs.schema import DataConfig, Split
+from data_pipeline.manifest import Manifest
+
+MIN_EVENTS_TO_LEAVE_OUT = 3
+"""Leave-one-out needs an event to train on, one to validate and one to test."""
+
+
+class Subset(str, Enum):
+    """The targets that are ranked: the earlier ones choose the model, the later ones judge it."""
+
+    VALID = "valid"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """A split with its points in time; those are read by ``global_time`` only."""
+
+    split: Split
+    valid_start_ms: int
+    test_start_ms: int
+
+
+def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
+    """The rule of ``config`` on the store of ``manifest``: boundaries are fractions of its time span."""
+    span_ms = manifest.last_time_ms - manifest.first_time_ms
+    return SplitRule(
+        split=Split(config.split),
+        valid_start_ms=manifest.first_time_ms + int(span_ms * config.global_time_valid_fraction),
+        test_start_ms=manifest.first_time_ms + int(span_ms * config.global_time_test_fraction),
+    )
+
+
+def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """How many of each user's first events are for training: int64 [B], from offsets [B + 1] and timestamps [T]."""
+    if rule.split is Split.GLOBAL_TIME:
+        return _counts_before(rule.valid_start_ms, offsets, timestamp)
+    lengths = np.diff(offsets)
+    return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, lengths - 2, lengths)
+
+
+def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """Place of the target within each history, or -1 where the user is not evaluable: int64 [B].
+
+    A user is evaluable when it has a target and at least one event before it.
+    """
+    lengths = np.diff(offsets)
+    if rule.split is Split.LEAVE_ONE_OUT:
+        position = lengths - (2 if subset is Subset.VALID else 1)
+        return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, position, -1)
+    before_test = _counts_before(rule.test_start_ms, offsets, timestamp)
+    if subset is Subset.VALID:
+        position, limit = _counts_before(rule.valid_start_ms, offsets, timestamp), before_test
+    else:
+        position, limit = before_test, lengths
+    return np.where((position < limit) & (position >= 1), position, -1)
+
+
+def refuse_future(
+    rule: SplitRule, first_user: int, ends: np.ndarray, lengths: np.ndarray, timestamp: np.ndarray
+) -> None:
+    """Raise :class:`DataError` if training would see an event at or after the split point.
+
+    ``ends`` [B] is the place after each user's last event for training, ``lengths`` [B] the length of the whole
+    history, ``timestamp`` [T] the times of all events for training. Asked of what was cut, not of how it was cut.
+    """
+    if rule.split is Split.GLOBAL_TIME:
+        late = int((timestamp >= rule.valid_start_ms).sum())
+        point = f"the validation boundary, {rule.valid_start_ms} ms"
+    else:
+        late = int(((lengths >= MIN_EVENTS_TO_LEAVE_OUT) & (ends > lengths - 2)).sum())
+        point = "a user's second last event"
+    if late:
+        raise DataError(
+            f"users {first_user} to {first_user + len(lengths) - 1}: {late} training events lie at or after the "
+            f"split point ({point}), so that evaluation would leak into training; prepare the store again"
+        )
+
+
+def _counts_before(time_ms: int, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    running = np.zeros(len(timestamp) + 1, np.int64)
+    np.cumsum(timestamp < time_ms, out=running[1:])
+    return running[offsets[1:]] - running[offsets[:-1]]

@@ -1,0 +1,150 @@
+"""Batches of a store: endless for training, each evaluable user once for evaluation."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from configs.errors import ConfigError
+from configs.schema import DataConfig
+from data_pipeline.batch import EvaluationBatch, SequenceBatch
+from data_pipeline.manifest import load_manifest
+from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, lanes_of
+from data_pipeline.prefetch import prefetch
+from data_pipeline.reader import Histories, HistoryReader
+from data_pipeline.split import Subset, split_rule, target_positions
+from data_pipeline.window import TrainHistories, TrainWindows, joined_histories, offsets_of, ragged_index
+
+
+class SequenceStream:
+    """The training batches of one rank.
+
+    Joined over ranks, in rank order, the batch of a step is the same for every ``world_size``. The stream has no
+    position of its own: the trained step is the position. A rank reads the row groups of its own lanes only.
+    """
+
+    def __init__(self, config: DataConfig, *, seed: int, rank: int, world_size: int) -> None:
+        self.manifest = load_manifest(config.store)
+        self._lanes = lanes_of(rank, world_size, config.num_lanes)
+        self._prefetch_batches = config.prefetch_batches
+        rule = split_rule(config, self.manifest)
+        key = OrderKey(
+            self.manifest.fingerprint,
+            rule.split.value,
+            int(seed),
+            config.global_batch_size,
+            config.num_lanes,
+            config.window_row_groups,
+            self.manifest.num_users,
+        )
+        self._order = Order(key)
+        self._windows = TrainWindows(HistoryReader(config.store, self.manifest), rule, config.max_history)
+        self.steps_per_epoch = self._order.steps_per_epoch
+        """Global steps of an epoch; the last one is smaller. The same on every rank."""
+
+    def batches(self, start: int = 0) -> Iterator[SequenceBatch]:
+        """Batches of the global steps ``start``, ``start + 1``, ... without end, ``prefetch_batches`` made ahead.
+
+        Starts at any step in the same time: it reads the window that holds the step and nothing before it.
+        """
+        return prefetch(self._batches(start), self._prefetch_batches)
+
+    def _batches(self, step: int) -> Iterator[SequenceBatch]:
+        cursors = [_LaneCursor(self._order, self._windows, lane) for lane in self._lanes]
+        while True:
+            epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+            parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
+            yield _train_batch(joined_histories(parts))
+            step += 1
+
+
+class _LaneCursor:
+    """The window of one lane that is in use; at most one is held."""
+
+    def __init__(self, order: Order, windows: TrainWindows, lane: int) -> None:
+        self._order, self._source, self._lane = order, windows, lane
+        self._epoch = -1
+        self._windows: list[Window] = []
+        self._starts: list[int] = []
+        self._held = -1
+
+    def share(self, epoch: int, step: int) -> list[TrainHistories]:
+        """The lane's users of ``step``, from each window that holds some."""
+        if epoch != self._epoch:
+            self._epoch, self._held = epoch, -1
+            self._windows = self._order.windows(epoch, self._lane)
+            self._starts = [window.start for window in self._windows]
+        low = step * self._order.share
+        high = low + self._order.share
+        first = bisect_right(self._starts, low) - 1
+        last = bisect_left(self._starts, high)
+        return [
+            self._rows(index, low, high) for index in range(max(first, 0), last) if self._windows[index].end > low
+        ]
+
+    def _rows(self, index: int, low: int, high: int) -> TrainHistories:
+        window = self._windows[index]
+        if index != self._held:
+            self._histories = self._source.window(window)
+            self._offsets = offsets_of(self._histories.lengths)
+            self._held = index
+        start, end = max(low, window.start) - window.start, min(high, window.end) - window.start
+        return self._histories.rows(start, end, self._offsets)
+
+
+def evaluation_batches(
+    config: DataConfig, subset: Subset, *, batch_size: int, rank: int, world_size: int
+) -> Iterator[EvaluationBatch]:
+    """Each evaluable user of ``subset`` once over all ranks, in user order; ranks may yield different numbers.
+
+    A rank reads one contiguous range of users. Raises :class:`DataError` at the first batch if the store is broken.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"evaluation.batch_size={batch_size} must be at least 1")
+    manifest = load_manifest(config.store)
+    rule = split_rule(config, manifest)
+    reader = HistoryReader(config.store, manifest)
+    edges = bounds(manifest.num_users, world_size)
+    chunk = -(-batch_size // SEGMENT_USERS) * SEGMENT_USERS
+    for start in range(int(edges[rank]), int(edges[rank + 1]), chunk):
+        histories = reader.read(start, min(start + chunk, int(edges[rank + 1])))
+        positions = target_positions(rule, subset, histories.offsets, histories.timestamp)
+        rows = np.flatnonzero(positions >= 0)
+        for first in range(0, len(rows), batch_size):
+            yield _evaluation_batch(histories, rows[first : first + batch_size], positions, config.max_history)
+
+
+def _train_batch(histories: TrainHistories) -> SequenceBatch:
+    has_targets = histories.lengths > 0
+    return SequenceBatch(
+        item=_int64(histories.item),
+        lengths=_int64(histories.lengths[has_targets]),
+        user=_int64(histories.user[has_targets]),
+        timestamp=_int64(histories.timestamp),
+    )
+
+
+def _evaluation_batch(
+    histories: Histories, rows: np.ndarray, positions: np.ndarray, max_history: int
+) -> EvaluationBatch:
+    starts, seen_lengths = histories.offsets[rows], positions[rows]
+    lengths = np.minimum(seen_lengths, max_history)
+    events = ragged_index(starts + seen_lengths - lengths, lengths)
+    history = SequenceBatch(
+        item=_int64(histories.item[events]),
+        lengths=_int64(lengths),
+        user=_int64(rows + histories.first_user),
+        timestamp=_int64(histories.timestamp[events]),
+    )
+    return EvaluationBatch(
+        history=history,
+        target=_int64(histories.item[starts + seen_lengths]),
+        seen=_int64(histories.item[ragged_index(starts, seen_lengths)]),
+        seen_lengths=_int64(seen_lengths),
+    )
+
+
+def _int64(values: np.ndarray) -> torch.Tensor:
+    """A tensor that owns its memory: a view would keep a whole window alive and let a consumer write into it."""
+    return torch.from_numpy(values.astype(np.int64))

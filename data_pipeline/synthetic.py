@@ -1,0 +1,290 @@
+"""A log of a known generative model, and the best NDCG@10 that anyone can reach on it.
+
+Items live in clusters of about 20. A user has one latent taste, and makes one event after another:
+
+1. *choose a cluster*: from the third event on, with ``transition_probability`` the successor of the clusters of the
+   last TWO events (so that first-order counts see only a part of it), else a draw from the taste's clusters;
+2. a cluster whose items the user has all had passes the choice on to the next one, cyclically;
+3. *choose an item* of that cluster that the user has not had, by a Zipf law over its places.
+
+Nothing is repeated within a user, times are independent of items, and raw ids are shuffled: they carry nothing.
+Letters: B users of a chunk, L events, C clusters, K tastes, M places in a cluster, V items.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs.errors import DataError
+from configs.schema import SyntheticConfig, require
+from data_pipeline.manifest import load_manifest
+from data_pipeline.reader import HistoryReader
+from data_pipeline.split import Subset
+
+CLUSTER_SIZE = 20
+NUM_GROUPS = 4
+CHUNK_USERS = 4096
+ORACLE_CHUNK_USERS = 512
+TASTE_SHARPNESS = 1.5
+RAW_ITEM_OFFSET = 1000
+DAY_MS = 86_400_000
+START_MS = 1_577_836_800_000
+SCHEMA = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("timestamp", pa.int64())])
+
+
+def write_log(config: SyntheticConfig, path: str) -> None:
+    """Write the log as one Parquet file, in chunks of ``CHUNK_USERS`` users, deterministic in ``config.seed``.
+
+    Columns user_id, item_id, timestamp (int64, milliseconds). Inside a chunk the rows are in order of time; one
+    user in ten has times of day resolution, whose ties are in the order in which the events happened. With
+    ``dirty_fraction`` > 0 that share of the rows is broken and extra: a missing user, item or time, or a negative
+    time, each kind in every chunk. Raises ConfigError for an empty log.
+    """
+    world = world_of(config)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for start in range(0, config.num_users, CHUNK_USERS):
+            writer.write_table(_chunk_table(config, world, start))
+
+
+def oracle_ndcg(config: SyntheticConfig, store: str, subset: Subset) -> float:
+    """NDCG@10 of ranking by the true probability of the next item given the user's history before the target.
+
+    The taste is integrated out with its exact Bayes posterior, so no model that sees only histories does better in
+    expectation (on one log it may, by luck, within the bootstrap interval). Leave-one-out targets of users with at
+    least 3 events; items seen before the target are left out. ``store`` must hold the whole log that
+    :func:`write_log` made of ``config``, prepared without event or item filters; DataError when it does not.
+    """
+    world = world_of(config)
+    latent_of_dense = _latent_of_dense(world, store)
+    total, num_users = 0.0, 0
+    for items in _histories(store, latent_of_dense):
+        lengths = np.array([len(history) for history in items])
+        cut = lengths - (0 if subset == Subset.TEST else 1)
+        kept = np.flatnonzero(lengths >= 3)
+        if kept.size:
+            ranks = _oracle_ranks(world, [items[user][: cut[user]] for user in kept], latent_of_dense)
+            total += float(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0.0).sum())
+            num_users += kept.size
+    if num_users == 0:
+        raise DataError(f"{store} has no user with at least 3 events: there is nothing to evaluate")
+    return total / num_users
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The generative model's parameters; item ``i`` of V is place ``i // C`` of cluster ``i % C``."""
+
+    num_items: int
+    num_clusters: int
+    transition_probability: float
+    place_weight: np.ndarray  # [M] Zipf
+    cluster_size: np.ndarray  # [C]
+    taste: np.ndarray  # [K, C] probability of each cluster
+    successor: np.ndarray  # [C, C] cluster after (second last, last)
+    raw_item: np.ndarray  # [V]
+
+
+def world_of(config: SyntheticConfig) -> World:
+    """The parameters that ``config`` stands for: a pure function of it."""
+    require(config.num_users >= 1, f"data.synthetic.num_users={config.num_users} must be at least 1 to make a log")
+    require(config.num_items >= 2, f"data.synthetic.num_items={config.num_items} must be at least 2 to make a log")
+    require(config.num_tastes >= 1, f"data.synthetic.num_tastes={config.num_tastes} must be at least 1")
+    require(config.mean_length >= 1, f"data.synthetic.mean_length={config.mean_length} must be at least 1")
+    rng = np.random.default_rng([config.seed, 0])
+    num_clusters = max(1, config.num_items // CLUSTER_SIZE)
+    num_places = -(-config.num_items // num_clusters)
+    cluster = np.arange(num_clusters)
+    popularity = (cluster + 1.0) ** (-config.zipf_exponent / 2)
+    liking = np.exp(TASTE_SHARPNESS * rng.standard_normal((config.num_tastes, num_clusters)))
+    taste = popularity * liking
+    shift = rng.permutation(num_clusters)[np.arange(num_clusters) % min(NUM_GROUPS, num_clusters)]
+    successor = rng.permutation(num_clusters)[(cluster[None, :] + shift[:, None]) % num_clusters]
+    return World(
+        num_items=config.num_items,
+        num_clusters=num_clusters,
+        transition_probability=config.transition_probability,
+        place_weight=(np.arange(num_places) + 1.0) ** -config.zipf_exponent,
+        cluster_size=(config.num_items - cluster + num_clusters - 1) // num_clusters,
+        taste=taste / taste.sum(1, keepdims=True),
+        successor=successor,
+        raw_item=RAW_ITEM_OFFSET + rng.permutation(config.num_items),
+    )
+
+
+def _chunk_table(config: SyntheticConfig, world: World, start: int) -> pa.Table:
+    rng = np.random.default_rng([config.seed, 1, start])
+    num_users = min(CHUNK_USERS, config.num_users - start)
+    lengths = _lengths(config, num_users, rng)
+    item = _draw_histories(world, lengths, config.num_tastes, rng)
+    time = _draw_times(item.shape, rng)
+    happened = np.arange(item.shape[1]) < lengths[:, None]
+    user = np.broadcast_to(np.arange(start, start + num_users)[:, None] + 1, item.shape)
+    rows = np.stack([user[happened], world.raw_item[item[happened]], time[happened]])
+    rows = rows[:, np.argsort(rows[2], kind="stable")]
+    valid = np.ones(rows.shape, dtype=bool)
+    if config.dirty_fraction > 0:
+        rows, valid = _with_dirty_rows(rows, config.dirty_fraction, rng)
+    arrays = [pa.array(values, mask=~present) for values, present in zip(rows, valid, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _lengths(config: SyntheticConfig, num_users: int, rng: np.random.Generator) -> np.ndarray:
+    """Gamma-Poisson lengths of the given mean, at least 1, at most half of the catalogue."""
+    rate = rng.gamma(4.0, max(config.mean_length - 1, 0) / 4.0, size=num_users)
+    return np.minimum(1 + rng.poisson(rate), max(1, config.num_items // 2))
+
+
+def _draw_histories(world: World, lengths: np.ndarray, num_tastes: int, rng: np.random.Generator) -> np.ndarray:
+    """[B, L] item of each event; what lies beyond a user's length is to be ignored."""
+    num_users, longest = len(lengths), int(lengths.max())
+    taste_cdf = world.taste.cumsum(1)
+    taste = rng.integers(num_tastes, size=num_users)
+    item = np.full((num_users, longest), -1, dtype=np.int64)
+    cluster = np.full((num_users, longest), -1, dtype=np.int64)
+    for t in range(longest):
+        chosen = _draw_clusters(taste_cdf, taste, rng)
+        follows = rng.random(num_users) < world.transition_probability
+        if t >= 2:
+            chosen = np.where(follows, world.successor[cluster[:, t - 2], cluster[:, t - 1]], chosen)
+        chosen = _pass_on_full(world, chosen, cluster[:, :t])
+        weight = _unseen_weights(world, chosen, item[:, :t])
+        threshold = rng.random(num_users) * weight.sum(1)
+        place = (weight.cumsum(1) <= threshold[:, None]).sum(1)
+        cluster[:, t] = chosen
+        item[:, t] = np.minimum(place, world.cluster_size[chosen] - 1) * world.num_clusters + chosen
+    return item
+
+
+def _draw_clusters(taste_cdf: np.ndarray, taste: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    draw = rng.random(len(taste))
+    chosen = np.empty(len(taste), dtype=np.int64)
+    for k, cdf in enumerate(taste_cdf):
+        mine = taste == k
+        chosen[mine] = np.searchsorted(cdf, draw[mine] * cdf[-1], side="right")
+    return np.minimum(chosen, taste_cdf.shape[1] - 1)
+
+
+def _pass_on_full(world: World, chosen: np.ndarray, past_clusters: np.ndarray) -> np.ndarray:
+    """The first cluster from ``chosen`` [B] on, cyclically, of which the user has an unseen item."""
+    chosen = chosen.copy()
+    active = np.arange(len(chosen))
+    while active.size:
+        num_seen = (past_clusters[active] == chosen[active, None]).sum(1)
+        active = active[num_seen >= world.cluster_size[chosen[active]]]
+        chosen[active] = (chosen[active] + 1) % world.num_clusters
+    return chosen
+
+
+def _unseen_weights(world: World, cluster: np.ndarray, past_items: np.ndarray) -> np.ndarray:
+    """[B, M] weight of each place of the user's ``cluster`` [B]; 0 where there is no item or it was seen."""
+    place = np.arange(len(world.place_weight))
+    weight = np.where(place < world.cluster_size[cluster, None], world.place_weight, 0.0)
+    user, position = np.nonzero((past_items % world.num_clusters == cluster[:, None]) & (past_items >= 0))
+    weight[user, past_items[user, position] // world.num_clusters] = 0.0
+    return weight
+
+
+def _draw_times(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """[B, L] times in sessions of a few minutes, days apart; one user in ten has whole days only."""
+    in_session = 1000 + rng.exponential(120_000, size=shape)
+    between = rng.exponential(2 * DAY_MS, size=shape)
+    gap = np.where(rng.random(shape) < 0.2, between, in_session)
+    time = START_MS + (rng.random((shape[0], 1)) * 300 * DAY_MS + gap.cumsum(1)).astype(np.int64)
+    whole_days = rng.random((shape[0], 1)) < 0.1
+    return np.where(whole_days, time - time % DAY_MS, time)
+
+
+def _with_dirty_rows(rows: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``rows`` [3, N] with broken copies put between them, and which of their values are present."""
+    num_clean = rows.shape[1]
+    num_dirty = max(4, round(num_clean * fraction / (1 - fraction)))
+    dirty = rows[:, rng.integers(num_clean, size=num_dirty)].copy()
+    kind = np.arange(num_dirty) % 4
+    dirty_valid = kind != np.arange(3)[:, None]
+    dirty[2, kind == 3] *= -1
+    place = np.sort(rng.integers(num_clean + 1, size=num_dirty))
+    valid = np.ones(rows.shape, dtype=bool)
+    return np.insert(rows, place, dirty, axis=1), np.insert(valid, place, dirty_valid, axis=1)
+
+
+def _latent_of_dense(world: World, store: str) -> np.ndarray:
+    raw = pq.read_table(f"{store}/items.parquet", columns=["item", "raw_item"]).sort_by("item")["raw_item"].to_numpy()
+    latent = np.full(world.num_items + RAW_ITEM_OFFSET, -1, dtype=np.int64)
+    latent[world.raw_item] = np.arange(world.num_items)
+    if raw.size == 0 or raw.min() < 0 or raw.max() >= latent.size or (latent[raw] < 0).any():
+        raise DataError(f"{store}/items.parquet has items that this data.synthetic cannot make; prepare its own log")
+    return latent[raw]
+
+
+def _histories(store: str, latent_of_dense: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Chunks of users, each user's items as the generator numbers them."""
+    manifest = load_manifest(store)
+    reader = HistoryReader(store, manifest)
+    for start in range(0, manifest.num_users, ORACLE_CHUNK_USERS):
+        histories = reader.read(start, min(start + ORACLE_CHUNK_USERS, manifest.num_users))
+        yield np.split(latent_of_dense[histories.item], histories.offsets[1:-1])
+
+
+def _oracle_ranks(world: World, histories: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+    """[B] rank of the last item of each history among the unseen ``candidates``, by the true probability."""
+    lengths = np.array([len(history) for history in histories])
+    item = np.full((len(histories), lengths.max()), -1, dtype=np.int64)
+    item[np.arange(item.shape[1]) < lengths[:, None]] = np.concatenate(histories)
+    log_posterior = np.zeros((len(histories), len(world.taste)))
+    num_seen = np.zeros((len(histories), world.num_clusters), dtype=np.int64)
+    ranks = np.empty(len(histories))
+    for t in range(item.shape[1]):
+        last, goes_on = np.flatnonzero(lengths == t + 1), np.flatnonzero(lengths > t + 1)
+        if last.size:
+            ranks[last] = _ranks_at(world, item[last], t, num_seen[last], log_posterior[last], candidates)
+        if goes_on.size:
+            cluster = item[goes_on, t] % world.num_clusters
+            mass = _cluster_mass(world, item[goes_on], t, num_seen[goes_on])
+            log_posterior[goes_on] += np.log(mass[np.arange(goes_on.size), :, cluster])
+            num_seen[goes_on, cluster] += 1
+    return ranks
+
+
+def _ranks_at(
+    world: World,
+    item: np.ndarray,
+    t: int,
+    num_seen: np.ndarray,
+    log_posterior: np.ndarray,
+    candidates: np.ndarray,
+) -> np.ndarray:
+    posterior = np.exp(log_posterior - log_posterior.max(1, keepdims=True))
+    posterior /= posterior.sum(1, keepdims=True)
+    mass = np.einsum("bk,bkc->bc", posterior, _cluster_mass(world, item, t, num_seen))
+    every = np.arange(world.num_items)
+    weight = np.tile(world.place_weight[every // world.num_clusters], (len(item), 1))
+    np.put_along_axis(weight, item[:, :t], 0.0, axis=1)
+    unseen = np.zeros((len(item), len(world.place_weight) * world.num_clusters))
+    unseen[:, : world.num_items] = weight
+    unseen = unseen.reshape(len(item), -1, world.num_clusters).sum(1)
+    share = np.divide(mass, unseen, out=np.zeros_like(mass), where=mass > 0)
+    score = weight * share[:, every % world.num_clusters]
+    target = np.take_along_axis(score, item[:, t : t + 1], axis=1)
+    score = np.where(weight > 0, score, -1.0)[:, candidates]
+    return 1 + (score > target).sum(1) + ((score == target).sum(1) - 1) / 2
+
+
+def _cluster_mass(world: World, item: np.ndarray, t: int, num_seen: np.ndarray) -> np.ndarray:
+    """[B, K, C] probability that event ``t`` falls into each cluster, by taste."""
+    mass = np.tile(world.taste, (len(item), 1, 1))
+    if t >= 2:
+        before, last = item[:, t - 2] % world.num_clusters, item[:, t - 1] % world.num_clusters
+        mass *= 1 - world.transition_probability
+        mass[np.arange(len(item)), :, world.successor[before, last]] += world.transition_probability
+    full = num_seen >= world.cluster_size
+    for _ in range(world.num_clusters if full.any() else 0):
+        moved = np.where(full[:, None], mass, 0.0)
+        if not moved.any():
+            break
+        mass = mass - moved + np.roll(moved, 1, axis=2)
+    return mass

@@ -1,0 +1,74 @@
+"""Causal attention over jagged tokens: one function, length buckets of padded SDPA underneath.
+
+T tokens in the batch, B histories, L the longest of a bucket, H heads, D the width of the model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MAX_BUCKETS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tokens of a batch lie once its histories are grouped by length; made once, used by every block."""
+
+    buckets: list[Tensor]
+    """One ``[B_bucket, L_bucket]`` index into the tokens each; places after a history's end repeat its last token."""
+    position: Tensor
+    """``[T]``: place of each token inside its own history, from 0."""
+    inverse: Tensor
+    """``[T]``: row of each token in the flattened, concatenated buckets."""
+
+
+def layout_of(lengths: Tensor, max_buckets: int = MAX_BUCKETS) -> Layout:
+    """The layout of histories of ``lengths`` ``[B]`` that lie one after another; empty ones are allowed.
+
+    Padding on the right needs no mask under causal attention: no token looks at what comes after it.
+    """
+    num_tokens = int(lengths.sum())  # on a GPU this waits for the device, once a step
+    first = torch.cumsum(lengths, 0) - lengths
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    position = torch.arange(num_tokens, device=lengths.device) - first[owner]
+    inverse = torch.empty(num_tokens, dtype=torch.int64, device=lengths.device)
+    buckets, num_rows = [], 0
+    for members in _groups_by_length(lengths, max_buckets):
+        longest = int(lengths[members].max())
+        place = torch.arange(longest, device=lengths.device)
+        last = (lengths[members] - 1)[:, None]
+        index = first[members][:, None] + torch.minimum(place, last)
+        row = num_rows + torch.arange(index.numel(), device=lengths.device).view_as(index)
+        is_token = place <= last
+        inverse[index[is_token]] = row[is_token]
+        buckets.append(index)
+        num_rows += index.numel()
+    return Layout(buckets, position, inverse)
+
+
+def _groups_by_length(lengths: Tensor, max_buckets: int) -> list[Tensor]:
+    """Non-empty histories, sorted by length and cut where about the same number of tokens has gone by."""
+    order = torch.argsort(lengths, stable=True)
+    order = order[lengths[order] > 0]
+    if not len(order):
+        return []
+    progress = torch.cumsum(lengths[order], 0)
+    bucket = (progress - 1) * max_buckets // progress[-1]
+    return [group for group in torch.split(order, torch.bincount(bucket).tolist()) if len(group)]
+
+
+def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: float) -> Tensor:
+    """Self-attention ``[T, D]`` of packed projections ``[T, 3 * D]``, each token over itself and what came before it."""
+    width = qkv.shape[1] // 3
+    if not layout.buckets:
+        return qkv[:, :width]
+    mixed = []
+    for index in layout.buckets:
+        num_histories, longest = index.shape
+        padded = qkv[index.view(-1)].view(num_histories, longest, 3, num_heads, width // num_heads)
+        query, key, value = padded.permute(2, 0, 3, 1, 4).unbind(0)
+        out = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        mixed.append(out.transpose(1, 2).reshape(-1, width))
+    return torch.cat(mixed)[layout.inverse]

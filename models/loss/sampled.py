@@ -1,0 +1,45 @@
+"""Losses over one shared set of negatives: sampled softmax with logQ, BCE, gBCE.
+
+n predictions of this rank, M negatives, D the width.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from configs.schema import GBCEConfig, SampledConfig, SampledSoftmaxConfig
+from models.recommender import Predictions
+
+
+def sampled_loss(
+    predictions: Predictions, negatives: Tensor, log_q: Tensor, config: SampledConfig, num_items: int
+) -> Tensor:
+    """Sum of the loss over this rank's predictions; ``negatives`` ``[M]`` are the ids of the candidate vectors.
+
+    A negative that is the target of a prediction does not count for it.
+    """
+    target = predictions.target
+    positive = (predictions.query * predictions.target_vector).sum(1)
+    negative = predictions.query @ predictions.candidate_vector.t()
+    is_target = target[:, None] == negatives
+    match config:
+        case SampledSoftmaxConfig():
+            if config.correct_log_q:
+                negative = negative - log_q[negatives] - math.log(len(negatives))
+            negative = negative.masked_fill(is_target, float("-inf"))
+            total = torch.logaddexp(positive, torch.logsumexp(negative, 1))
+            return (total - positive).sum()
+        case GBCEConfig():
+            rate = len(negatives) / max(num_items - 1, 1)
+            power = rate * (config.calibration * (1 - 1 / rate) + 1 / rate)
+            return _bce(positive, negative, is_target, power)
+        case _:
+            return _bce(positive, negative, is_target, 1.0)
+
+
+def _bce(positive: Tensor, negative: Tensor, is_target: Tensor, power: float) -> Tensor:
+    """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))`` (Petrov & Macdonald, 2023, for power < 1)."""
+    against = functional.softplus(negative).masked_fill(is_target, 0.0).sum()
+    return power * functional.softplus(-positive).sum() + against

@@ -1,0 +1,92 @@
+"""A recommender: tables, an encoder, and the way from a batch to queries.
+
+T events in the batch, B histories, N predictions (T - B), C candidates, D the width of the model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchrec import EmbeddingCollection, KeyedJaggedTensor
+
+from configs.schema import SASRecConfig, UserInput
+from data_pipeline.batch import SequenceBatch
+from models.attention import layout_of
+from models.sasrec import SASRec
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What a loss needs: a query, its target, and the vectors to score against."""
+
+    query: Tensor
+    """``[N, D]``"""
+    target: Tensor
+    """Item ids ``[N]``."""
+    target_vector: Tensor
+    """``[N, D]``"""
+    candidate_vector: Tensor
+    """``[C, D]``, rows of the same table."""
+
+
+class Recommender(nn.Module):
+    """Single-device; every embedding row that a step needs is looked up once, in one call of the tables."""
+
+    def __init__(self, config: SASRecConfig, tables: EmbeddingCollection, max_history: int) -> None:
+        super().__init__()
+        self.user_input = config.user_input
+        self.tables = tables
+        self.encoder = SASRec(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
+
+    def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> Predictions:
+        """Queries after every event but the last of each history, which are the targets shifted by one.
+
+        With ``is_training`` false a query after the last event of each history is returned, ``[B, D]``, and the
+        targets are empty. ``candidates``: item ids ``[C]`` whose vectors come along.
+        """
+        event, candidate, user = self._looked_up(batch, candidates)
+        owner = torch.repeat_interleave(torch.arange(len(batch.lengths), device=event.device), batch.lengths)
+        end = torch.cumsum(batch.lengths, 0) - 1
+        if not is_training:
+            query = self._encoded(event, batch.lengths, user, owner)[end]
+            return Predictions(query, batch.item[:0], event[:0], candidate)
+        is_input = torch.ones_like(batch.item, dtype=torch.bool)
+        is_input[end[batch.lengths > 0]] = False
+        input_index = is_input.nonzero().squeeze(1)
+        lengths = (batch.lengths - 1).clamp(min=0)
+        query = self._encoded(event[input_index], lengths, user, owner[input_index])
+        return Predictions(query, batch.item[input_index + 1], event[input_index + 1], candidate)
+
+    def _looked_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Vectors of the events, the candidates and the users.
+
+        Ids are made unique first: TorchRec's own dedup has no CPU kernel, and the table's backward costs by the id.
+        """
+        unique, inverse = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
+        features = {"item": unique}
+        if self.user_input is not UserInput.NONE:
+            features["user"] = batch.user
+        found = self.tables(keyed(features))
+        event, candidate = found["item"].values()[inverse].split([len(batch.item), len(candidates)])
+        return event, candidate, found["user"].values() if "user" in features else None
+
+    def _encoded(self, event: Tensor, lengths: Tensor, user: Tensor | None, owner: Tensor) -> Tensor:
+        if user is None:
+            return self.encoder(event, layout_of(lengths))
+        if self.user_input is UserInput.ADD:
+            return self.encoder(event + user[owner], layout_of(lengths))
+        place = torch.arange(len(owner), device=owner.device) + owner + 1
+        first = torch.cumsum(lengths + 1, 0) - lengths - 1
+        tokens = torch.zeros(len(event) + len(user), event.shape[1], device=event.device, dtype=event.dtype)
+        tokens = tokens.index_copy(0, place, event).index_copy(0, first, user)
+        return self.encoder(tokens, layout_of(lengths + 1))[place]
+
+
+def keyed(features: dict[str, Tensor]) -> KeyedJaggedTensor:
+    """One jagged row a feature: the tables do not need to know which history an id belongs to."""
+    values = list(features.values())
+    return KeyedJaggedTensor(
+        keys=list(features),
+        values=torch.cat(values),
+        lengths=torch.tensor([len(value) for value in values], dtype=torch.int64, device=values[0].device),
+    )

@@ -1,0 +1,65 @@
+"""SASRec on jagged tokens: pre-norm causal Transformer blocks with learned positions.
+
+T tokens in the batch, B histories, D the width of the model.
+"""
+
+from torch import Tensor, nn
+
+from configs.schema import SASRecConfig
+from models.attention import Layout, causal_attention
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each behind a layer norm and beside a residual path."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        width = config.embedding_dim
+        self.num_heads = config.num_heads
+        self.attention_dropout = config.attention_dropout
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, config.feed_forward_dim),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feed_forward_dim, width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """``[T, D]`` to ``[T, D]``."""
+        rate = self.attention_dropout if self.training else 0.0
+        qkv = self.qkv(self.attention_norm(tokens))
+        mixed = causal_attention(qkv, layout, num_heads=self.num_heads, dropout=rate)
+        tokens = tokens + self.dropout(self.project(mixed))
+        return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
+
+
+class SASRec(nn.Module):
+    """Self-attentive sequential recommendation (Kang & McAuley, 2018), with pre-norm blocks and GELU."""
+
+    def __init__(self, config: SASRecConfig, max_tokens: int) -> None:
+        """``max_tokens``: the longest history it will see, a first user token included."""
+        super().__init__()
+        self.position = nn.Embedding(max_tokens, config.embedding_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.norm = nn.LayerNorm(config.embedding_dim)
+        self._initialise(config.initial_std)
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Item vectors ``[T, D]`` to the queries ``[T, D]`` that are scored against the catalogue."""
+        hidden = self.dropout(tokens + self.position(layout.position))
+        for block in self.blocks:
+            hidden = block(hidden, layout)
+        return self.norm(hidden)
+
+    def _initialise(self, std: float) -> None:
+        nn.init.normal_(self.position.weight, std=std)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+                nn.init.zeros_(module.bias)

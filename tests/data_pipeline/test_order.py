@@ -1,0 +1,83 @@
+"""The order of users: laws of a pure function."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from configs.errors import ConfigError, DataError
+from data_pipeline.order import Order, OrderKey, lanes_of, segments_of
+
+KEY = OrderKey("abc", "leave_one_out", 0, 64, 4, 2, 10_001)
+
+
+def users_of(order: Order, epoch: int) -> list[np.ndarray]:
+    return [order.users(epoch, step) for step in range(order.steps_per_epoch)]
+
+
+@pytest.mark.parametrize("num_users", [1, 3, 64, 1000, 1024, 10_001])
+@pytest.mark.parametrize("num_lanes", [1, 4, 8])
+def test_an_epoch_holds_every_user_once(num_users, num_lanes):
+    order = Order(replace(KEY, num_users=num_users, num_lanes=num_lanes))
+    assert sorted(np.concatenate(users_of(order, 3))) == list(range(num_users))
+
+
+def test_only_the_last_step_of_an_epoch_is_smaller():
+    sizes = [len(users) for users in users_of(Order(replace(KEY, num_users=10_000)), 0)]
+    assert set(sizes[:-1]) == {64}
+    assert 0 < sizes[-1] < 64
+
+
+def test_a_step_takes_the_same_share_from_every_lane():
+    users = Order(replace(KEY, num_users=10_000)).users(0, 7)
+    assert (users // 2500).tolist() == [lane for lane in range(4) for _ in range(16)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "abd"},
+        {"split": "global_time"},
+        {"seed": 1},
+        {"global_batch_size": 128},
+        {"num_lanes": 8},
+        {"window_row_groups": 3},
+        {"num_users": 10_002},
+    ],
+)
+def test_every_part_of_the_key_changes_the_order(change):
+    first = users_of(Order(KEY), 0)
+    other = users_of(Order(replace(KEY, **change)), 0)
+    assert np.concatenate(first).tolist() != np.concatenate(other).tolist()
+
+
+def test_epochs_differ_and_repeat_exactly():
+    assert Order(KEY).users(0, 5).tolist() != Order(KEY).users(1, 5).tolist()
+    assert Order(KEY).users(1, 5).tolist() == Order(KEY).users(1, 5).tolist()
+
+
+def test_users_are_mixed_over_the_segments_of_a_window():
+    users = Order(replace(KEY, num_lanes=1, num_users=8192, window_row_groups=8)).users(0, 0)
+    assert len(set(users // 1024)) == 8
+
+
+def test_segments_are_cut_where_full_row_groups_start():
+    assert segments_of(1000, 3000) == [(1000, 1024), (1024, 2048), (2048, 3000)]
+    assert segments_of(1024, 2048) == [(1024, 2048)]
+    assert segments_of(5, 5) == []
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_ranks_own_contiguous_lanes_without_gap_or_overlap(world_size):
+    owned = [lane for rank in range(world_size) for lane in lanes_of(rank, world_size, 8)]
+    assert owned == list(range(8))
+
+
+def test_more_ranks_than_lanes_are_refused():
+    with pytest.raises(ConfigError, match=r"data\.num_lanes=4"):
+        lanes_of(0, 5, 4)
+
+
+def test_a_store_without_users_is_refused():
+    with pytest.raises(DataError, match="no users"):
+        Order(replace(KEY, num_users=0))

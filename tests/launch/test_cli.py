@@ -1,0 +1,155 @@
+"""The command line starts the right programs and fails with one line."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Ended:
+    """A child that has ended with ``code``."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def wait(self) -> int:
+        return self.code
+
+
+class Started(list[tuple[list[str], dict[str, str]]]):
+    """The commands that were started; ``codes`` are the exit codes to answer, then 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: list[int] = []
+
+    def start(self, command: list[str], *, env: dict[str, str]) -> Ended:
+        self.append((command, env))
+        return Ended(self.codes.pop(0) if self.codes else 0)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    commands = Started()
+    monkeypatch.setattr(cli.subprocess, "Popen", commands.start)
+    return commands
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["config", "-h"]])
+def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
+    program = (
+        "import sys; from launch.cli import main; code = main(sys.argv[1:]); "
+        "assert not {'hydra', 'omegaconf', 'torch'} & set(sys.modules); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, *words]
+    start = time.perf_counter()
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("usage: shardrec")
+    assert time.perf_counter() - start < 5  # the target is 0.3 s on an idle machine
+
+
+@pytest.mark.parametrize("verb", ["config", "prepare", "train", "evaluate"])
+def test_a_wrong_key_is_one_line_on_stderr_before_anything_starts(
+    verb: str, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([verb, "model.num_haeds=3"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("ConfigError: ")
+    assert "model.num_haeds" in told
+    assert told.count("\n") == 1
+    assert not started
+
+
+def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    assert "trian is not a verb" in capsys.readouterr().err
+
+
+def test_config_prints_the_resolved_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "experiment=smoke"]) == 0
+    assert capsys.readouterr().out == (ROOT / "tests" / "golden" / "smoke.yaml").read_text()
+
+
+def test_train_prepares_a_missing_store_first(started: Started, tmp_path: Path) -> None:
+    overrides = ["data.log=x.parquet", f"data.store={tmp_path}", "hardware.num_ranks=2", "hardware.num_threads=3"]
+    assert cli.main(["train", *overrides]) == 0
+    (prepare, _), (train, environment) = started
+    assert prepare == [sys.executable, "-m", "data_pipeline.prepare", *overrides]
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert train == [sys.executable, *ranks, "-m", "train", *overrides]
+    assert environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_train_on_one_rank_with_a_store_is_plain_python(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    overrides = ["data.log=x.parquet", f"data.store={tmp_path}", "hardware.num_ranks=1"]
+    cli.main(["train", *overrides])
+    assert [command for command, _ in started] == [[sys.executable, "-m", "train", *overrides]]
+
+
+def test_train_ends_with_the_code_of_a_failed_prepare(started: Started, tmp_path: Path) -> None:
+    started.codes = [7]
+    assert cli.main(["train", "data.log=x.parquet", f"data.store={tmp_path}"]) == 7
+    assert len(started) == 1
+
+
+def test_train_returns_the_code_of_its_child(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    started.codes = [75, -9]
+    assert cli.main(["train", f"data.store={tmp_path}"]) == 75
+    assert cli.main(["train", f"data.store={tmp_path}"]) == 128 + 9
+
+
+def test_a_folder_named_like_a_package_of_ours_is_not_started(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__main__.py").write_text("raise SystemExit(99)")
+    command = [sys.executable, "-m", "launch", "bench", "no_such_benchmark"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert answer.returncode not in (0, 99)
+
+
+def test_sigterm_reaches_the_child(tmp_path: Path) -> None:
+    """The child says ready, is told to end through its parent, and answers with a code of its own."""
+    child = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); "
+        "print('ready', flush=True); time.sleep(30)"
+    )
+    parent = (
+        "import subprocess, sys; from launch.cli import _exit_code_of; "
+        f"sys.exit(_exit_code_of(subprocess.Popen([sys.executable, '-c', {child!r}])))"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(timeout=20) == 75
+
+
+def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "num_steps=3"]) == 2
+    assert "NAME" in capsys.readouterr().err
+    assert cli.main(["bench", "throughput"]) == 0
+    assert started[0][0][1:] == ["-m", "benchmarks", "throughput"]
+
+
+def test_evaluate_runs_on_as_many_ranks_as_the_run_had(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "overrides.txt").write_text("hardware.num_ranks=4\n")
+    assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 0
+    assert started[0][0][-5:] == ["--nproc-per-node", "4", "-m", "train.evaluate", f"run_dir={tmp_path}"]
+
+
+def test_evaluate_refuses_a_folder_without_a_run(
+    started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    assert not started

@@ -1,0 +1,62 @@
+"""Small stores written by hand, as `data_pipeline.prepare` would write them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def write_store(
+    folder: Path,
+    items: list[list[int]],
+    timestamps: list[list[int]],
+    *,
+    num_items: int = 50,
+    row_group_users: int = 1024,
+    part_users: int = 10**9,
+    fingerprint: str = "tiny",
+) -> str:
+    """A store of the given histories, user u being the u-th; returns its path."""
+    (folder / "histories").mkdir(parents=True)
+    table = pa.table(
+        {
+            "raw_user": [f"u{user}" for user in range(len(items))],
+            "user": pa.array(range(len(items)), pa.int32()),
+            "item": pa.array(items, pa.list_(pa.int32())),
+            "timestamp": pa.array(timestamps, pa.list_(pa.int64())),
+        }
+    )
+    for part, start in enumerate(range(0, len(items), part_users)):
+        path = folder / "histories" / f"part-{part:05d}.parquet"
+        pq.write_table(table.slice(start, part_users), path, row_group_size=row_group_users, compression="zstd")
+    times = [time for history in timestamps for time in history] or [0]
+    manifest = {
+        "format_version": 1,
+        "num_users": len(items),
+        "num_items": num_items,
+        "num_events": len(times),
+        "first_time_ms": min(times),
+        "last_time_ms": max(times),
+        "columns": [],
+        "engine": "test",
+        "rows_read": len(times),
+        "rows_used": len(times),
+        "rows_filtered": {},
+        "rows_quarantined": {},
+        "num_time_ties": 0,
+        "longest_history": max(map(len, items), default=0),
+        "fingerprint": fingerprint,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return str(folder)
+
+
+def random_histories(num_users: int, seed: int = 0, longest: int = 12) -> tuple[list[list[int]], list[list[int]]]:
+    """Items below 50 and times of ``num_users`` histories of 1 to ``longest`` events; some times are equal."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(1, longest + 1, num_users)
+    items = [random.integers(0, 50, length).tolist() for length in lengths]
+    times = [np.sort(random.integers(0, 1000, length)).tolist() for length in lengths]
+    return items, times

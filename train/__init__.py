@@ -1,0 +1,1 @@
+"""Makes a model learn on many devices: the only place that knows process groups."""

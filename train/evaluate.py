@@ -1,0 +1,43 @@
+"""``python -m train.evaluate run_dir=R``: exact ranking of a run's best checkpoint; writes ``R/evaluation.json``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, DataError
+from configs.load import load_config
+from configs.schema import RunConfig
+from data_pipeline.manifest import load_manifest
+from train.checkpoint import BEST, DiskCheckpointer
+from train.peers import DistributedPeers, process_group
+from train.run import build_state
+from train.run_folder import saved_overrides
+from train.summary import print_quality, quality_report, write_summary
+
+
+def evaluate(config: RunConfig) -> None:
+    """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
+    with process_group(config.hardware) as device:
+        manifest = load_manifest(config.data.store)
+        state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
+        DiskCheckpointer(config.run_dir, config.checkpoint).restore(BEST, state)
+        report = quality_report(state, config, manifest)
+        if state.peers.rank == 0:
+            write_summary(report, Path(config.run_dir) / "evaluation.json")
+            print_quality(report)
+
+
+def main(overrides: Sequence[str]) -> int:
+    """The run's own overrides come first, the given ones after; 0, or 2 after one line on stderr."""
+    try:
+        evaluate(load_config([*saved_overrides(load_config(overrides).run_dir), *overrides]))
+    except (ConfigError, DataError) as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""Who is ranked against what: every user of a split, once, against the whole catalogue."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.schema import RunConfig
+from data_pipeline.split import Subset
+from data_pipeline.stream import evaluation_batches
+from train.evaluation.metrics import quality_of
+from train.evaluation.ranking import ranks_of
+from train.state import TrainState
+
+
+def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset: Subset) -> np.ndarray:
+    """Rank of every target of ``subset`` ``[N]``. Collective."""
+    batches = evaluation_batches(
+        config.data,
+        subset,
+        batch_size=config.evaluation.batch_size,
+        rank=state.peers.rank,
+        world_size=state.peers.world_size,
+    )
+    return ranks_of(
+        state.model,
+        batches,
+        num_items=num_items,
+        leave_out_seen=config.evaluation.leave_out_seen,
+        peers=state.peers,
+        device=state.device,
+    )
+
+
+@dataclass(slots=True)
+class EpochValidator:
+    """Ranks the validation events every ``every_steps`` steps."""
+
+    config: RunConfig
+    num_items: int
+    every_steps: int
+
+    def is_due(self, step: int) -> bool:
+        """Whether the run is validated after ``step``."""
+        return step % self.every_steps == 0
+
+    def quality(self, state: TrainState) -> dict[str, float]:
+        """Exact quality on validation, the same on every rank. Collective."""
+        return quality_of(target_ranks_of(state, self.config, self.num_items, Subset.VALID))

@@ -1,0 +1,99 @@
+"""Exact ranking of a catalogue whose rows are spread over ranks: the rank of every target, equal at any world size.
+
+B queries of all ranks, V items, v items of this rank's slice, D the width.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec.distributed import DistributedModelParallel
+
+from data_pipeline.batch import EvaluationBatch, SequenceBatch
+from models.loss.catalogue import Peers, slice_of
+
+
+@torch.no_grad()
+def ranks_of(
+    model: DistributedModelParallel,
+    batches: Iterator[EvaluationBatch],
+    *,
+    num_items: int,
+    leave_out_seen: bool,
+    peers: Peers,
+    device: torch.device,
+) -> np.ndarray:
+    """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
+
+    Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
+    no candidate when ``leave_out_seen``: its rank is infinite. Collective; ranks may bring different numbers of batches.
+    """
+    model.eval()
+    items = slice_of(num_items, peers)
+    item_vector = _slice_vectors(model, items, device)
+    found = []
+    while True:
+        batch = next(batches, None)
+        if not _any(batch is not None, peers, device):
+            break
+        local = _empty(device) if batch is None else batch.to(device)
+        query = model(local.history, items_none(device), is_training=False).query
+        owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
+        sizes = peers.gather(torch.tensor([len(local.target)], device=device)).tolist()
+        owner = owner + sum(sizes[: peers.rank])
+        gathered = [peers.gather(value) for value in (query, local.target, owner, local.seen)]
+        queries, targets, owners, seen = gathered
+        found.append(target_ranks(queries, targets, owners, seen, item_vector, items, leave_out_seen, peers))
+    return torch.cat(found).cpu().numpy() if found else np.zeros(0)
+
+
+def target_ranks(
+    query: Tensor,
+    target: Tensor,
+    owner: Tensor,
+    seen: Tensor,
+    item_vector: Tensor,
+    items: range,
+    leave_out_seen: bool,
+    peers: Peers,
+) -> Tensor:
+    """Ranks ``[B]`` (float64) of ``target`` ``[B]`` for ``query`` ``[B, D]``; all but ``item_vector`` ``[v, D]`` and
+    ``items`` are the same on every rank. ``seen[i]`` was seen by query ``owner[i]``. Collective."""
+    score = query @ item_vector.t()
+    is_ours = ((target >= items.start) & (target < items.stop)).nonzero().squeeze(1)
+    own = score.new_zeros(len(query))
+    own[is_ours] = score[is_ours, target[is_ours] - items.start]
+    own = peers.sum(own)
+    if leave_out_seen:
+        is_here = (seen >= items.start) & (seen < items.stop)
+        score[owner[is_here], seen[is_here] - items.start] = float("-inf")
+    score[is_ours, target[is_ours] - items.start] = float("-inf")
+    ahead = (score > own[:, None]).sum(1)
+    equal = (score == own[:, None]).sum(1)
+    ahead, equal = peers.sum(torch.stack([ahead, equal]))
+    rank = 1.0 + ahead.double() + 0.5 * equal.double()
+    if leave_out_seen:
+        rank[owner[seen == target[owner]]] = float("inf")
+    rank[~torch.isfinite(own)] = float("inf")
+    return rank
+
+
+def items_none(device: torch.device) -> Tensor:
+    """No candidates: the slice's vectors are looked up once, not with every batch."""
+    return torch.zeros(0, dtype=torch.int64, device=device)
+
+
+def _slice_vectors(model: DistributedModelParallel, items: range, device: torch.device) -> Tensor:
+    candidates = torch.arange(items.start, items.stop, device=device)
+    vectors: Tensor = model(_empty(device).history, candidates, is_training=False).candidate_vector
+    return vectors
+
+
+def _any(value: bool, peers: Peers, device: torch.device) -> bool:
+    return bool(peers.max(torch.tensor(int(value), device=device)))
+
+
+def _empty(device: torch.device) -> EvaluationBatch:
+    none = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(7)]
+    return EvaluationBatch(SequenceBatch(*none[:4]), none[4], none[5], none[6])

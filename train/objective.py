@@ -1,0 +1,63 @@
+"""The loss of a global batch over sharded tables: one value, the same on every rank, under every plan."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec.distributed import DistributedModelParallel
+
+from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
+from data_pipeline.batch import SequenceBatch
+from models.loss.catalogue import Peers, slice_of
+from models.loss.full_softmax import full_softmax_loss
+from models.loss.negatives import NegativeSampler
+from models.loss.sampled import sampled_loss
+
+
+@dataclass(slots=True)
+class Objective:
+    """Scores a batch against the slice of the catalogue that this rank owns, or against shared negatives."""
+
+    config: LossConfig
+    items: range
+    num_items: int
+    sampler: NegativeSampler | None
+    peers: Peers
+
+    def __call__(self, model: DistributedModelParallel, batch: SequenceBatch, step: int) -> tuple[Tensor, Tensor]:
+        """The loss to go backward from, and the reported mean over the global number of predictions. Collective.
+
+        TorchRec and DDP average gradients over ranks. A rank's part is its share of the global mean times the number
+        of ranks, so that the average is the gradient of the global mean.
+        """
+        num_predictions = self._num_predictions(batch)
+        if isinstance(self.config, FullSoftmaxConfig):
+            candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
+            found = model(batch, candidates)
+            total = full_softmax_loss(
+                found.query,
+                found.target,
+                found.candidate_vector,
+                self.items,
+                chunk_tokens=self.config.chunk_tokens,
+                peers=self.peers,
+            )
+            mean = total / num_predictions
+            return mean * self.peers.world_size, mean.detach()
+        assert self.sampler is not None and isinstance(self.config, SampledConfig), "a sampled loss has a sampler"
+        negatives = self.sampler.draw(step, batch.item, self.peers)
+        found = model(batch, negatives)
+        total = sampled_loss(found, negatives, self.sampler.log_q.to(batch.item.device), self.config, self.num_items)
+        reported = self.peers.sum(total.detach().double().clone()) / num_predictions
+        return total * (self.peers.world_size / num_predictions), reported
+
+    def _num_predictions(self, batch: SequenceBatch) -> float:
+        own = (batch.lengths - 1).clamp(min=0).sum().double()
+        return max(float(self.peers.sum(own)), 1.0)
+
+
+def build_objective(config: LossConfig, counts: np.ndarray, seed: int, peers: Peers) -> Objective:
+    """The objective over a catalogue whose items have ``counts`` ``[V]`` events."""
+    sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
+    return Objective(config, slice_of(len(counts), peers), len(counts), sampler, peers)

@@ -1,0 +1,85 @@
+"""Optimizers: fused in backward for the tables, AdamW for the dense part, one warm-up + cosine schedule for both."""
+
+import math
+
+import torch
+from torch import nn
+from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
+from torchrec.distributed import DistributedModelParallel
+from torchrec.optim import RowWiseAdagrad
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+
+from configs.schema import OptimizerConfig, RunConfig, TableOptimizer
+from models.recommender import Recommender
+from train.sharding import uses_dense_kernel
+
+TABLE_OPTIMIZERS: dict[TableOptimizer, type[torch.optim.Optimizer]] = {
+    TableOptimizer.ROWWISE_ADAGRAD: RowWiseAdagrad,
+    TableOptimizer.ADAGRAD: torch.optim.Adagrad,
+    TableOptimizer.SGD: torch.optim.SGD,
+    TableOptimizer.ADAM: torch.optim.Adam,
+}
+
+
+def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
+    """Ask fbgemm to update the tables inside backward; before sharding. Without it TorchRec trains them silently
+    with SGD. Does nothing where the tables take a torch optimizer."""
+    if not uses_dense_kernel(config):
+        apply_optimizer_in_backward(
+            TABLE_OPTIMIZERS[config.optimizer.table], model.tables.parameters(), _table_arguments(config.optimizer)
+        )
+
+
+def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> CombinedOptimizer:
+    """AdamW over the dense part, the tables' fused optimizer, and where it is not fused a torch one."""
+    table, dense = {}, {}
+    for name, parameter in sharded.named_parameters():
+        (table if ".tables." in f".{name}" else dense)[name] = parameter
+    optimizers = [("dense", KeyedOptimizerWrapper(dense, lambda parameters: _adamw(parameters, config.optimizer)))]
+    if uses_dense_kernel(config):
+        kind, arguments = TABLE_OPTIMIZERS[config.optimizer.table], _table_arguments(config.optimizer)
+        optimizers.append(("table", KeyedOptimizerWrapper(table, lambda parameters: kind(parameters, **arguments))))
+    else:
+        optimizers.append(("table", sharded.fused_optimizer))
+    return CombinedOptimizer(optimizers)
+
+
+class Schedule:
+    """Linear warm-up, then a cosine to ``final_lr_fraction``; a pure function of the step."""
+
+    def __init__(self, optimizer: CombinedOptimizer, config: OptimizerConfig, num_steps: int) -> None:
+        self.optimizer, self.config, self.num_steps = optimizer, config, num_steps
+        self.groups = [
+            (group, config.lr if name == "dense" else config.table_lr)
+            for name, part in optimizer.optimizers
+            for group in part.param_groups
+        ]
+
+    def fraction(self, step: int) -> float:
+        """Share of the full rate at ``step``."""
+        warmup = self.config.warmup_steps
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(self.num_steps - warmup, 1), 1.0)
+        final = self.config.final_lr_fraction
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def apply(self, step: int) -> None:
+        """Set every rate; it reaches a fused kernel at the ``zero_grad`` that follows."""
+        for group, rate in self.groups:
+            group["lr"] = rate * self.fraction(step)
+
+
+def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+
+
+def _table_arguments(config: OptimizerConfig) -> dict[str, object]:
+    arguments: dict[str, object] = {"lr": config.table_lr}
+    if config.table is TableOptimizer.ADAM:
+        arguments["betas"] = (config.beta1, config.beta2)
+    if config.table in (TableOptimizer.ADAGRAD, TableOptimizer.ROWWISE_ADAGRAD):
+        arguments["eps"] = 1e-8
+    return arguments

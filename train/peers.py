@@ -1,0 +1,71 @@
+"""The real collectives behind ``models.loss.catalogue.Peers``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from configs.schema import HardwareConfig
+
+
+class DistributedPeers:
+    """Every rank of the default process group, in rank order."""
+
+    def __init__(self) -> None:
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+
+    def gather(self, value: Tensor) -> Tensor:
+        """``[n_rank, ...]`` of every rank, concatenated; ranks may differ in ``n_rank``. Collective."""
+        if self.world_size == 1:
+            return value
+        sizes = self._sizes(value)
+        padded = value.new_zeros(max(sizes), *value.shape[1:])
+        padded[: len(value)] = value
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over ranks, in place. Collective."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def max(self, value: Tensor) -> Tensor:
+        """The maximum over ranks, in place. Collective."""
+        if self.world_size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return value
+
+    def _sizes(self, value: Tensor) -> list[int]:
+        own = torch.tensor([len(value)], device=value.device)
+        sizes = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(sizes, own)
+        return [int(size) for size in sizes]
+
+
+@contextmanager
+def process_group(config: HardwareConfig) -> Iterator[torch.device]:
+    """The default process group, from torchrun's environment or of one process; yields this rank's device."""
+    timeout = timedelta(seconds=config.timeout_s)
+    backend = "gloo" if config.device == "cpu" else "nccl"
+    torch.set_num_threads(config.num_threads)
+    if dist.is_torchelastic_launched():
+        dist.init_process_group(backend, timeout=timeout)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    try:
+        yield _device(config)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(config: HardwareConfig) -> torch.device:
+    if config.device == "cpu":
+        return torch.device("cpu")
+    device = torch.device("cuda", dist.get_node_local_rank(fallback_rank=0))
+    torch.cuda.set_device(device)
+    return device

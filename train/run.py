@@ -1,0 +1,116 @@
+"""Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from configs.errors import ConfigError, DataError
+from configs.load import load_config
+from configs.schema import RunConfig, UserInput
+from data_pipeline.manifest import Manifest, item_counts, load_manifest
+from data_pipeline.stream import SequenceStream
+from models.recommender import Recommender
+from models.tables import build_tables
+from train.checkpoint import BEST, DiskCheckpointer
+from train.evaluation.protocol import EpochValidator
+from train.loop import Progress, train
+from train.objective import build_objective
+from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
+from train.peers import DistributedPeers, process_group
+from train.run_folder import open_run_folder
+from train.sharding import shard
+from train.state import TrainState
+from train.summary import print_table, summarise, write_summary
+from train.tracker import RunTracker
+
+
+def run(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Train ``config`` to its end, resuming what ``run_dir`` holds, and write ``summary.json``. Collective."""
+    with process_group(config.hardware) as device:
+        manifest = load_manifest(config.data.store)
+        open_on_rank_zero(config, overrides, manifest)
+        peers = DistributedPeers()
+        stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)
+        num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
+        state = build_state(config, manifest, num_steps, peers, device)
+        checkpointer = DiskCheckpointer(config.run_dir, config.checkpoint)
+        progress = checkpointer.restore_latest(state)
+        tracker = RunTracker(config.run_dir, every_steps=config.log_every_steps, num_steps=num_steps, peers=peers)
+        batches = stream.batches(start=state.step)
+        progress = train(
+            state,
+            batches,
+            num_steps=num_steps,
+            patience=config.evaluation.patience,
+            progress=progress,
+            tracker=tracker,
+            checkpointer=checkpointer,
+            validator=EpochValidator(
+                config, manifest.num_items, config.evaluation.every_epochs * stream.steps_per_epoch
+            ),
+        )
+        _finish(state, config, manifest, progress, tracker, checkpointer)
+
+
+def build_state(
+    config: RunConfig, manifest: Manifest, num_steps: int, peers: DistributedPeers, device: torch.device
+) -> TrainState:
+    """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective."""
+    torch.manual_seed(config.seed)  # the dense part starts alike on every rank
+    num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
+    tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
+    model = Recommender(config.model, tables, config.data.max_history)
+    fuse_table_optimizer(model, config)
+    sharded = shard(model, config, device)
+    optimizer = build_optimizer(sharded, config)
+    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers)
+    schedule = Schedule(optimizer, config.optimizer, num_steps)
+    return TrainState(sharded, optimizer, schedule, objective, peers, device, config.seed)
+
+
+def open_on_rank_zero(config: RunConfig, overrides: Sequence[str], manifest: Manifest) -> None:
+    """Open the run folder once; its error is raised on every rank. Collective."""
+    message: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            open_run_folder(config, overrides, manifest.fingerprint)
+        except ConfigError as error:
+            message = [str(error)]
+    dist.broadcast_object_list(message)
+    if message[0] is not None:
+        raise ConfigError(message[0])
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Entry of ``python -m train``: 0, or 2 after one line on stderr for what a person can mend."""
+    try:
+        run(load_config(overrides), overrides)
+    except (ConfigError, DataError) as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _finish(
+    state: TrainState,
+    config: RunConfig,
+    manifest: Manifest,
+    progress: Progress,
+    tracker: RunTracker,
+    checkpointer: DiskCheckpointer,
+) -> None:
+    """Restore the best checkpoint, rank the test events once, write the summary. Collective."""
+    num_trained = state.step
+    checkpointer.save(state, progress)
+    throughput = tracker.throughput()
+    checkpointer.restore(BEST, state)
+    summary = summarise(state, config, manifest, progress, throughput, num_trained)
+    if state.peers.rank == 0:
+        write_summary(summary, Path(config.run_dir) / "summary.json")
+        print_table(summary)
+    tracker.close()

@@ -1,0 +1,78 @@
+"""The folder of a run: what it was started with, so that the same folder again resumes and another run is refused."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import ConfigError
+from configs.load import resolved_yaml
+from configs.schema import RunConfig
+
+MAY_CHANGE = ("run_dir", "num_epochs", "num_steps", "log_every_steps", "hardware", "sharding", "checkpoint", "data.log")
+"""Keys that a resumed run may set anew: they do not change what is learned from which data."""
+IDENTITY = "identity.json"
+
+
+def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str) -> Path:
+    """Make or re-open ``run_dir``; rank 0 only. Raises :class:`ConfigError` for a folder of another run."""
+    folder = Path(config.run_dir)
+    identity = {**dict(_flat(asdict(config))), "data.fingerprint": fingerprint}
+    identity = {key: value for key, value in identity.items() if not key.startswith(MAY_CHANGE)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_other_run(folder, identity)
+        (folder / IDENTITY).write_text(json.dumps(identity, indent=2))
+        (folder / "config.yaml").write_text(resolved_yaml(config))
+        (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
+        (folder / "environment.json").write_text(json.dumps(_environment(), indent=2))
+    except OSError as error:
+        raise ConfigError(f"run_dir={config.run_dir} cannot be written: {error.strerror}; choose another") from error
+    return folder
+
+
+def saved_overrides(run_dir: str) -> list[str]:
+    """The overrides that the run of ``run_dir`` was started with."""
+    path = Path(run_dir) / "overrides.txt"
+    if not path.is_file():
+        raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
+    return path.read_text().splitlines()
+
+
+def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
+    path = folder / IDENTITY
+    if not path.exists():
+        return
+    saved = json.loads(path.read_text())
+    for key in sorted(saved.keys() | identity.keys()):
+        if saved.get(key) != identity.get(key):
+            raise ConfigError(
+                f"run_dir={folder} is another run: there {key}={saved.get(key)}, here {identity.get(key)}; "
+                f"choose another run_dir, or the same {key} to resume"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value.value if isinstance(value, Enum) else value
+
+
+def _environment() -> dict[str, Any]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "commit": commit or "not a git checkout",
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("torch", "torchrec", "fbgemm-gpu", "hydra-core", "pyarrow")},
+    }

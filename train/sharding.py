@@ -1,0 +1,107 @@
+"""Places a recommender on the ranks: a plan for its tables, DDP for the rest, the same start under every plan."""
+
+import torch
+import torch.distributed as dist
+from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
+from torch.distributed.tensor import DTensor
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.embedding import EmbeddingCollectionSharder
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
+from torchrec.distributed.types import ModuleSharder, ShardingEnv, ShardingPlan
+
+from configs.errors import ConfigError
+from configs.schema import RunConfig, Sharding, TableOptimizer
+from models.recommender import Recommender
+from models.tables import initial_rows
+from train.dense_kernel import mend_dense_kernel
+
+MIN_COLUMNS = 4
+"""fbgemm's rows are aligned to four columns."""
+
+
+def shard(model: Recommender, config: RunConfig, device: torch.device) -> DistributedModelParallel:
+    """``model`` with its tables sharded and its dense part replicated; collective."""
+    if device.type == "cpu":
+        mend_dense_kernel()
+    sharders = [EmbeddingCollectionSharder(fused_params={"bounds_check_mode": BoundsCheckMode.FATAL})]
+    env = ShardingEnv(
+        world_size=dist.get_world_size(), rank=dist.get_rank(), pg=dist.group.WORLD, output_dtensor=True
+    )
+    sharded = DistributedModelParallel(
+        module=model, env=env, device=device, plan=plan_of(model, config, sharders, device), sharders=sharders
+    )
+    initialise_tables(sharded, config)
+    return sharded
+
+
+def uses_dense_kernel(config: RunConfig) -> bool:
+    """Whether gradients of the tables are kept for a torch optimizer: fbgemm has no fused Adam on CPU, and
+    data-parallel tables are updated after their gradients were averaged."""
+    is_adam_on_cpu = config.optimizer.table is TableOptimizer.ADAM and config.hardware.device == "cpu"
+    return is_adam_on_cpu or config.sharding.strategy is Sharding.DATA_PARALLEL
+
+
+def plan_of(
+    model: Recommender, config: RunConfig, sharders: list[EmbeddingCollectionSharder], device: torch.device
+) -> ShardingPlan:
+    """TorchRec's plan, the same on every rank; raises :class:`ConfigError` where no plan fits."""
+    world_size = dist.get_world_size()
+    planner = EmbeddingShardingPlanner(
+        topology=Topology(world_size=world_size, compute_device=device.type, local_world_size=world_size),
+        constraints={name: _constraints(config, world_size) for name in _tables(model)},
+    )
+    typed: list[ModuleSharder[torch.nn.Module]] = list(sharders)  # type: ignore[arg-type]
+    try:
+        return planner.plan(model, typed)
+    except (PlannerError, RuntimeError) as error:
+        raise ConfigError(
+            f"sharding.strategy={config.sharding.strategy.value} has no plan on {world_size} ranks: {error}"
+        ) from error
+
+
+def _tables(model: Recommender) -> list[str]:
+    return [table.name for table in model.tables.embedding_configs()]
+
+
+def _constraints(config: RunConfig, world_size: int) -> ParameterConstraints:
+    strategy = config.sharding.strategy
+    kernel = EmbeddingComputeKernel.DENSE if uses_dense_kernel(config) else EmbeddingComputeKernel.FUSED
+    types = [strategy] if strategy is not Sharding.PLANNER else [Sharding.TABLE_WISE, Sharding.ROW_WISE]
+    columns = max(config.model.embedding_dim // world_size // MIN_COLUMNS * MIN_COLUMNS, MIN_COLUMNS)
+    return ParameterConstraints(
+        sharding_types=[kind.value for kind in types],
+        compute_kernels=[kernel.value],
+        min_partition=columns if strategy is Sharding.COLUMN_WISE else None,
+        pooling_factors=[float(config.data.max_history)],
+    )
+
+
+def initialise_tables(sharded: DistributedModelParallel, config: RunConfig) -> None:
+    """Write every local shard's rows as a function of their global row alone."""
+    for name, weight in table_weights(sharded).items():
+        for shard_weight, (row, column) in local_shards(weight):
+            rows = initial_rows(
+                config.seed, name, row, len(shard_weight), config.model.embedding_dim, config.model.initial_std
+            )
+            with torch.no_grad():
+                shard_weight.copy_(rows[:, column : column + shard_weight.shape[1]])
+
+
+def table_weights(sharded: DistributedModelParallel) -> dict[str, torch.Tensor]:
+    """Table name to its weight: a DTensor, or a plain tensor where it is data-parallel."""
+    weights = {
+        key.split(".")[-2]: value for key, value in sharded.state_dict().items() if ".embeddings." in f".{key}"
+    }
+    return dict(sorted(weights.items()))
+
+
+def local_shards(weight: torch.Tensor) -> list[tuple[torch.Tensor, tuple[int, int]]]:
+    """This rank's parts of a table with the global row and column each begins at; they share its storage."""
+    if not isinstance(weight, DTensor):
+        return [(weight, (0, 0))]
+    local = weight.to_local()
+    shards = local.local_shards()  # a rank without a part has no shard, yet one offset
+    return [(part, (row, column)) for part, (row, column) in zip(shards, local.local_offsets(), strict=False)]
+

@@ -1,0 +1,25 @@
+"""What a run learns and where it stands; everything that a checkpoint must bring back."""
+
+from dataclasses import dataclass
+
+import torch
+from torchrec.distributed import DistributedModelParallel
+from torchrec.optim.keyed import CombinedOptimizer
+
+from models.loss.catalogue import Peers
+from train.objective import Objective
+from train.optimizer import Schedule
+
+
+@dataclass(slots=True)
+class TrainState:
+    """The model on its ranks, its optimizer, and the number of steps that were trained."""
+
+    model: DistributedModelParallel
+    optimizer: CombinedOptimizer
+    schedule: Schedule
+    objective: Objective
+    peers: Peers
+    device: torch.device
+    seed: int
+    step: int = 0

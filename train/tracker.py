@@ -1,0 +1,80 @@
+"""How a run goes: a line on the terminal, ``metrics.jsonl``, and events for TensorBoard; rank 0 writes."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from models.loss.catalogue import Peers
+from train.step import StepMetrics
+
+
+class RunTracker:
+    """Counts tokens and time from its making; validation and checkpoints are part of the time."""
+
+    def __init__(self, run_dir: str, *, every_steps: int, num_steps: int, peers: Peers) -> None:
+        self.every_steps, self.num_steps, self.peers = every_steps, num_steps, peers
+        self.started_s = self.last_s = time.perf_counter()
+        self.num_tokens = self.last_tokens = self.num_seen_steps = 0
+        self.training_s = 0.0
+        self.is_writer = peers.rank == 0
+        if self.is_writer:
+            self.file = (Path(run_dir) / "metrics.jsonl").open("a")
+            self.events = SummaryWriter(str(Path(run_dir) / "events"))
+
+    def is_due(self, step: int) -> bool:
+        """Whether ``step`` is logged."""
+        return step % self.every_steps == 0 or step == self.num_steps
+
+    def count(self, metrics: StepMetrics) -> None:
+        """Add a step's tokens."""
+        self.num_tokens += metrics.num_tokens
+        self.num_seen_steps += 1
+
+    def log(self, step: int, metrics: StepMetrics) -> None:
+        """Write loss, tokens/s over all ranks and the time left. Collective."""
+        tokens = int(self.peers.sum(torch.tensor(self.num_tokens, device=metrics.loss.device)))
+        now_s = time.perf_counter()
+        rate = (tokens - self.last_tokens) / max(now_s - self.last_s, 1e-9)
+        self.last_s, self.last_tokens = now_s, tokens
+        left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
+        loss = float(metrics.loss)
+        self._write(step, {"loss": loss, "tokens_per_s": rate})
+        self._print(f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left")
+
+    def log_quality(self, step: int, quality: dict[str, float]) -> None:
+        """Write a validation down."""
+        self._write(step, {f"valid/{key}": value for key, value in quality.items()})
+        self._print(f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}")
+
+    def throughput(self) -> dict[str, float]:
+        """Tokens of all ranks, seconds, and tokens/s per device since the tracker was made. Collective."""
+        tokens = int(self.peers.sum(torch.tensor(self.num_tokens)))
+        elapsed_s = time.perf_counter() - self.started_s
+        return {
+            "tokens": tokens,
+            "wall_s": elapsed_s,
+            "tokens_per_s_per_device": tokens / max(elapsed_s, 1e-9) / self.peers.world_size,
+        }
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        if self.is_writer:
+            self.file.close()
+            self.events.close()
+
+    def _write(self, step: int, values: dict[str, Any]) -> None:
+        if not self.is_writer:
+            return
+        elapsed_s = time.perf_counter() - self.started_s
+        self.file.write(json.dumps({"step": step, "elapsed_s": elapsed_s, **values}) + "\n")
+        self.file.flush()
+        for key, value in values.items():
+            self.events.add_scalar(key, value, step)
+
+    def _print(self, line: str) -> None:
+        if self.is_writer:
+            print(line, flush=True)

@@ -123,9 +123,7 @@ class DataConfig:
             f"data.global_time_valid_fraction={self.global_time_valid_fraction} must lie below "
             f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
         )
-        require(
-            0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]"
-        )
+        require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
         require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
 
 
@@ -251,9 +249,7 @@ class HardwareConfig:
     def __post_init__(self) -> None:
         for name in ("num_ranks", "num_threads", "timeout_s"):
             require(getattr(self, name) >= 1, f"hardware.{name}={getattr(self, name)} must be at least 1")
-        require(
-            self.device in ("cpu", "cuda"), f"hardware.device={self.device} is unknown; set it to cpu or cuda"
-        )
+        require(self.device in ("cpu", "cuda"), f"hardware.device={self.device} is unknown; set it to cpu or cuda")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -60,7 +60,7 @@ def _groups_by_length(lengths: Tensor, max_buckets: int) -> list[Tensor]:
 
 
 def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: float) -> Tensor:
-    """Self-attention ``[T, D]`` of packed projections ``[T, 3 * D]``, each token over itself and what came before it."""
+    """Self-attention ``[T, D]`` of packed projections ``[T, 3 * D]``, each token over itself and its past."""
     width = qkv.shape[1] // 3
     if not layout.buckets:
         return qkv[:, :width]

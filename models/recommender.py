@@ -3,7 +3,7 @@
 T events in the batch, B histories, N predictions (T - B), C candidates, D the width of the model.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from models.attention import layout_of
 from models.sasrec import SASRec
 
 
-@dataclass(slots=True)
-class Predictions:
-    """What a loss needs: a query, its target, and the vectors to score against."""
+class Predictions(NamedTuple):
+    """What a loss needs: a query, its target, and the vectors to score against.
+
+    A tuple: DDP does not find the tensors inside a dataclass and would silently leave the gradients unreduced.
+    """
 
     query: Tensor
     """``[N, D]``"""

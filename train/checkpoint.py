@@ -1,6 +1,6 @@
 """Checkpoints: written beside, renamed when whole, restored under the same or another plan.
 
-Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder whose name ends in ``.partial`` is never read.
+Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder named ``*.partial`` is never read.
 """
 
 import json
@@ -50,7 +50,7 @@ class DiskCheckpointer:
         return sorted(path.parent for path in whole if not path.parent.name.endswith(".partial"))
 
     def restore_latest(self, state: TrainState) -> Progress:
-        """Load the newest whole checkpoint into ``state``; a fresh :class:`Progress` when there is none. Collective."""
+        """Load the newest whole checkpoint, if any, into ``state``. Collective."""
         found = self.steps()
         return self.restore(found[-1].name, state) if found else Progress()
 
@@ -100,7 +100,7 @@ def _as_sharded(value: Any, weight: Any) -> Any:
     is_plain = isinstance(value, torch.Tensor) and not isinstance(value, DTensor) and value.dim() > 0
     if not (is_plain and isinstance(weight, DTensor)):
         return value
-    local = weight.to_local()
+    local: Any = weight.to_local()  # torchrec's LocalShardsWrapper
     shards = local.local_shards()
     if value.numel() != sum(part.numel() for part in shards):
         return value

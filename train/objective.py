@@ -45,7 +45,8 @@ class Objective:
             )
             mean = total / num_predictions
             return mean * self.peers.world_size, mean.detach()
-        assert self.sampler is not None and isinstance(self.config, SampledConfig), "a sampled loss has a sampler"
+        assert isinstance(self.config, SampledConfig), "every other loss is sampled"
+        assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
         negatives = self.sampler.draw(step, batch.item, self.peers)
         found = model(batch, negatives)
         total = sampled_loss(found, negatives, self.sampler.log_q.to(batch.item.device), self.config, self.num_items)

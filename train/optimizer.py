@@ -1,6 +1,7 @@
 """Optimizers: fused in backward for the tables, AdamW for the dense part, one warm-up + cosine schedule for both."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,8 @@ def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
 
 def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> CombinedOptimizer:
     """AdamW over the dense part, the tables' fused optimizer, and where it is not fused a torch one."""
-    table, dense = {}, {}
+    table: dict[str, nn.Parameter] = {}
+    dense: dict[str, nn.Parameter] = {}
     for name, parameter in sharded.named_parameters():
         (table if ".tables." in f".{name}" else dense)[name] = parameter
     optimizers = [("dense", KeyedOptimizerWrapper(dense, lambda parameters: _adamw(parameters, config.optimizer)))]
@@ -76,8 +78,8 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.opt
     )
 
 
-def _table_arguments(config: OptimizerConfig) -> dict[str, object]:
-    arguments: dict[str, object] = {"lr": config.table_lr}
+def _table_arguments(config: OptimizerConfig) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"lr": config.table_lr}
     if config.table is TableOptimizer.ADAM:
         arguments["betas"] = (config.beta1, config.beta2)
     if config.table in (TableOptimizer.ADAGRAD, TableOptimizer.ROWWISE_ADAGRAD):

@@ -16,7 +16,17 @@ from configs.errors import ConfigError
 from configs.load import resolved_yaml
 from configs.schema import RunConfig
 
-MAY_CHANGE = ("run_dir", "num_epochs", "num_steps", "log_every_steps", "hardware", "sharding", "checkpoint", "data.log")
+MAY_CHANGE = (
+    "run_dir",
+    "num_epochs",
+    "num_steps",
+    "log_every_steps",
+    "hardware",
+    "sharding",
+    "checkpoint",
+    "data.log",
+    "data.store",
+)
 """Keys that a resumed run may set anew: they do not change what is learned from which data."""
 IDENTITY = "identity.json"
 

@@ -1,5 +1,7 @@
 """Places a recommender on the ranks: a plan for its tables, DDP for the rest, the same start under every plan."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
@@ -52,13 +54,23 @@ def plan_of(
         topology=Topology(world_size=world_size, compute_device=device.type, local_world_size=world_size),
         constraints={name: _constraints(config, world_size) for name in _tables(model)},
     )
-    typed: list[ModuleSharder[torch.nn.Module]] = list(sharders)  # type: ignore[arg-type]
+    typed: list[ModuleSharder[torch.nn.Module]] = list(sharders)
     try:
-        return planner.plan(model, typed)
+        plan = planner.plan(model, typed)
     except (PlannerError, RuntimeError) as error:
         raise ConfigError(
             f"sharding.strategy={config.sharding.strategy.value} has no plan on {world_size} ranks: {error}"
         ) from error
+    if uses_dense_kernel(config):
+        _keep_gradients(plan)
+    return plan
+
+
+def _keep_gradients(plan: ShardingPlan) -> None:
+    """Give every table the dense kernel. TorchRec's planner refuses it for what is not data-parallel; it works."""
+    for module in plan.plan.values():
+        for placed in module.values():
+            placed.compute_kernel = EmbeddingComputeKernel.DENSE.value
 
 
 def _tables(model: Recommender) -> list[str]:
@@ -67,7 +79,8 @@ def _tables(model: Recommender) -> list[str]:
 
 def _constraints(config: RunConfig, world_size: int) -> ParameterConstraints:
     strategy = config.sharding.strategy
-    kernel = EmbeddingComputeKernel.DENSE if uses_dense_kernel(config) else EmbeddingComputeKernel.FUSED
+    is_replicated = strategy is Sharding.DATA_PARALLEL
+    kernel = EmbeddingComputeKernel.DENSE if is_replicated else EmbeddingComputeKernel.FUSED
     types = [strategy] if strategy is not Sharding.PLANNER else [Sharding.TABLE_WISE, Sharding.ROW_WISE]
     columns = max(config.model.embedding_dim // world_size // MIN_COLUMNS * MIN_COLUMNS, MIN_COLUMNS)
     return ParameterConstraints(
@@ -101,7 +114,6 @@ def local_shards(weight: torch.Tensor) -> list[tuple[torch.Tensor, tuple[int, in
     """This rank's parts of a table with the global row and column each begins at; they share its storage."""
     if not isinstance(weight, DTensor):
         return [(weight, (0, 0))]
-    local = weight.to_local()
+    local: Any = weight.to_local()  # torchrec's LocalShardsWrapper
     shards = local.local_shards()  # a rank without a part has no shard, yet one offset
     return [(part, (row, column)) for part, (row, column) in zip(shards, local.local_offsets(), strict=False)]
-

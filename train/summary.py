@@ -27,13 +27,17 @@ def summarise(
     throughput: dict[str, float],
     num_steps: int,
 ) -> Summary:
-    """Rank the test events with ``state`` and gather all that a run tells; the keys of DESIGN's run folder. Collective."""
+    """Rank the test events with ``state`` and gather all that a run tells. Collective."""
     world_size = state.peers.world_size
     return {
         "quality": quality_report(state, config, manifest) | {"valid": progress.quality},
         "throughput": throughput,
         "cost": cost_of(throughput["wall_s"], config.hardware, world_size),
-        "data": {"fingerprint": manifest.fingerprint, "num_users": manifest.num_users, "num_items": manifest.num_items},
+        "data": {
+            "fingerprint": manifest.fingerprint,
+            "num_users": manifest.num_users,
+            "num_items": manifest.num_items,
+        },
         "world_size": world_size,
         "steps": num_steps,
         "best_step": progress.best_step,
@@ -87,4 +91,4 @@ def print_quality(quality: Summary) -> None:
         print(f"{name:16}{row['hr@10']:8.4f}{row['ndcg@10']:10.4f}{row['mrr@10']:9.4f}{interval}")
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
-        print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of what is possible")
+        print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")

@@ -48,7 +48,9 @@ class RunTracker:
     def log_quality(self, step: int, quality: dict[str, float]) -> None:
         """Write a validation down."""
         self._write(step, {f"valid/{key}": value for key, value in quality.items()})
-        self._print(f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}")
+        self._print(
+            f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
+        )
 
     def throughput(self) -> dict[str, float]:
         """Tokens of all ranks, seconds, and tokens/s per device since the tracker was made. Collective."""

@@ -53,7 +53,7 @@ class _FullSoftmax(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query_grad, slice_grad = ctx.saved_tensors  # type: ignore[attr-defined]
         scale = grad.to(query_grad.dtype)
         return query_grad * scale, None, slice_grad * scale, None, None, None

@@ -9,7 +9,7 @@ from models.loss.catalogue import Peers
 
 
 class NegativeSampler:
-    """Draws item ids by ``count ** popularity_exponent`` and, if asked, from the targets of the whole global batch."""
+    """Draws item ids by ``count ** popularity_exponent`` and, if asked, from the events of the global batch."""
 
     def __init__(self, config: SampledConfig, counts: np.ndarray, seed: int) -> None:
         """``counts``: events of every item ``[V]``, from the store."""

@@ -40,6 +40,6 @@ def sampled_loss(
 
 
 def _bce(positive: Tensor, negative: Tensor, is_target: Tensor, power: float) -> Tensor:
-    """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))`` (Petrov & Macdonald, 2023, for power < 1)."""
+    """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))``; power < 1 is gBCE."""
     against = functional.softplus(negative).masked_fill(is_target, 0.0).sum()
     return power * functional.softplus(-positive).sum() + against

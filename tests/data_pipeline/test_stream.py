@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stores import random_histories, write_store
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, Split
@@ -15,6 +14,7 @@ from data_pipeline.batch import SequenceBatch
 from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream, evaluation_batches
+from stores import random_histories, write_store
 
 NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS)

@@ -27,7 +27,8 @@ def ranks_of(
     """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
 
     Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
-    no candidate when ``leave_out_seen``: its rank is infinite. Collective; ranks may bring different numbers of batches.
+    no candidate when ``leave_out_seen``: its rank is infinite. Collective; ranks may bring different numbers of
+    batches.
     """
     model.eval()
     items = slice_of(num_items, peers)

@@ -1,0 +1,74 @@
+"""The speed that arithmetic alone would allow: FLOP of a token, over the rate that bare matrix products reach here.
+
+T tokens in a batch, D the width, C the candidates of a token.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import seconds_of
+from configs.schema import SASRecConfig
+
+FORWARD_AND_BACKWARD = 3
+"""A product has two gradients, each as large as itself."""
+
+STATED_TOKENS_PER_S = {"full_softmax": 73_000, "sampled_128": 273_000}
+"""Bounds for MovieLens 1M at width 64, 2 blocks, on 2 cores in fp32, as first derived: forward FLOP of a token are
+98 K in the blocks, 39 K in attention (102 K if padded to 200) and 437 K (3,417 items) or 17 K (128 negatives) in the
+head; three times that with backward, at the 126 GFLOP/s that such products reach. A run measures its own rate too."""
+
+
+@dataclass(slots=True)
+class TokenFlop:
+    """Forward FLOP of one token, two a multiply-add."""
+
+    blocks: float
+    attention: float
+    head: float
+
+    @property
+    def total(self) -> float:
+        """Of a whole step: forward and backward."""
+        return FORWARD_AND_BACKWARD * (self.blocks + self.attention + self.head)
+
+
+def token_flop(config: SASRecConfig, lengths: Tensor, num_candidates: int) -> TokenFlop:
+    """Mean over the predicted tokens of histories that have ``lengths`` ``[B]`` of them; causal, without padding."""
+    width = config.embedding_dim
+    products = 4 * width * width + 2 * width * config.feed_forward_dim
+    attended = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
+    return TokenFlop(
+        blocks=2.0 * config.num_blocks * products,
+        attention=4.0 * config.num_blocks * width * attended,
+        head=2.0 * width * num_candidates,
+    )
+
+
+def bound_tokens_per_s(
+    config: SASRecConfig, flop: TokenFlop, num_tokens: int, num_candidates: int, chunk_tokens: int
+) -> float:
+    """Tokens a second if a step were its matrix products and nothing else, at the rates measured now.
+
+    Attention is counted at the rate of the blocks.
+    """
+    shapes = [(config.embedding_dim, 3 * config.embedding_dim), (config.embedding_dim, config.feed_forward_dim)]
+    block_rate = sum(_rate(num_tokens, *shape) for shape in shapes) / len(shapes)
+    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates)
+    seconds = (flop.blocks + flop.attention) / block_rate + flop.head / head_rate
+    return 1 / (FORWARD_AND_BACKWARD * seconds)
+
+
+def _rate(rows: int, inner: int, columns: int, num_repeats: int = 10) -> float:
+    """Best FLOP/s of ``[rows, inner] @ [inner, columns]`` and its two gradients, into buffers that are reused."""
+    left, right, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    left_grad, right_grad = torch.empty_like(left), torch.empty_like(right)
+
+    def products() -> None:
+        torch.mm(left, right, out=out)
+        torch.mm(out, right.t(), out=left_grad)
+        torch.mm(left.t(), out, out=right_grad)
+
+    best = min(seconds_of(products) for _ in range(num_repeats))
+    return 2.0 * FORWARD_AND_BACKWARD * rows * inner * columns / best

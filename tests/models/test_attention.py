@@ -1,0 +1,40 @@
+"""Attention over jagged tokens equals the textbook's, history by history."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from configs.schema import SASRecConfig
+from models.attention import causal_attention, layout_of
+from models.sasrec import SASRec
+
+
+@pytest.mark.parametrize("lengths", [[3, 1, 7, 7, 2], [0, 4, 0], [5], [0, 0], []])
+def test_attention_over_buckets_equals_attention_over_each_history(lengths):
+    torch.manual_seed(0)
+    qkv = torch.randn(sum(lengths), 3 * 8)
+    ours = causal_attention(qkv, layout_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, dropout=0.0)
+    expected = [_plain_attention(history) for history in qkv.split(lengths)] if lengths else []
+    torch.testing.assert_close(ours, torch.cat([*expected, torch.zeros(0, 8)]))
+
+
+def test_positions_count_from_the_start_of_each_history():
+    assert layout_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
+
+
+def test_the_future_and_batch_mates_do_not_reach_a_query():
+    torch.manual_seed(0)
+    encoder = SASRec(SASRecConfig(embedding_dim=8, feed_forward_dim=8), max_tokens=8).eval()
+    first, other = torch.randn(4, 8), torch.randn(6, 8)
+    changed = torch.cat([first[:2], torch.randn(2, 8)])
+    alone = encoder(first, layout_of(torch.tensor([4])))
+    with_mates = encoder(torch.cat([other, changed]), layout_of(torch.tensor([6, 4])))[6:]
+    torch.testing.assert_close(alone[:2], with_mates[:2])
+    assert not torch.allclose(alone[2:], with_mates[2:])
+
+
+def _plain_attention(qkv: torch.Tensor) -> torch.Tensor:
+    query, key, value = qkv.view(len(qkv), 3, 2, 4).permute(1, 2, 0, 3)
+    score = query @ key.transpose(1, 2) / 2.0
+    score = score.masked_fill(torch.ones(len(qkv), len(qkv)).triu(1).bool(), float("-inf"))
+    return (functional.softmax(score, -1) @ value).transpose(0, 1).reshape(len(qkv), 8)

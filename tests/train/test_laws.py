@@ -1,0 +1,107 @@
+"""World size, plan and interruption do not matter: the laws of the training path, on real ranks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.schema import DataConfig, SyntheticConfig
+from data_pipeline.manifest import load_manifest
+from data_pipeline.prepare import prepare
+from data_pipeline.split import Subset
+from data_pipeline.stream import SequenceStream
+from data_pipeline.synthetic import write_log
+from ranks import run_ranks
+from train.evaluation.protocol import target_ranks_of
+from train.peers import DistributedPeers
+from train.run import build_state, run
+from train.step import train_step
+
+NUM_STEPS = 20
+MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
+NO_DROPOUT = ["model.dropout=0", "model.attention_dropout=0"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("log")
+    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), str(folder / "log.parquet"))
+    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store")))
+    return str(folder / "store")
+
+
+def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
+    config = load_config(overrides)
+    peers = DistributedPeers()
+    manifest = load_manifest(config.data.store)
+    stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size)
+    state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
+    losses = []
+    for _, batch in zip(range(NUM_STEPS), stream.batches(), strict=False):
+        losses.append(float(train_step(state, batch).loss))
+        state.step += 1
+    return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()
+
+
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax", "bce", "gbce"])
+def test_the_number_of_ranks_does_not_change_the_losses(store: str, loss: str):
+    overrides = [f"data.store={store}", *MODEL, *NO_DROPOUT, f"loss={loss}", "model.user_input=add"]
+    if loss != "full_softmax":
+        overrides += ["loss.num_negatives=16", "loss.in_batch_negatives=8"]
+    one, two = run_ranks(1, losses_and_ranks, overrides)[0], run_ranks(2, losses_and_ranks, overrides)
+    np.testing.assert_allclose(two[0][0], one[0], rtol=1e-5)
+    assert two[0] == two[1]
+    assert one[0][-1] < one[0][0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("strategy", ["row_wise", "table_wise", "column_wise", "data_parallel"])
+def test_the_plan_does_not_change_the_losses(store: str, strategy: str, optimizer: str):
+    overrides = [f"data.store={store}", *MODEL, *NO_DROPOUT, f"optimizer.table={optimizer}"]
+    overrides += ["optimizer.table_lr=" + ("20" if optimizer == "sgd" else "0.002"), "model.user_input=first_token"]
+    one = run_ranks(1, losses_and_ranks, overrides)[0]
+    two = run_ranks(2, losses_and_ranks, [*overrides, f"sharding={strategy}"])
+    np.testing.assert_allclose(two[0][0], one[0], rtol=1e-5)
+
+
+def test_a_resumed_run_repeats_the_losses_bit_for_bit(store: str, tmp_path: Path):
+    common = [f"data.store={store}", *MODEL, "hardware.num_ranks=1", "log_every_steps=1", "num_steps=12"]
+    common += ["checkpoint.every_steps=5", "optimizer.warmup_steps=3"]
+    run_to_the_end, interrupted = tmp_path / "whole", tmp_path / "cut"
+    _run([*common, f"run_dir={run_to_the_end}"])
+    _run([*common, f"run_dir={interrupted}"])
+    _drop_after(interrupted, 5)
+    _run([*common, f"run_dir={interrupted}"])
+    whole, cut = _losses(run_to_the_end), _losses(interrupted)
+    assert list(whole) == list(range(1, 13))
+    assert cut == whole
+
+
+def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp_path: Path):
+    common = [f"data.store={store}", *MODEL, "hardware.num_ranks=1", "num_steps=1", f"run_dir={tmp_path / 'r'}"]
+    _run(common)
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        _run([*common, "optimizer.lr=0.5"])
+
+
+def _run(overrides: list[str]) -> None:
+    run(load_config(overrides), overrides)
+
+
+def _losses(folder: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def _drop_after(folder: Path, step: int) -> None:
+    """Leave what a kill right after the checkpoint of ``step`` would have left."""
+    for checkpoint in (folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > step:
+            (checkpoint / "progress.json").unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    (folder / "metrics.jsonl").write_text("\n".join(kept) + "\n")

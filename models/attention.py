@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.dropout import dropout
+
 MAX_BUCKETS = 8
 
 
@@ -59,7 +61,7 @@ def _groups_by_length(lengths: Tensor, max_buckets: int) -> list[Tensor]:
     return [group for group in torch.split(order, torch.bincount(bucket).tolist()) if len(group)]
 
 
-def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: float) -> Tensor:
+def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, rate: float) -> Tensor:
     """Self-attention ``[T, D]`` of packed projections ``[T, 3 * D]``, each token over itself and its past."""
     width = qkv.shape[1] // 3
     if not layout.buckets:
@@ -69,6 +71,23 @@ def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, dropout: fl
         num_histories, longest = index.shape
         padded = qkv[index.view(-1)].view(num_histories, longest, 3, num_heads, width // num_heads)
         query, key, value = padded.permute(2, 0, 3, 1, 4).unbind(0)
-        out = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        out = _attention(query, key, value, rate)
         mixed.append(out.transpose(1, 2).reshape(-1, width))
     return torch.cat(mixed)[layout.inverse]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
+    """``[B, H, L, D / H]`` each; ``rate`` is the dropout on attention probabilities.
+
+    torch's CPU kernel takes no dropout, and its fallback spends a third of its time on random numbers and checks.
+    """
+    if rate == 0 or query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
+    longest = query.shape[2]
+    future = query.new_full((longest, longest), float("-inf")).triu(1)
+    scaled = query * query.shape[3] ** -0.5
+    score = torch.baddbmm(
+        future.expand(query.shape[0] * query.shape[1], -1, -1), scaled.flatten(0, 1), key.flatten(0, 1).mT
+    )
+    probability = dropout(torch.softmax(score, -1), rate)
+    return torch.bmm(probability, value.flatten(0, 1)).view_as(query)

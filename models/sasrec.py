@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from configs.schema import SASRecConfig
 from models.attention import Layout, causal_attention
+from models.dropout import Dropout
 
 
 class Block(nn.Module):
@@ -24,16 +25,16 @@ class Block(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(width, config.feed_forward_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.feed_forward_dim, width),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """``[T, D]`` to ``[T, D]``."""
         rate = self.attention_dropout if self.training else 0.0
         qkv = self.qkv(self.attention_norm(tokens))
-        mixed = causal_attention(qkv, layout, num_heads=self.num_heads, dropout=rate)
+        mixed = causal_attention(qkv, layout, num_heads=self.num_heads, rate=rate)
         tokens = tokens + self.dropout(self.project(mixed))
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
 
@@ -45,7 +46,7 @@ class SASRec(nn.Module):
         """``max_tokens``: the longest history it will see, a first user token included."""
         super().__init__()
         self.position = nn.Embedding(max_tokens, config.embedding_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.embedding_dim)
         self._initialise(config.initial_std)

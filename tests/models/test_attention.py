@@ -13,7 +13,7 @@ from models.sasrec import SASRec
 def test_attention_over_buckets_equals_attention_over_each_history(lengths):
     torch.manual_seed(0)
     qkv = torch.randn(sum(lengths), 3 * 8)
-    ours = causal_attention(qkv, layout_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, dropout=0.0)
+    ours = causal_attention(qkv, layout_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, rate=0.0)
     expected = [_plain_attention(history) for history in qkv.split(lengths)] if lengths else []
     torch.testing.assert_close(ours, torch.cat([*expected, torch.zeros(0, 8)]))
 

@@ -1,7 +1,7 @@
 """Work ahead on one thread, so that reading and training overlap."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 Element = TypeVar("Element")
 
 
-def prefetch(iterator: Iterator[Element], depth: int) -> Iterator[Element]:
+def prefetch(iterator: Generator[Element, None, None], depth: int) -> Generator[Element, None, None]:
     """The elements of ``iterator``, at most ``depth`` made ahead on one thread; 0 makes each when it is asked for.
 
     The thread starts with the first element asked for. An error of ``iterator`` is raised to the consumer after the
@@ -21,7 +21,7 @@ def prefetch(iterator: Iterator[Element], depth: int) -> Iterator[Element]:
     return _made_ahead(iterator, depth) if depth else iterator
 
 
-def _made_ahead(iterator: Iterator[Element], depth: int) -> Iterator[Element]:
+def _made_ahead(iterator: Generator[Element, None, None], depth: int) -> Generator[Element, None, None]:
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
     made: deque[Future[list[Element]]] = deque(pool.submit(_next_of, iterator) for _ in range(depth))
     try:

@@ -1,7 +1,7 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -43,14 +43,14 @@ class SequenceStream:
         self.steps_per_epoch = self._order.steps_per_epoch
         """Global steps of an epoch; the last one is smaller. The same on every rank."""
 
-    def batches(self, start: int = 0) -> Iterator[SequenceBatch]:
+    def batches(self, start: int = 0) -> Generator[SequenceBatch, None, None]:
         """Batches of the global steps ``start``, ``start + 1``, ... without end, ``prefetch_batches`` made ahead.
 
         Starts at any step in the same time: it reads the window that holds the step and nothing before it.
         """
         return prefetch(self._batches(start), self._prefetch_batches)
 
-    def _batches(self, step: int) -> Iterator[SequenceBatch]:
+    def _batches(self, step: int) -> Generator[SequenceBatch, None, None]:
         cursors = [_LaneCursor(self._order, self._windows, lane) for lane in self._lanes]
         while True:
             epoch, step_in_epoch = divmod(step, self.steps_per_epoch)

@@ -56,11 +56,13 @@ def _rank(rank: int, world_size: int, folder: str, payload: tuple[str, str, tupl
     try:
         result = _function_named(file, name)(*args)
         (Path(folder) / f"result-{rank}").write_bytes(pickle.dumps(result))
+        dist.barrier()
     except BaseException:
         (Path(folder) / f"error-{rank}").write_text(traceback.format_exc())
         raise
     finally:
         dist.destroy_process_group()
+    os._exit(0)  # as `python -m train` ends: native threads may abort the interpreter's shutdown
 
 
 def _function_named(file: str, name: str) -> Callable[..., Any]:

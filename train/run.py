@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -40,19 +41,19 @@ def run(config: RunConfig, overrides: Sequence[str]) -> None:
         checkpointer = DiskCheckpointer(config.run_dir, config.checkpoint)
         progress = checkpointer.restore_latest(state)
         tracker = RunTracker(config.run_dir, every_steps=config.log_every_steps, num_steps=num_steps, peers=peers)
-        batches = stream.batches(start=state.step)
-        progress = train(
-            state,
-            batches,
-            num_steps=num_steps,
-            patience=config.evaluation.patience,
-            progress=progress,
-            tracker=tracker,
-            checkpointer=checkpointer,
-            validator=EpochValidator(
-                config, manifest.num_items, config.evaluation.every_epochs * stream.steps_per_epoch
-            ),
-        )
+        with closing(stream.batches(start=state.step)) as batches:
+            progress = train(
+                state,
+                batches,
+                num_steps=num_steps,
+                patience=config.evaluation.patience,
+                progress=progress,
+                tracker=tracker,
+                checkpointer=checkpointer,
+                validator=EpochValidator(
+                    config, manifest.num_items, config.evaluation.every_epochs * stream.steps_per_epoch
+                ),
+            )
         _finish(state, config, manifest, progress, tracker, checkpointer)
 
 

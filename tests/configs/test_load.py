@@ -87,8 +87,11 @@ def test_a_choice_is_typed_as_it_is_printed() -> None:
 
 
 def test_an_override_wins_over_the_experiment() -> None:
+    plain = load_config(["experiment=smoke"])
     config = load_config(["num_epochs=3", "experiment=smoke", "model.embedding_dim=16"])
-    assert (config.num_epochs, config.model.embedding_dim, config.data.synthetic.num_users) == (3, 16, 2000)
+    assert (plain.num_epochs, plain.model.embedding_dim) != (3, 16)
+    assert (config.num_epochs, config.model.embedding_dim) == (3, 16)
+    assert config.data == plain.data
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -1,6 +1,7 @@
 """World size, plan and interruption do not matter: the laws of the training path, on real ranks."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,10 @@ def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
     stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size)
     state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
     losses = []
-    for _, batch in zip(range(NUM_STEPS), stream.batches(), strict=False):
-        losses.append(float(train_step(state, batch).loss))
-        state.step += 1
+    with closing(stream.batches()) as batches:
+        for _ in range(NUM_STEPS):
+            losses.append(float(train_step(state, next(batches)).loss))
+            state.step += 1
     return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()
 
 

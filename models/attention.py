@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 from models.dropout import dropout
@@ -66,14 +67,45 @@ def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, rate: float
     width = qkv.shape[1] // 3
     if not layout.buckets:
         return qkv[:, :width]
+    padded = _Padded.apply(qkv, torch.cat([index.view(-1) for index in layout.buckets]), layout.inverse)
     mixed = []
-    for index in layout.buckets:
-        num_histories, longest = index.shape
-        padded = qkv[index.view(-1)].view(num_histories, longest, 3, num_heads, width // num_heads)
-        query, key, value = padded.permute(2, 0, 3, 1, 4).unbind(0)
+    for index, part in zip(layout.buckets, padded.split([index.numel() for index in layout.buckets]), strict=True):
+        packed = part.view(*index.shape, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
+        query, key, value = packed.unbind(0)
         out = _attention(query, key, value, rate)
         mixed.append(out.transpose(1, 2).reshape(-1, width))
-    return torch.cat(mixed)[layout.inverse]
+    jagged: Tensor = _Jagged.apply(torch.cat(mixed), layout.inverse)
+    return jagged
+
+
+class _Padded(torch.autograd.Function):
+    """Tokens to the rows of the buckets. Padding gets no gradient under causal attention, so backward is a gather."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, tokens: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return tokens.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (inverse,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad.index_select(0, inverse), None, None
+
+
+class _Jagged(torch.autograd.Function):
+    """Rows of the buckets to tokens; every token has one row, so backward is a copy without accumulation."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        ctx.num_rows = len(rows)  # type: ignore[attr-defined]
+        return rows.index_select(0, inverse)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (inverse,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        padded = grad.new_zeros(ctx.num_rows, grad.shape[1])  # type: ignore[attr-defined]
+        return padded.index_copy_(0, inverse, grad), None
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:

@@ -18,6 +18,17 @@ def test_attention_over_buckets_equals_attention_over_each_history(lengths):
     torch.testing.assert_close(ours, torch.cat([*expected, torch.zeros(0, 8)]))
 
 
+def test_gradients_over_buckets_equal_those_of_each_history():
+    torch.manual_seed(0)
+    lengths = [3, 1, 7, 7, 2]
+    qkv = torch.randn(sum(lengths), 3 * 8, requires_grad=True)
+    weight = torch.randn(sum(lengths), 8)
+    ours = causal_attention(qkv, layout_of(torch.tensor(lengths), 3), num_heads=2, rate=0.0)
+    expected = torch.cat([_plain_attention(history) for history in qkv.split(lengths)])
+    grads = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (ours, expected)]
+    torch.testing.assert_close(grads[0], grads[1])
+
+
 def test_positions_count_from_the_start_of_each_history():
     assert layout_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
 

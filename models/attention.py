@@ -78,6 +78,31 @@ def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, rate: float
     return jagged
 
 
+def last_attention(query: Tensor, key_value: Tensor, layout: Layout, *, num_heads: int) -> Tensor:
+    """Attention ``[B, D]`` of each history's last token over the whole history; what ranking needs of a last block.
+
+    ``query`` ``[B, D]`` lies in the order of :func:`last_tokens`, ``key_value`` is ``[T, 2 * D]``.
+    """
+    width = query.shape[1]
+    mixed = []
+    for index, part in zip(layout.buckets, query.split([len(index) for index in layout.buckets]), strict=True):
+        num_histories, longest = index.shape
+        packed = key_value.index_select(0, index.view(-1)).view(num_histories, longest, 2, num_heads, -1)
+        key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        is_token = torch.arange(longest, device=index.device) <= (index[:, -1:] - index[:, :1])
+        out = functional.scaled_dot_product_attention(
+            part.view(num_histories, num_heads, 1, -1), key, value, attn_mask=is_token[:, None, None]
+        )
+        mixed.append(out.reshape(num_histories, width))
+    return torch.cat(mixed) if mixed else query
+
+
+def last_tokens(layout: Layout) -> Tensor:
+    """The index ``[B]`` of each non-empty history's last token, bucket by bucket."""
+    none = layout.position[:0]
+    return torch.cat([none, *(index[:, -1] for index in layout.buckets)])
+
+
 class _Padded(torch.autograd.Function):
     """Tokens to the rows of the buckets. Padding gets no gradient under causal attention, so backward is a gather."""
 

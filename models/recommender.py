@@ -50,13 +50,16 @@ class Recommender(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(batch.lengths), device=event.device), batch.lengths)
         end = torch.cumsum(batch.lengths, 0) - 1
         if not is_training:
-            query = self._encoded(event, batch.lengths, user, owner)[end]
+            tokens, lengths, _ = self._tokens(event, batch.lengths, user, owner)
+            query = self.encoder.last(tokens, layout_of(lengths))
             return Predictions(query, batch.item[:0], event[:0], candidate)
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
         is_input[end[batch.lengths > 0]] = False
         input_index = is_input.nonzero().squeeze(1)
         lengths = (batch.lengths - 1).clamp(min=0)
-        query = self._encoded(event[input_index], lengths, user, owner[input_index])
+        tokens, token_lengths, place = self._tokens(event[input_index], lengths, user, owner[input_index])
+        query = self.encoder(tokens, layout_of(token_lengths))
+        query = query if place is None else query[place]
         return Predictions(query, batch.item[input_index + 1], event[input_index + 1], candidate)
 
     def _looked_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -72,16 +75,18 @@ class Recommender(nn.Module):
         event, candidate = found["item"].values()[inverse].split([len(batch.item), len(candidates)])
         return event, candidate, found["user"].values() if "user" in features else None
 
-    def _encoded(self, event: Tensor, lengths: Tensor, user: Tensor | None, owner: Tensor) -> Tensor:
+    def _tokens(
+        self, event: Tensor, lengths: Tensor, user: Tensor | None, owner: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the encoder reads, its lengths, and where the events lie in it (None: it reads the events alone)."""
         if user is None:
-            return self.encoder(event, layout_of(lengths))
+            return event, lengths, None
         if self.user_input is UserInput.ADD:
-            return self.encoder(event + user[owner], layout_of(lengths))
+            return event + user[owner], lengths, None
         place = torch.arange(len(owner), device=owner.device) + owner + 1
         first = torch.cumsum(lengths + 1, 0) - lengths - 1
         tokens = torch.zeros(len(event) + len(user), event.shape[1], device=event.device, dtype=event.dtype)
-        tokens = tokens.index_copy(0, place, event).index_copy(0, first, user)
-        return self.encoder(tokens, layout_of(lengths + 1))[place]
+        return tokens.index_copy(0, place, event).index_copy(0, first, user), lengths + 1, place
 
 
 def keyed(features: dict[str, Tensor]) -> KeyedJaggedTensor:

@@ -3,10 +3,12 @@
 T tokens in the batch, B histories, D the width of the model.
 """
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from configs.schema import SASRecConfig
-from models.attention import Layout, causal_attention
+from models.attention import Layout, causal_attention, last_attention, last_tokens
 from models.dropout import Dropout
 
 
@@ -36,6 +38,19 @@ class Block(nn.Module):
         qkv = self.qkv(self.attention_norm(tokens))
         mixed = causal_attention(qkv, layout, num_heads=self.num_heads, rate=rate)
         tokens = tokens + self.dropout(self.project(mixed))
+        return self._fed_forward(tokens)
+
+    def last(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """``[T, D]`` to the last token of each history ``[B, D]``, in the order of ``last_tokens``."""
+        width = tokens.shape[1]
+        normed, last = self.attention_norm(tokens), last_tokens(layout)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = functional.linear(normed[last], weight[:width], bias[:width])
+        key_value = functional.linear(normed, weight[width:], bias[width:])
+        mixed = last_attention(query, key_value, layout, num_heads=self.num_heads)
+        return self._fed_forward(tokens[last] + self.dropout(self.project(mixed)))
+
+    def _fed_forward(self, tokens: Tensor) -> Tensor:
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
 
 
@@ -57,6 +72,19 @@ class SASRec(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, layout)
         return self.norm(hidden)
+
+    def last(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """The query after the last event of each history ``[B, D]``, in their order; none of them is empty.
+
+        The last block computes one token a history: attention probabilities are not dropped, so for ranking alone.
+        """
+        hidden = self.dropout(tokens + self.position(layout.position))
+        for block in self.blocks[:-1]:
+            hidden = block(hidden, layout)
+        final = self.blocks[-1]
+        assert isinstance(final, Block), "blocks are built above"
+        hidden = self.norm(final.last(hidden, layout))
+        return hidden[torch.argsort(last_tokens(layout))]
 
     def _initialise(self, std: float) -> None:
         nn.init.normal_(self.position.weight, std=std)

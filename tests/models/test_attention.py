@@ -29,6 +29,17 @@ def test_gradients_over_buckets_equal_those_of_each_history():
     torch.testing.assert_close(grads[0], grads[1])
 
 
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_the_last_query_of_each_history_equals_that_of_the_whole_pass(num_blocks: int):
+    torch.manual_seed(0)
+    lengths = torch.tensor([3, 1, 7, 6, 2])
+    config = SASRecConfig(embedding_dim=8, feed_forward_dim=8, num_blocks=num_blocks, initial_std=1.0)
+    encoder = SASRec(config, max_tokens=7).eval()
+    tokens = torch.randn(19, 8)
+    layout = layout_of(lengths, 3)
+    torch.testing.assert_close(encoder.last(tokens, layout), encoder(tokens, layout)[lengths.cumsum(0) - 1])
+
+
 def test_positions_count_from_the_start_of_each_history():
     assert layout_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
 

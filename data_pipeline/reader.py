@@ -1,5 +1,7 @@
 """Histories of a range of users, read from the row groups of a store that hold them."""
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from configs.errors import DataError
 from data_pipeline.manifest import Manifest
 
 COLUMNS = ["user", "item", "timestamp"]
+CACHE_BYTES = 64 * 2**20
+"""Decoded row groups that are kept: lanes of a small store share them, and each would be decoded once a lane."""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,7 @@ class Histories:
 
 
 class HistoryReader:
-    """Reads any range of users; opens the footers once and holds no events.
+    """Reads any range of users; opens the footers once and holds the last ``CACHE_BYTES`` of decoded events.
 
     Row groups are read one at a time by ``ParquetFile.read_row_group``: dataset scanners keep growing in memory.
     """
@@ -42,6 +46,9 @@ class HistoryReader:
         self._files: list[pq.ParquetFile] = []
         self._paths: list[Path] = []
         self._row_groups: list[tuple[int, int]] = []
+        self._decoded: OrderedDict[int, Histories] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = threading.Lock()
         sizes: list[int] = []
         for path in sorted(Path(store, "histories").glob("part-*.parquet")):
             self._open(path, sizes)
@@ -56,7 +63,7 @@ class HistoryReader:
         """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
         first = int(np.searchsorted(self._first_users, start, side="right")) - 1
         last = int(np.searchsorted(self._first_users, end, side="left"))
-        return _joined([self._row_group(index, start, end) for index in range(first, last)], start)
+        return _joined([_sliced(self._row_group(index), start, end) for index in range(first, last)], start)
 
     def _open(self, path: Path, sizes: list[int]) -> None:
         try:
@@ -72,7 +79,19 @@ class HistoryReader:
         self._files.append(file)
         self._paths.append(path)
 
-    def _row_group(self, index: int, start: int, end: int) -> Histories:
+    def _row_group(self, index: int) -> Histories:
+        """Row group ``index`` of all files; the least recently used ones leave the cache, the newest stays."""
+        with self._lock:
+            if index in self._decoded:
+                self._decoded.move_to_end(index)
+                return self._decoded[index]
+            histories = self._decoded[index] = self._read(index)
+            self._num_bytes += histories.num_bytes
+            while self._num_bytes > CACHE_BYTES and len(self._decoded) > 1:
+                self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
+            return histories
+
+    def _read(self, index: int) -> Histories:
         file, row_group = self._row_groups[index]
         where = f"{self._paths[file]}, row group {row_group}"
         try:
@@ -82,7 +101,7 @@ class HistoryReader:
         first_user = int(self._first_users[index])
         histories = _decoded(table, first_user, where)
         _check(histories, self._num_items, where)
-        return _sliced(histories, max(start, first_user), min(end, first_user + table.num_rows))
+        return histories
 
 
 def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:
@@ -129,10 +148,12 @@ def _check(histories: Histories, num_items: int, where: str) -> None:
 
 
 def _sliced(histories: Histories, start: int, end: int) -> Histories:
-    low, high = start - histories.first_user, end - histories.first_user
+    """The users of ``histories`` that lie in [start, end)."""
+    first = max(start, histories.first_user)
+    low, high = first - histories.first_user, max(end - histories.first_user, 0)
     offsets = histories.offsets[low : high + 1]
     events = slice(offsets[0], offsets[-1])
-    return Histories(start, offsets - offsets[0], histories.item[events], histories.timestamp[events])
+    return Histories(first, offsets - offsets[0], histories.item[events], histories.timestamp[events])
 
 
 def _joined(parts: list[Histories], start: int) -> Histories:

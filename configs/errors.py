@@ -1,4 +1,11 @@
-"""The two errors that a person can mend: a wrong choice and a wrong file."""
+"""The two errors that a person can mend, a wrong choice and a wrong file, and how a command ends with them."""
+
+import os
+import sys
+from collections.abc import Callable
+
+USAGE_EXIT_CODE = 2
+"""What every command returns for an error that a person can mend."""
 
 
 class ConfigError(ValueError):
@@ -7,3 +14,17 @@ class ConfigError(ValueError):
 
 class DataError(ValueError):
     """A log or a store is wrong; the message names the file, the place in it and what to do."""
+
+
+def exit_code_of(command: Callable[[], int | None]) -> int:
+    """Run ``command``: its own exit code (none is 0), or 2 after one line on stderr for what a person can mend.
+
+    Every rank prints its own line and says which it is: only the rank that reads a broken file knows of it.
+    """
+    try:
+        return command() or 0
+    except (ConfigError, DataError) as error:
+        rank = os.environ.get("RANK")
+        where = f"rank {rank}: " if rank not in (None, "0") else ""
+        print(f"{where}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return USAGE_EXIT_CODE

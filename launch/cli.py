@@ -9,16 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import ConfigError
+from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 """Where our packages lie."""
-
-USAGE_EXIT_CODE = 2
-"""What every verb returns for an error that a person can mend."""
 
 REUSE_ALLOCATIONS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 """glibc keeps freed memory: on a CPU a fresh large tensor costs more in page faults than the arithmetic on it."""
@@ -92,11 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb in _VERB_HELP and any(word in ("-h", "--help") for word in overrides):
         print(_VERB_HELP[verb])
         return 0
-    try:
-        return _verb_of(verb)(overrides)
-    except ConfigError as error:
-        print(f"ConfigError: {error}", file=sys.stderr)
-        return USAGE_EXIT_CODE
+    return exit_code_of(lambda: _verb_of(verb)(overrides))
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:

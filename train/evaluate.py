@@ -1,11 +1,10 @@
 """``python -m train.evaluate run_dir=R``: exact ranking of a run's best checkpoint; writes ``R/evaluation.json``."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
+from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
@@ -30,13 +29,7 @@ def evaluate(config: RunConfig) -> None:
 
 def main(overrides: Sequence[str]) -> int:
     """The run's own overrides come first, the given ones after; 0, or 2 after one line on stderr."""
-    try:
-        evaluate(load_config([*saved_overrides(load_config(overrides).run_dir), *overrides]))
-    except (ConfigError, DataError) as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code_of(lambda: evaluate(load_config([*saved_overrides(load_config(overrides).run_dir), *overrides])))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Without torch: it takes a moment, and torchrun's own traceback does not bury the
 import sys
 from collections.abc import Sequence
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
@@ -23,12 +23,7 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def main(overrides: Sequence[str]) -> int:
     """0, or 2 after one line on stderr."""
-    try:
-        check(load_config(overrides), overrides)
-    except (ConfigError, DataError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code_of(lambda: check(load_config(overrides), overrides))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
-import os
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig, UserInput
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
@@ -88,13 +86,7 @@ def open_on_rank_zero(config: RunConfig, overrides: Sequence[str], manifest: Man
 
 def main(overrides: Sequence[str]) -> int:
     """Entry of ``python -m train``: 0, or 2 after one line on stderr for what a person can mend."""
-    try:
-        run(load_config(overrides), overrides)
-    except (ConfigError, DataError) as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code_of(lambda: run(load_config(overrides), overrides))
 
 
 def _finish(

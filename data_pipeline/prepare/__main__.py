@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
+from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.schema import DataConfig
 from data_pipeline.manifest import Manifest
@@ -15,19 +15,17 @@ from data_pipeline.synthetic import write_log
 
 def main(overrides: Sequence[str]) -> int:
     """Prepare ``data.store`` and print its counts; returns the exit status: 0, or 2 after one line on stderr."""
+    return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
+
+
+def _prepare_and_tell(config: DataConfig) -> None:
     start = time.perf_counter()
-    try:
-        config = load_config(overrides).data
-        make_synthetic_log(config)
-        manifest = prepare(config)
-    except (ConfigError, DataError) as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    make_synthetic_log(config)
+    manifest = prepare(config)
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")
     print(f"  {'seconds':<28}{time.perf_counter() - start:.2f}")
-    return 0
 
 
 def make_synthetic_log(config: DataConfig) -> None:

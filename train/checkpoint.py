@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.tensor import DTensor
 from torchrec.distributed.shards_wrapper import LocalShardsWrapper
+from torchrec.optim.keyed import KeyedOptimizerWrapper
 
 from configs.errors import DataError
 from configs.schema import CheckpointConfig
@@ -21,6 +22,9 @@ from train.loop import Progress
 from train.state import TrainState
 
 BEST = "best"
+PROGRESS = "progress.json"
+REPLACED = ".replaced.partial"
+"""Ends the name of a checkpoint while a newer one takes its place."""
 
 
 class DiskCheckpointer:
@@ -46,24 +50,36 @@ class DiskCheckpointer:
 
     def steps(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        whole = self.folder.glob("step-*/progress.json")
+        whole = self.folder.glob(f"step-*/{PROGRESS}")
         return sorted(path.parent for path in whole if not path.parent.name.endswith(".partial"))
 
     def restore_latest(self, state: TrainState) -> Progress:
-        """Load the newest whole checkpoint, if any, into ``state``. Collective."""
+        """Load the newest whole checkpoint, if any, into ``state``; return how far the run was. Collective."""
+        if dist.get_rank() == 0:
+            self._finish_replacements()
+        dist.barrier()
         found = self.steps()
-        return self.restore(found[-1].name, state) if found else Progress()
+        if not found:
+            return Progress()
+        _make_optimizer_state(state)
+        saved = _model_of(state) | _optimizer_of(state)
+        dcp.load(saved, checkpoint_id=found[-1])
+        state.model.load_state_dict(saved["model"])
+        state.optimizer.post_load_state_dict()  # DCP has filled the state's own tensors in place
+        return self._read_progress(found[-1], state)
 
-    def restore(self, name: str, state: TrainState) -> Progress:
-        """Load checkpoint ``name`` into ``state`` and return how far early stopping was. Collective."""
-        folder = self.folder / name
-        if not (folder / "progress.json").is_file():
+    def restore_best(self, state: TrainState) -> Progress:
+        """Load the best model into ``state``, its optimizer left alone: for ranking. Collective."""
+        folder = self.folder / BEST
+        if not (folder / PROGRESS).is_file():
             raise DataError(f"{folder} holds no checkpoint; train this run_dir first")
-        saved = _saved(state)
+        saved = _model_of(state)
         dcp.load(saved, checkpoint_id=folder)
         state.model.load_state_dict(saved["model"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        progress = json.loads((folder / "progress.json").read_text())
+        return self._read_progress(folder, state)
+
+    def _read_progress(self, folder: Path, state: TrainState) -> Progress:
+        progress = json.loads((folder / PROGRESS).read_text())
         state.step = progress.pop("step")
         return Progress(**progress)
 
@@ -73,26 +89,61 @@ class DiskCheckpointer:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         dist.barrier()
-        dcp.save(_saved(state), checkpoint_id=partial)
+        dcp.save(_model_of(state) | _optimizer_of(state), checkpoint_id=partial)
         if dist.get_rank() == 0:
-            (partial / "progress.json").write_text(json.dumps({"step": state.step, **asdict(progress)}))
-            old = self.folder / f"{name}.old.partial"
-            if final.exists():
-                final.rename(old)
-            partial.rename(final)
-            shutil.rmtree(old, ignore_errors=True)
+            (partial / PROGRESS).write_text(json.dumps({"step": state.step, **asdict(progress)}))
+            self._replace(partial, final)
         dist.barrier()
 
+    def _replace(self, partial: Path, final: Path) -> None:
+        """Put ``partial`` in the place of ``final``; a kill in between leaves one of the two for the next start."""
+        old = final.with_name(f"{final.name}{REPLACED}")
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
 
-def _saved(state: TrainState) -> dict[str, Any]:
-    """Model and optimizer as DCP takes them; states of a torch optimizer over table shards become DTensors."""
-    model = state.model.state_dict()
-    optimizer = state.optimizer.state_dict()
-    optimizer["state"] = {
-        name: {key: _as_sharded(value, model.get(name)) for key, value in values.items()}
-        for name, values in optimizer["state"].items()
+    def _finish_replacements(self) -> None:
+        """Bring back what a kill in the middle of :meth:`_replace` took away."""
+        for old in self.folder.glob(f"*{REPLACED}"):
+            final = old.with_name(old.name.removesuffix(REPLACED))
+            if final.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(final)
+
+
+def _make_optimizer_state(state: TrainState) -> None:
+    """Let torch optimizers make their state, which they do at the first step: DCP loads only into what is there.
+
+    The weights that this step may move are loaded right after.
+    """
+    for _, part in state.optimizer.optimizers:
+        if isinstance(part, KeyedOptimizerWrapper):
+            part.init_state()
+    state.optimizer.zero_grad(set_to_none=True)
+
+
+def _model_of(state: TrainState) -> dict[str, Any]:
+    return {"model": state.model.state_dict()}
+
+
+def _optimizer_of(state: TrainState) -> dict[str, Any]:
+    """The optimizer as DCP takes it; states of a torch optimizer over table shards become DTensors."""
+    weights = state.model.state_dict()
+    found = {
+        name: {key: _as_sharded(value, weights.get(name.partition(".")[2])) for key, value in values.items()}
+        for name, values in state.optimizer.state_dict()["state"].items()  # a name is "table." + the weight's
     }
-    return {"model": model, "optimizer": {"state": optimizer["state"]}}
+    plain = [
+        f"{name}.{key}"
+        for name, values in found.items()
+        for key, value in values.items()
+        if not isinstance(value, torch.Tensor)
+    ]
+    assert not plain, f"only tensors are restored in place; these are none: {plain}"
+    return {"optimizer": {"state": found}}
 
 
 def _as_sharded(value: Any, weight: Any) -> Any:

@@ -8,7 +8,7 @@ from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
-from train.checkpoint import BEST, DiskCheckpointer
+from train.checkpoint import DiskCheckpointer
 from train.peers import DistributedPeers, process_group
 from train.run import build_state
 from train.run_folder import saved_overrides
@@ -20,7 +20,7 @@ def evaluate(config: RunConfig) -> None:
     with process_group(config.hardware) as device:
         manifest = load_manifest(config.data.store)
         state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
-        DiskCheckpointer(config.run_dir, config.checkpoint).restore(BEST, state)
+        DiskCheckpointer(config.run_dir, config.checkpoint).restore_best(state)
         report = quality_report(state, config, manifest)
         if state.peers.rank == 0:
             write_summary(report, Path(config.run_dir) / "evaluation.json")

@@ -24,6 +24,10 @@ class Tracker(Protocol):
         """Write the step down. Collective."""
         ...
 
+    def account(self, progress: "Progress") -> None:
+        """Write time and tokens up to now into ``progress``. Collective."""
+        ...
+
     def log_quality(self, step: int, quality: dict[str, float]) -> None:
         """Write a validation down."""
         ...
@@ -59,12 +63,15 @@ class Validator(Protocol):
 
 @dataclass(slots=True)
 class Progress:
-    """What early stopping has seen; part of every checkpoint."""
+    """What the run has seen and spent; part of every checkpoint."""
 
     best_step: int = 0
     best_ndcg: float = -1.0
     num_worse: int = 0
     """Validations in a row without a better one."""
+    wall_s: float = 0.0
+    num_tokens: int = 0
+    """Spent by all sessions of the run up to the checkpoint, over all ranks."""
     quality: dict[str, float] = field(default_factory=dict)
 
 
@@ -85,10 +92,11 @@ def train(
         state.step += 1
         tracker.count(metrics)
         if tracker.is_due(state.step):
-            tracker.log(state.step, metrics)  # the loop's only wait for the device
+            tracker.log(state.step, metrics)  # waits for the device
         if validator.is_due(state.step) or state.step == num_steps:
             _validate(state, progress, tracker, checkpointer, validator)
         if checkpointer.is_due(state.step):
+            tracker.account(progress)
             checkpointer.save(state, progress)
     return progress
 

@@ -49,10 +49,16 @@ class DistributedPeers:
 
 @contextmanager
 def process_group(config: HardwareConfig) -> Iterator[torch.device]:
-    """The default process group, from torchrun's environment or of one process; yields this rank's device."""
+    """The default process group, from torchrun's environment or of one process; yields this rank's device.
+
+    A group that is there already is used and left alone.
+    """
     timeout = timedelta(seconds=config.timeout_s)
     backend = "gloo" if config.device == "cpu" else "nccl"
     torch.set_num_threads(config.num_threads)
+    if dist.is_initialized():
+        yield _device(config)
+        return
     if dist.is_torchelastic_launched():
         dist.init_process_group(backend, timeout=timeout)
     else:

@@ -1,5 +1,6 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +15,8 @@ from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.stream import SequenceStream
 from models.recommender import Recommender
 from models.tables import build_tables
-from train.checkpoint import BEST, DiskCheckpointer
-from train.evaluation.protocol import EpochValidator
+from train.checkpoint import DiskCheckpointer
+from train.evaluation.protocol import Validator
 from train.loop import Progress, train
 from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
@@ -38,9 +39,16 @@ def run(config: RunConfig, overrides: Sequence[str]) -> None:
         state = build_state(config, manifest, num_steps, peers, device)
         checkpointer = DiskCheckpointer(config.run_dir, config.checkpoint)
         progress = checkpointer.restore_latest(state)
-        tracker = RunTracker(config.run_dir, every_steps=config.log_every_steps, num_steps=num_steps, peers=peers)
-        with closing(stream.batches(start=state.step)) as batches:
-            progress = train(
+        if _is_finished(config, state, progress, num_steps):
+            return
+        every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
+        with (
+            RunTracker(
+                config.run_dir, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state
+            ) as tracker,
+            closing(stream.batches(start=state.step)) as batches,
+        ):
+            train(
                 state,
                 batches,
                 num_steps=num_steps,
@@ -48,11 +56,11 @@ def run(config: RunConfig, overrides: Sequence[str]) -> None:
                 progress=progress,
                 tracker=tracker,
                 checkpointer=checkpointer,
-                validator=EpochValidator(
-                    config, manifest.num_items, config.evaluation.every_epochs * stream.steps_per_epoch
-                ),
+                validator=Validator(config, manifest.num_items, every_steps),
             )
-        _finish(state, config, manifest, progress, tracker, checkpointer)
+            tracker.account(progress)
+            checkpointer.save(state, progress)
+        _finish(state, config, manifest, progress, checkpointer)
 
 
 def build_state(
@@ -89,21 +97,25 @@ def main(overrides: Sequence[str]) -> int:
     return exit_code_of(lambda: run(load_config(overrides), overrides))
 
 
+def _is_finished(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> bool:
+    """Whether the run was trained to its end and told; if so its summary is shown again."""
+    path = Path(config.run_dir) / "summary.json"
+    is_trained = state.step >= num_steps or progress.num_worse >= config.evaluation.patience
+    if not (is_trained and path.is_file()):
+        return False
+    if state.peers.rank == 0:
+        print(f"{path} is there: {state.step} steps are trained; raise num_epochs to go on")
+        print_table(json.loads(path.read_text()))
+    return True
+
+
 def _finish(
-    state: TrainState,
-    config: RunConfig,
-    manifest: Manifest,
-    progress: Progress,
-    tracker: RunTracker,
-    checkpointer: DiskCheckpointer,
+    state: TrainState, config: RunConfig, manifest: Manifest, progress: Progress, checkpointer: DiskCheckpointer
 ) -> None:
     """Restore the best checkpoint, rank the test events once, write the summary. Collective."""
     num_trained = state.step
-    checkpointer.save(state, progress)
-    throughput = tracker.throughput()
-    checkpointer.restore(BEST, state)
-    summary = summarise(state, config, manifest, progress, throughput, num_trained)
+    checkpointer.restore_best(state)
+    summary = summarise(state, config, manifest, progress, num_trained)
     if state.peers.rank == 0:
         write_summary(summary, Path(config.run_dir) / "summary.json")
         print_table(summary)
-    tracker.close()

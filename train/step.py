@@ -16,7 +16,7 @@ class StepMetrics:
 
     loss: Tensor
     num_tokens: int
-    """Events of this rank's batch."""
+    """Predictions of this rank's batch."""
 
 
 def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
@@ -31,4 +31,4 @@ def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
     loss, reported = state.objective(state.model, batch.to(state.device), state.step)
     loss.backward()
     state.optimizer.step()
-    return StepMetrics(reported, batch.num_tokens)
+    return StepMetrics(reported, batch.num_tokens - batch.num_users)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Split
 from data_pipeline.manifest import Manifest
 from data_pipeline.split import Subset
 from data_pipeline.synthetic import oracle_ndcg
@@ -24,15 +24,18 @@ def summarise(
     config: RunConfig,
     manifest: Manifest,
     progress: Progress,
-    throughput: dict[str, float],
     num_steps: int,
 ) -> Summary:
     """Rank the test events with ``state`` and gather all that a run tells. Collective."""
     world_size = state.peers.world_size
     return {
         "quality": quality_report(state, config, manifest) | {"valid": progress.quality},
-        "throughput": throughput,
-        "cost": cost_of(throughput["wall_s"], config.hardware, world_size),
+        "throughput": {
+            "tokens": progress.num_tokens,
+            "wall_s": progress.wall_s,
+            "tokens_per_s_per_device": progress.num_tokens / progress.wall_s / world_size,
+        },
+        "cost": cost_of(progress.wall_s, config.hardware, world_size),
         "data": {
             "fingerprint": manifest.fingerprint,
             "num_users": manifest.num_users,
@@ -57,9 +60,17 @@ def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> 
         "seen_left_out": config.evaluation.leave_out_seen,
         "floors": floor_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen),
     }
-    if config.data.synthetic.num_users:
+    if _has_oracle(config):
         report["oracle_ndcg@10"] = oracle_ndcg(config.data.synthetic, config.data.store, Subset.TEST)
     return report
+
+
+def _has_oracle(config: RunConfig) -> bool:
+    """Whether the oracle answers the question that the model was asked, on the log that it describes."""
+    data = config.data
+    is_whole = data.min_user_events == data.min_item_events == 1 and not data.event_types
+    is_same_task = data.split is Split.LEAVE_ONE_OUT and config.evaluation.leave_out_seen
+    return data.synthetic.num_users > 0 and is_whole and is_same_task
 
 
 def write_summary(summary: Summary, path: Path) -> None:

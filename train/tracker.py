@@ -2,27 +2,32 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from models.loss.catalogue import Peers
+from train.loop import Progress
+from train.state import TrainState
 from train.step import StepMetrics
 
 
 class RunTracker:
-    """Counts tokens and time from its making; validation and checkpoints are part of the time."""
+    """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
 
-    def __init__(self, run_dir: str, *, every_steps: int, num_steps: int, peers: Peers) -> None:
-        self.every_steps, self.num_steps, self.peers = every_steps, num_steps, peers
+    def __init__(
+        self, run_dir: str, progress: Progress, *, every_steps: int, num_steps: int, state: TrainState
+    ) -> None:
+        """``progress``: what earlier sessions spent. Lines of later steps than ``state.step`` go."""
+        self.every_steps, self.num_steps, self.peers = every_steps, num_steps, state.peers
+        self.device, self.before = state.device, replace(progress)
         self.started_s = self.last_s = time.perf_counter()
         self.num_tokens = self.last_tokens = self.num_seen_steps = 0
-        self.training_s = 0.0
-        self.is_writer = peers.rank == 0
+        self.is_writer = self.peers.rank == 0
         if self.is_writer:
-            self.file = (Path(run_dir) / "metrics.jsonl").open("a")
+            self.file = _opened_at(Path(run_dir) / "metrics.jsonl", state.step)
             self.events = SummaryWriter(str(Path(run_dir) / "events"))
 
     def is_due(self, step: int) -> bool:
@@ -36,7 +41,7 @@ class RunTracker:
 
     def log(self, step: int, metrics: StepMetrics) -> None:
         """Write loss, tokens/s over all ranks and the time left. Collective."""
-        tokens = int(self.peers.sum(torch.tensor(self.num_tokens, device=metrics.loss.device)))
+        tokens = self._global_tokens()
         now_s = time.perf_counter()
         rate = (tokens - self.last_tokens) / max(now_s - self.last_s, 1e-9)
         self.last_s, self.last_tokens = now_s, tokens
@@ -52,21 +57,25 @@ class RunTracker:
             f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
         )
 
-    def throughput(self) -> dict[str, float]:
-        """Tokens of all ranks, seconds, and tokens/s per device since the tracker was made. Collective."""
-        tokens = int(self.peers.sum(torch.tensor(self.num_tokens)))
-        elapsed_s = time.perf_counter() - self.started_s
-        return {
-            "tokens": tokens,
-            "wall_s": elapsed_s,
-            "tokens_per_s_per_device": tokens / max(elapsed_s, 1e-9) / self.peers.world_size,
-        }
+    def account(self, progress: Progress) -> None:
+        """Write time and tokens of this and earlier sessions into ``progress``. Collective."""
+        progress.wall_s = self.before.wall_s + time.perf_counter() - self.started_s
+        progress.num_tokens = self.before.num_tokens + self._global_tokens()
+
+    def __enter__(self) -> "RunTracker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flush and close the files."""
         if self.is_writer:
             self.file.close()
             self.events.close()
+
+    def _global_tokens(self) -> int:
+        return int(self.peers.sum(torch.tensor(self.num_tokens, device=self.device)))
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         if not self.is_writer:
@@ -80,3 +89,11 @@ class RunTracker:
     def _print(self, line: str) -> None:
         if self.is_writer:
             print(line, flush=True)
+
+
+def _opened_at(path: Path, step: int) -> TextIO:
+    """``path`` to append to, without the lines of steps after ``step``."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    return path.open("a")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from configs.errors import ConfigError
 from configs.load import load_config
@@ -24,6 +25,7 @@ from train.step import train_step
 
 NUM_STEPS = 20
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
+RESUMABLE = ["num_steps=12", "log_every_steps=1", "checkpoint.every_steps=5", "checkpoint.keep_last=9"]
 NO_DROPOUT = ["model.dropout=0", "model.attention_dropout=0"]
 
 
@@ -70,40 +72,85 @@ def test_the_plan_does_not_change_the_losses(store: str, strategy: str, optimize
     np.testing.assert_allclose(two[0][0], one[0], rtol=1e-5)
 
 
-def test_a_resumed_run_repeats_the_losses_bit_for_bit(store: str, tmp_path: Path):
-    common = [f"data.store={store}", *MODEL, "hardware.num_ranks=1", "log_every_steps=1", "num_steps=12"]
-    common += ["checkpoint.every_steps=5", "optimizer.warmup_steps=3"]
-    run_to_the_end, interrupted = tmp_path / "whole", tmp_path / "cut"
-    _run([*common, f"run_dir={run_to_the_end}"])
-    _run([*common, f"run_dir={interrupted}"])
-    _drop_after(interrupted, 5)
-    _run([*common, f"run_dir={interrupted}"])
-    whole, cut = _losses(run_to_the_end), _losses(interrupted)
-    assert list(whole) == list(range(1, 13))
-    assert cut == whole
+@pytest.mark.parametrize(
+    ("world_size", "choices"),
+    [
+        (1, ["optimizer.table=rowwise_adagrad"]),
+        (1, ["optimizer.table=adam"]),
+        (2, ["optimizer.table=rowwise_adagrad", "sharding=row_wise"]),
+        (2, ["optimizer.table=adam", "sharding=row_wise"]),
+        (2, ["optimizer.table=adam", "sharding=table_wise"]),
+        (2, ["optimizer.table=adam", "sharding=column_wise"]),
+        (2, ["sharding=data_parallel"]),
+    ],
+    ids=str,
+)
+def test_a_resumed_run_repeats_the_losses_bit_for_bit(
+    store: str, tmp_path: Path, world_size: int, choices: list[str]
+):
+    overrides = [f"data.store={store}", *MODEL, *RESUMABLE, *choices]
+    overrides += ["optimizer.table_lr=0.01", "model.user_input=add", f"hardware.num_ranks={world_size}"]
+    run_ranks(world_size, run_cut_and_resume, overrides, str(tmp_path / "run"), 5)
+    first, resumed = (_rows(tmp_path / "run" / name) for name in ("metrics.first.jsonl", "metrics.jsonl"))
+    assert [row["step"] for row in resumed] == list(range(1, 13))
+    assert resumed[:5] == first[:5], "what was trained before the checkpoint is not trained again"
+    assert all(ours["elapsed_s"] != theirs["elapsed_s"] for ours, theirs in zip(resumed[5:], first[5:], strict=True))
+    assert [row["loss"] for row in resumed] == [row["loss"] for row in first]
+
+
+def test_a_run_goes_on_at_another_number_of_ranks(store: str, tmp_path: Path):
+    overrides = [f"data.store={store}", *MODEL, *RESUMABLE, *NO_DROPOUT, f"run_dir={tmp_path / 'run'}"]
+    run_ranks(2, run_here, overrides)
+    first = _rows(tmp_path / "run" / "metrics.jsonl")
+    _drop_after(tmp_path / "run", 5)
+    run_ranks(1, run_here, overrides)
+    resumed = _rows(tmp_path / "run" / "metrics.jsonl")
+    assert resumed[:5] == first[:5]
+    np.testing.assert_allclose([row["loss"] for row in resumed], [row["loss"] for row in first], rtol=1e-5)
+
+
+def test_a_finished_run_is_shown_again_and_not_trained_or_changed(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    overrides = [f"data.store={store}", *MODEL, "hardware.num_ranks=1", "num_steps=2", f"run_dir={tmp_path / 'r'}"]
+    run_here(overrides)
+    before = (tmp_path / "r" / "summary.json").read_text()
+    assert json.loads(before)["throughput"]["tokens"] > 0
+    run_here(overrides)
+    assert (tmp_path / "r" / "summary.json").read_text() == before
+    assert "2 steps are trained" in capsys.readouterr().out
 
 
 def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp_path: Path):
     common = [f"data.store={store}", *MODEL, "hardware.num_ranks=1", "num_steps=1", f"run_dir={tmp_path / 'r'}"]
-    _run(common)
+    run_here(common)
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
-        _run([*common, "optimizer.lr=0.5"])
+        run_here([*common, "optimizer.lr=0.5"])
 
 
-def _run(overrides: list[str]) -> None:
+def run_here(overrides: list[str]) -> None:
     run(load_config(overrides), overrides)
 
 
-def _losses(folder: Path) -> dict[int, float]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+def run_cut_and_resume(overrides: list[str], folder: str, step: int) -> None:
+    """Run to the end; leave what a kill after the checkpoint of ``step`` would have left; run again."""
+    overrides = [*overrides, f"run_dir={folder}"]
+    run_here(overrides)
+    if dist.get_rank() == 0:
+        metrics = Path(folder) / "metrics.jsonl"
+        metrics.with_name("metrics.first.jsonl").write_text(metrics.read_text())
+        _drop_after(Path(folder), step)
+    dist.barrier()
+    run_here(overrides)
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row for row in rows if "loss" in row]
 
 
 def _drop_after(folder: Path, step: int) -> None:
-    """Leave what a kill right after the checkpoint of ``step`` would have left."""
+    (folder / "summary.json").unlink()
     for checkpoint in (folder / "checkpoints").glob("step-*"):
         if int(checkpoint.name.removeprefix("step-")) > step:
             (checkpoint / "progress.json").unlink()
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    (folder / "metrics.jsonl").write_text("\n".join(kept) + "\n")

@@ -32,7 +32,7 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
 
 
 @dataclass(slots=True)
-class EpochValidator:
+class Validator:
     """Ranks the validation events every ``every_steps`` steps."""
 
     config: RunConfig

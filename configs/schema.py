@@ -70,7 +70,8 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.num_users >= 0, f"data.synthetic.num_users={self.num_users} must not be negative")
+        for name in ("num_users", "num_items", "mean_length"):
+            require(getattr(self, name) >= 0, f"data.synthetic.{name}={getattr(self, name)} must not be negative")
         require(
             0 <= self.transition_probability <= 1,
             f"data.synthetic.transition_probability={self.transition_probability} must lie in [0, 1]",
@@ -124,6 +125,11 @@ class DataConfig:
             f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
         )
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
+        require(self.prefetch_batches >= 0, f"data.prefetch_batches={self.prefetch_batches} must not be negative")
+        require(
+            not self.event_types or bool(self.columns.event_type),
+            f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",
+        )
         require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
 
 
@@ -148,8 +154,13 @@ class SASRecConfig:
             f"model.embedding_dim={self.embedding_dim} must be a multiple of model.num_heads={self.num_heads}, "
             f"so that every head gets the same width",
         )
+        require(
+            self.embedding_dim % 4 == 0,
+            f"model.embedding_dim={self.embedding_dim} must be a multiple of 4: fbgemm aligns its rows to 16 bytes",
+        )
         for name in ("dropout", "attention_dropout"):
-            require(0 <= getattr(self, name) < 1, f"model.{name}={getattr(self, name)} must lie in [0, 1)")
+            require(0 <= getattr(self, name) <= 0.95, f"model.{name}={getattr(self, name)} must lie in [0, 0.95]")
+        require(self.initial_std > 0, f"model.initial_std={self.initial_std} must be positive")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -223,6 +234,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name in ("lr", "table_lr"):
             require(getattr(self, name) > 0, f"optimizer.{name}={getattr(self, name)} must be positive")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
+        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} must not be negative")
         require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
         require(
             0 <= self.final_lr_fraction <= 1,

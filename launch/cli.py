@@ -45,7 +45,7 @@ Prints the resolved run as YAML.
 
 Makes a store of a log. Writes STORE.
 
-  data.log               Parquet file, folder or glob  (required)
+  data.log               Parquet, CSV or JSON-lines file, folder or glob  (required)
   data.store             the store to write  (required)
   data.columns.user      the log's column of users  (user_id)
   data.columns.item      the log's column of items  (item_id)
@@ -75,7 +75,7 @@ Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/eval
   evaluation.batch_size        users ranked at once  (256)""",
     "bench": """usage: shardrec bench NAME [key=value ...]
 
-Runs one benchmark. Writes benchmarks/results/NAME.json.""",
+Runs one benchmark: stream | step | evaluate. Writes benchmarks/results/NAME.json.""",
 }
 
 
@@ -140,9 +140,10 @@ def _composed(overrides: list[str]) -> "RunConfig":
 
 
 def _must_prepare(config: "RunConfig") -> bool:
+    """Whether there is no store yet; a synthetic log is looked at again, since its choices may have changed."""
     data = config.data
-    has_source = bool(data.log) or data.synthetic.num_users > 0
-    return has_source and not (Path(data.store) / "manifest.json").exists()
+    is_missing = not (Path(data.store) / "manifest.json").exists()
+    return data.synthetic.num_users > 0 or (bool(data.log) and is_missing)
 
 
 def _start(module: str, overrides: list[str], config: "RunConfig | None" = None) -> int:

@@ -4,14 +4,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import exit_code_of
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
 from train.checkpoint import DiskCheckpointer
 from train.peers import DistributedPeers, process_group
 from train.run import build_state
-from train.run_folder import saved_overrides
+from train.run_folder import saved_fingerprint, saved_overrides
 from train.summary import print_quality, quality_report, write_summary
 
 
@@ -19,6 +19,11 @@ def evaluate(config: RunConfig) -> None:
     """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
     with process_group(config.hardware) as device:
         manifest = load_manifest(config.data.store)
+        if saved_fingerprint(config.run_dir) != manifest.fingerprint:
+            raise ConfigError(
+                f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
+                f"manifest's fingerprint is {manifest.fingerprint}"
+            )
         state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
         DiskCheckpointer(config.run_dir, config.checkpoint).restore_best(state)
         report = quality_report(state, config, manifest)

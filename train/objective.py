@@ -53,9 +53,9 @@ class Objective:
         reported = self.peers.sum(total.detach().double().clone()) / num_predictions
         return total * (self.peers.world_size / num_predictions), reported
 
-    def _num_predictions(self, batch: SequenceBatch) -> float:
+    def _num_predictions(self, batch: SequenceBatch) -> Tensor:
         own = (batch.lengths - 1).clamp(min=0).sum().double()
-        return max(float(self.peers.sum(own)), 1.0)
+        return self.peers.sum(own).clamp(min=1)
 
 
 def build_objective(config: LossConfig, counts: np.ndarray, seed: int, peers: Peers) -> Objective:

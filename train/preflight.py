@@ -3,8 +3,10 @@
 Without torch: it takes a moment, and torchrun's own traceback does not bury the message.
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
@@ -18,7 +20,22 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     and one that cannot be written."""
     if not config.data.store:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
-    open_run_folder(config, overrides, load_manifest(config.data.store).fingerprint)
+    manifest = load_manifest(config.data.store)
+    _refuse_other_log(config, overrides)
+    open_run_folder(config, overrides, manifest.fingerprint)
+
+
+def _refuse_other_log(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Refuse a store that was made from another log than the one that the user named."""
+    path = Path(config.data.store) / "prepared_from.json"
+    if not path.is_file() or not config.data.log or not any(key.startswith("data.log=") for key in overrides):
+        return
+    log = json.loads(path.read_text())["options"]["log"]
+    if Path(log).resolve() != Path(config.data.log).resolve():
+        raise ConfigError(
+            f"data.store={config.data.store} was made from {log}, not from data.log={config.data.log}; "
+            f"choose another data.store, or make it anew with `shardrec prepare`"
+        )
 
 
 def main(overrides: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from data_pipeline.stream import SequenceStream
 from models.recommender import Recommender
 from models.tables import build_tables
 from train.checkpoint import DiskCheckpointer
-from train.evaluation.protocol import Validator
+from train.evaluation.protocol import Validator, require_targets
 from train.loop import Progress, train
 from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
@@ -32,6 +32,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> None:
     """Train ``config`` to its end, resuming what ``run_dir`` holds, and write ``summary.json``. Collective."""
     with process_group(config.hardware) as device:
         manifest = load_manifest(config.data.store)
+        require_targets(config, manifest)
         open_on_rank_zero(config, overrides, manifest)
         peers = DistributedPeers()
         stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)

@@ -24,8 +24,13 @@ MAY_CHANGE = (
     "checkpoint",
     "data.log",
     "data.store",
+    "data.memory_gib",
+    "data.prefetch_batches",
+    "evaluation.batch_size",
 )
-"""Keys that a resumed run may set anew: they do not change what is learned from which data."""
+"""Keys that a resumed run may set anew: they do not change which batches are learned from.
+
+``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached."""
 IDENTITY = "identity.json"
 
 
@@ -37,13 +42,21 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_other_run(folder, identity)
-        (folder / IDENTITY).write_text(json.dumps(identity, indent=2))
+        _write_whole(folder / IDENTITY, json.dumps(identity, indent=2))
         (folder / "config.yaml").write_text(resolved_yaml(config))
         (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
         (folder / "environment.json").write_text(json.dumps(_environment(config), indent=2))
     except OSError as error:
         raise ConfigError(f"run_dir={config.run_dir} cannot be written: {error.strerror}; choose another") from error
     return folder
+
+
+def saved_fingerprint(run_dir: str) -> str:
+    """The fingerprint of the data that the run of ``run_dir`` learnt from."""
+    path = Path(run_dir) / IDENTITY
+    if not path.is_file():
+        raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
+    return str(json.loads(path.read_text())["data.fingerprint"])
 
 
 def saved_overrides(run_dir: str) -> list[str]:
@@ -67,6 +80,13 @@ def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
             )
 
 
+def _write_whole(path: Path, text: str) -> None:
+    """Beside and renamed: a kill leaves the old file or the new one."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
@@ -76,11 +96,20 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _environment(config: RunConfig) -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "commit": commit or "not a git checkout",
+        "commit": _commit(),
         "threads": config.hardware.num_threads,
         "versions": {name: version(name) for name in ("torch", "torchrec", "fbgemm-gpu", "hydra-core", "pyarrow")},
     }
+
+
+def _commit() -> str:
+    """The commit of this code, not of the folder that the command was started in."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+    return done.stdout.strip()

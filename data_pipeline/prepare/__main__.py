@@ -1,8 +1,10 @@
 """``python -m data_pipeline.prepare key=value...``: make the store of a run's log, and say what is in it."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from configs.errors import exit_code_of
@@ -29,9 +31,18 @@ def _prepare_and_tell(config: DataConfig) -> None:
 
 
 def make_synthetic_log(config: DataConfig) -> None:
-    """Write ``data.log`` by ``data.synthetic`` where that names users and there is no log yet."""
-    if config.synthetic.num_users > 0 and config.log and not Path(config.log).exists():
+    """Write ``data.log`` by ``data.synthetic`` where that names users, anew where its choices have changed.
+
+    The choices stand beside the log; a log without them is somebody's own and never written over.
+    """
+    if config.synthetic.num_users == 0 or not config.log:
+        return
+    told = Path(f"{config.log}.synthetic.json")
+    choices = json.dumps(asdict(config.synthetic))
+    is_ours = told.is_file()
+    if not Path(config.log).exists() or (is_ours and told.read_text(encoding="utf-8") != choices):
         write_log(config.synthetic, config.log)
+        told.write_text(choices, encoding="utf-8")
 
 
 def table_of(manifest: Manifest) -> list[tuple[str, str]]:

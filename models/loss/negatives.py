@@ -22,7 +22,7 @@ class NegativeSampler:
         self.config, self.seed = config, seed
 
     def draw(self, step: int, target: Tensor, peers: Peers) -> Tensor:
-        """Item ids ``[num_negatives + in_batch_negatives]``, a function of (seed, step, global targets). Collective
+        """Item ids ``[num_negatives + in_batch_negatives]``, a function of (seed, step, global batch). Collective
         when ``in_batch_negatives`` is set."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF)
         uniform = torch.rand(self.config.num_negatives, generator=generator, dtype=torch.float64)

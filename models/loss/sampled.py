@@ -32,7 +32,7 @@ def sampled_loss(
             total = torch.logaddexp(positive, torch.logsumexp(negative, 1))
             return (total - positive).sum()
         case GBCEConfig():
-            rate = len(negatives) / max(num_items - 1, 1)
+            rate = min(len(negatives) / max(num_items - 1, 1), 1.0)
             power = rate * (config.calibration * (1 - 1 / rate) + 1 / rate)
             return _bce(positive, negative, is_target, power)
         case _:

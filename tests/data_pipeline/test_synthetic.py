@@ -11,6 +11,7 @@ from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, SyntheticConfig
 from data_pipeline import synthetic
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.__main__ import make_synthetic_log
 from data_pipeline.split import Subset
 
 CONFIG = SyntheticConfig(num_users=800, num_items=300, mean_length=20, seed=3)
@@ -141,3 +142,19 @@ def test_another_logs_store_is_refused(store: str) -> None:
 def test_an_empty_log_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.synthetic\.num_users=0"):
         synthetic.write_log(SyntheticConfig(num_items=10), str(tmp_path / "log"))
+
+
+def test_other_choices_write_the_log_anew_and_somebodys_own_log_stays(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    config = DataConfig(log=str(path), synthetic=SyntheticConfig(num_users=20, num_items=40, mean_length=5))
+    make_synthetic_log(config)
+    first = path.read_bytes()
+    make_synthetic_log(config)
+    assert path.read_bytes() == first
+    config.synthetic.seed = 1
+    make_synthetic_log(config)
+    assert path.read_bytes() != first
+    (tmp_path / "log.parquet.synthetic.json").unlink()
+    path.write_bytes(b"mine")
+    make_synthetic_log(config)
+    assert path.read_bytes() == b"mine"

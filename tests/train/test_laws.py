@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -59,17 +60,29 @@ def test_the_number_of_ranks_does_not_change_the_losses(store: str, loss: str):
     one, two = run_ranks(1, losses_and_ranks, overrides)[0], run_ranks(2, losses_and_ranks, overrides)
     np.testing.assert_allclose(two[0][0], one[0], rtol=1e-5)
     assert two[0] == two[1]
+    assert_same_ranks(two[0][1], one[1])
     assert one[0][-1] < one[0][0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("strategy", ["row_wise", "table_wise", "column_wise", "data_parallel"])
+PLANS = ["row_wise", "table_wise", "column_wise", "data_parallel"]
+RATES = {"sgd": "20", "adam": "0.002", "adagrad": "0.05", "rowwise_adagrad": "0.05"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "optimizer"),
+    [
+        *((plan, optimizer) for plan in PLANS for optimizer in ("sgd", "adam")),
+        *((plan, "rowwise_adagrad") for plan in PLANS if plan != "column_wise"),
+        ("column_wise", "adagrad"),
+    ],
+)
 def test_the_plan_does_not_change_the_losses(store: str, strategy: str, optimizer: str):
     overrides = [f"data.store={store}", *MODEL, *NO_DROPOUT, f"optimizer.table={optimizer}"]
-    overrides += ["optimizer.table_lr=" + ("20" if optimizer == "sgd" else "0.002"), "model.user_input=first_token"]
-    one = run_ranks(1, losses_and_ranks, overrides)[0]
+    overrides += [f"optimizer.table_lr={RATES[optimizer]}", "model.user_input=first_token"]
+    one = on_one_rank(tuple(overrides))
     two = run_ranks(2, losses_and_ranks, [*overrides, f"sharding={strategy}"])
     np.testing.assert_allclose(two[0][0], one[0], rtol=1e-5)
+    assert_same_ranks(two[0][1], one[1])
 
 
 @pytest.mark.parametrize(
@@ -126,6 +139,20 @@ def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp
     run_here(common)
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
         run_here([*common, "optimizer.lr=0.5"])
+
+
+@cache
+def on_one_rank(overrides: tuple[str, ...]) -> tuple[list[float], list[float]]:
+    """What every plan is compared with; the same for all of them."""
+    return run_ranks(1, losses_and_ranks, list(overrides))[0]
+
+
+def assert_same_ranks(first: list[float], second: list[float]) -> None:
+    """The weights differ in their last bits after 20 steps, which may swap two neighbours, and no more than that."""
+    assert len(first) == len(second) > 100
+    differences = np.abs(np.array(first) - np.array(second))
+    assert (differences > 0).mean() < 0.02
+    assert differences.max() <= 1
 
 
 def run_here(overrides: list[str]) -> None:

@@ -21,6 +21,12 @@ def test_a_store_and_a_new_folder_pass(tmp_path: Path):
         (["data.store="], "data.store"),
         (["model.num_haeds=2"], "num_haeds"),
         (["model.num_heads=3"], "num_heads=3"),
+        (["model.embedding_dim=30"], "embedding_dim=30"),
+        (["model.dropout=0.99"], "model.dropout"),
+        (["optimizer.beta1=2"], "optimizer.beta1"),
+        (["optimizer.weight_decay=-1"], "optimizer.weight_decay"),
+        (["data.prefetch_batches=-1"], "data.prefetch_batches"),
+        (["data.event_types=[buy]"], "data.columns.event_type"),
         (["hardware.num_ranks=9"], "num_lanes"),
         (["run_dir=FILE/run"], "run_dir"),
     ],
@@ -51,6 +57,15 @@ def test_the_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path,
     assert "optimizer.lr=0.001, here 0.5" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.yaml").read_text() == before
     assert main([*overrides, "hardware.num_ranks=1", "num_epochs=99"]) == 0
+
+
+def test_a_store_of_another_log_than_the_one_named_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    overrides = _overrides(tmp_path)
+    origin = {"options": {"log": str(tmp_path / "log.parquet")}}
+    (tmp_path / "store" / "prepared_from.json").write_text(json.dumps(origin))
+    assert main([*overrides, f"data.log={tmp_path / 'log.parquet'}"]) == 0
+    assert main([*overrides, f"data.log={tmp_path / 'other.parquet'}"]) == 2
+    assert "was made from" in capsys.readouterr().err
 
 
 def _overrides(folder: Path) -> list[str]:

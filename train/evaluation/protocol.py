@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from configs.errors import DataError
 from configs.schema import RunConfig
+from data_pipeline.manifest import Manifest
 from data_pipeline.split import Subset
 from data_pipeline.stream import evaluation_batches
 from train.evaluation.metrics import quality_of
@@ -29,6 +31,17 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         peers=state.peers,
         device=state.device,
     )
+
+
+def require_targets(config: RunConfig, manifest: Manifest) -> None:
+    """Raise :class:`DataError` where a subset has nobody to rank: found before training, not after it."""
+    for subset in Subset:
+        batches = evaluation_batches(config.data, subset, batch_size=1, rank=0, world_size=1)
+        if next(batches, None) is None:
+            raise DataError(
+                f"data.store={config.data.store} has no {subset.value} target under data.split="
+                f"{config.data.split.value}: none of its {manifest.num_users} users has one; choose another split"
+            )
 
 
 @dataclass(slots=True)

@@ -42,6 +42,9 @@ def main(overrides: list[str]) -> None:
         config = load_config([*DEFAULTS, *overrides, *loss])
         _check(config)
         found, told = _measured(config)
+        found["share_of_stated_bound"] = spread_of(
+            [rate / STATED_TOKENS_PER_S[name] for rate in found["tokens_per_s"].runs]
+        )
         figures |= {f"{name}.{key}": spread for key, spread in found.items()}
         notes[name] = told
     write_result("step", overrides, figures, notes)

@@ -42,6 +42,9 @@ def main(overrides: list[str]) -> None:
         "stream_events_per_s": spread_of(decoded["stream"]),
         "stream_later_epoch_events_per_s": spread_of(decoded["cached"]),
         "stream_against_arrow_decode": paired_ratio(decoded["stream"], decoded["arrow"]),
+        "stream_tokens_against_arrow_decode": paired_ratio(
+            [rate * tokens_per_event for rate in decoded["stream"]], decoded["arrow"]
+        ),
         "first_batch_at_step_0_s": spread_of(first["step_0"]),
         f"first_batch_at_step_{LATE_STEP}_s": spread_of(first["late"]),
         "first_batch_late_against_step_0": paired_ratio(first["late"], first["step_0"]),

@@ -14,10 +14,11 @@ from configs.schema import SASRecConfig
 FORWARD_AND_BACKWARD = 3
 """A product has two gradients, each as large as itself."""
 
-STATED_TOKENS_PER_S = {"full_softmax": 73_000, "sampled_128": 273_000}
-"""Bounds for MovieLens 1M at width 64, 2 blocks, on 2 cores in fp32, as first derived: forward FLOP of a token are
+STATED_TOKENS_PER_S = {"full_softmax": 73_000, "full_softmax_bf16": 228_000, "sampled_128": 273_000}
+"""Bounds for MovieLens 1M at width 64, 2 blocks, on 2 cores: forward FLOP of a token are
 98 K in the blocks, 39 K in attention (102 K if padded to 200) and 437 K (3,417 items) or 17 K (128 negatives) in the
-head; three times that with backward, at the 126 GFLOP/s that such products reach. A run measures its own rate too."""
+head; three times that with backward, at the 126 GFLOP/s of fp32 that such products
+reach (394 in bf16). A run measures its own rate too."""
 
 
 @dataclass(slots=True)

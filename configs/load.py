@@ -97,8 +97,9 @@ def _with_enum_names(overrides: Sequence[str]) -> list[str]:
 def _enum_keys(schema: type, prefix: str = "") -> dict[str, type[Enum]]:
     found: dict[str, type[Enum]] = {}
     for name, hint in get_type_hints(schema).items():
-        if dataclasses.is_dataclass(hint):
-            found |= _enum_keys(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            for variant in (hint, *hint.__subclasses__()):
+                found |= _enum_keys(variant, f"{prefix}{name}.")
         elif isinstance(hint, type) and issubclass(hint, Enum):
             found[prefix + name] = hint
     return found

@@ -40,6 +40,13 @@ class TableOptimizer(str, Enum):
     ADAM = "adam"
 
 
+class Precision(str, Enum):
+    """Number format of the large products of a loss."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds."""
     if not condition:
@@ -176,6 +183,7 @@ class FullSoftmaxConfig(LossConfig):
     """
 
     chunk_tokens: int = 256
+    precision: Precision = Precision.FP32
 
     def __post_init__(self) -> None:
         require(self.chunk_tokens >= 1, f"loss.chunk_tokens={self.chunk_tokens} must be at least 1")

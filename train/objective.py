@@ -42,6 +42,7 @@ class Objective:
                 self.items,
                 chunk_tokens=self.config.chunk_tokens,
                 peers=self.peers,
+                precision=self.config.precision,
             )
             mean = total / num_predictions
             return mean * self.peers.world_size, mean.detach()

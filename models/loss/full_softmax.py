@@ -3,28 +3,41 @@
 N predictions of all ranks together, n of this rank, V items, v of this rank's slice, D the width, C rows of a chunk.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from configs.schema import Precision
 from models.loss.catalogue import Peers
+
+LARGEST_SAFE_LOGIT = 60.0
+"""``exp`` of it, summed over 1e12 items, is still a float32: below it no maximum has to be subtracted."""
 
 
 def full_softmax_loss(
-    query: Tensor, target: Tensor, slice_vector: Tensor, items: range, *, chunk_tokens: int, peers: Peers
+    query: Tensor,
+    target: Tensor,
+    slice_vector: Tensor,
+    items: range,
+    *,
+    chunk_tokens: int,
+    peers: Peers,
+    precision: Precision = Precision.FP32,
 ) -> Tensor:
     """Sum over the predictions of **all** ranks of ``-log softmax(query . item)[target]``, the same on every rank.
 
     ``query`` ``[n, D]`` and ``target`` ``[n]`` are this rank's; ``slice_vector`` ``[v, D]`` are the vectors of
-    ``items``. The gradients reach this rank's queries and its slice and are complete: exact for the unsharded loss.
-    Collective.
+    ``items``. The gradients reach this rank's queries and its slice and are complete: those of the unsharded loss, in
+    float32 exact, in bfloat16 with products of that precision. Collective.
     """
-    loss: Tensor = _FullSoftmax.apply(query, target, slice_vector, items, chunk_tokens, peers)
+    loss: Tensor = _FullSoftmax.apply(query, target, slice_vector, items, chunk_tokens, peers, precision)
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients in one pass: a chunk's logits become its softmax in place, then both products are taken."""
+    """Loss and gradients in one pass: a chunk's logits become their exponentials, then both products are taken."""
 
     @staticmethod
     def forward(
@@ -35,43 +48,78 @@ class _FullSoftmax(torch.autograd.Function):
         items: range,
         chunk_tokens: int,
         peers: Peers,
+        precision: Precision,
     ) -> Tensor:
         sizes = peers.gather(torch.tensor([len(query)], device=query.device)).tolist()
         queries, targets = peers.gather(query.detach()), peers.gather(target)
-        query_grad, slice_grad = torch.empty_like(queries), torch.zeros_like(slice_vector)
-        buffer = queries.new_empty(min(chunk_tokens, max(len(queries), 1)), len(slice_vector))
-        total = queries.new_zeros((), dtype=torch.float64)
-        for start in range(0, len(queries), chunk_tokens):
-            rows = slice(start, min(start + chunk_tokens, len(queries)))
-            logits = torch.mm(queries[rows], slice_vector.t(), out=buffer[: rows.stop - start])
-            total += _to_gradient(logits, targets[rows] - items.start, peers)
-            torch.mm(logits, slice_vector, out=query_grad[rows])
-            slice_grad.addmm_(logits.t(), queries[rows])
-        peers.sum(query_grad)
+        parts = _against_everything(queries, slice_vector.detach(), chunk_tokens, peers, precision)
+        is_ours = ((targets >= items.start) & (targets < items.stop)).nonzero().squeeze(1)
+        place, ours = targets[is_ours] - items.start, queries[is_ours]
+        target_vector = slice_vector.detach()[place]
+        target_logit = queries.new_zeros(len(queries))
+        target_logit[is_ours] = (ours * target_vector).sum(1)
+        parts.query_grad.index_add_(0, is_ours, target_vector, alpha=-1)
+        parts.slice_grad.index_add_(0, place, ours, alpha=-1)
+        peers.sum(target_logit)
+        peers.sum(parts.query_grad)
         first = sum(sizes[: peers.rank])
-        ctx.save_for_backward(query_grad[first : first + len(query)], slice_grad)
-        return total
+        ctx.save_for_backward(parts.query_grad[first : first + len(query)], parts.slice_grad)
+        return (parts.log_normaliser - target_logit).sum(dtype=torch.float64)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query_grad, slice_grad = ctx.saved_tensors  # type: ignore[attr-defined]
         scale = grad.to(query_grad.dtype)
-        return query_grad * scale, None, slice_grad * scale, None, None, None
+        return query_grad * scale, None, slice_grad * scale, None, None, None, None
 
 
-def _to_gradient(logits: Tensor, target: Tensor, peers: Peers) -> Tensor:
-    """Turn a chunk's ``[C, v]`` logits into ``softmax - one_hot(target)`` in place; return its summed loss (float64).
+@dataclass(slots=True)
+class _Parts:
+    """Of ``sum log(sum exp(query . item))``: the value of each query ``[N]`` and the two gradients."""
 
-    ``target`` ``[C]`` counts from the slice's first item; one outside the slice is another rank's.
+    log_normaliser: Tensor
+    query_grad: Tensor
+    """``[N, D]``, of this rank's items alone."""
+    slice_grad: Tensor
+    """``[v, D]``"""
+
+
+def _against_everything(
+    queries: Tensor, slice_vector: Tensor, chunk_tokens: int, peers: Peers, precision: Precision
+) -> _Parts:
+    """Score ``queries`` ``[N, D]`` against this rank's slice ``[v, D]``, a chunk at a time. Collective.
+
+    The exponentials are never divided by their sum: the small sides of the products are, ``[C, D]`` for ``[C, v]``.
     """
-    is_ours = ((target >= 0) & (target < logits.shape[1])).nonzero().squeeze(1)
-    column = target[is_ours]
-    largest = logits.amax(1) if logits.shape[1] else logits.new_full((len(logits),), float("-inf"))
+    dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
+    items, narrow = slice_vector.to(dtype), queries.to(dtype)
+    query_grad, slice_grad = torch.empty_like(queries), torch.zeros_like(slice_vector.t().contiguous())
+    log_normaliser = queries.new_empty(len(queries))
+    is_safe = _largest_possible(queries, slice_vector, peers) <= LARGEST_SAFE_LOGIT
+    buffer = items.new_empty(min(chunk_tokens, max(len(queries), 1)), len(items))
+    for start in range(0, len(queries), chunk_tokens):
+        rows = slice(start, min(start + chunk_tokens, len(queries)))
+        logits = torch.mm(narrow[rows], items.t(), out=buffer[: rows.stop - start])
+        shift = queries.new_zeros(len(logits)) if is_safe else _subtract_largest(logits, peers)
+        normaliser = peers.sum(logits.exp_().sum(1, dtype=queries.dtype))
+        log_normaliser[rows] = normaliser.log() + shift
+        query_grad[rows] = torch.mm(logits, items) / normaliser[:, None]
+        slice_grad += torch.mm((queries[rows] / normaliser[:, None]).to(dtype).t(), logits)
+    return _Parts(log_normaliser, query_grad, slice_grad.t().contiguous())
+
+
+def _largest_possible(queries: Tensor, slice_vector: Tensor, peers: Peers) -> float:
+    """A bound on every logit (Cauchy-Schwarz), alike on every rank; waits for the device. Collective."""
+    zero = queries.new_zeros(1)
+    length = torch.cat([slice_vector.norm(dim=1), zero]).max() * torch.cat([queries.norm(dim=1), zero]).max()
+    return float(peers.max(length))
+
+
+def _subtract_largest(logits: Tensor, peers: Peers) -> Tensor:
+    """Subtract from each row of ``[C, v]`` its largest logit over all ranks, and return them ``[C]``. Collective."""
+    largest = torch.full((len(logits),), float("-inf"), device=logits.device)
+    if logits.shape[1]:
+        largest = logits.amax(1).float()
     largest = peers.max(largest)
-    target_logit = logits.new_zeros(len(logits))
-    target_logit[is_ours] = logits[is_ours, column]
-    logits.sub_(largest[:, None]).exp_()
-    partial = peers.sum(torch.stack([logits.sum(1), target_logit]))
-    logits.div_(partial[0][:, None])
-    logits[is_ours, column] -= 1
-    return (partial[0].log() + largest - partial[1]).sum(dtype=torch.float64)
+    logits.sub_(largest[:, None])
+    return largest

@@ -6,7 +6,15 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import load_config, resolved_yaml
-from configs.schema import BCEConfig, FullSoftmaxConfig, GBCEConfig, LossConfig, SampledSoftmaxConfig, UserInput
+from configs.schema import (
+    BCEConfig,
+    FullSoftmaxConfig,
+    GBCEConfig,
+    LossConfig,
+    Precision,
+    SampledSoftmaxConfig,
+    UserInput,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPERIMENTS = sorted(
@@ -84,6 +92,7 @@ def test_a_choice_is_typed_as_it_is_printed() -> None:
     config = load_config(["model.user_input=first_token"])
     assert config.model.user_input is UserInput.FIRST_TOKEN
     assert "user_input: first_token" in resolved_yaml(config)
+    assert load_config(["loss.precision=bf16"]).loss == FullSoftmaxConfig(precision=Precision.BF16)
 
 
 def test_an_override_wins_over_the_experiment() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from configs.schema import BCEConfig, GBCEConfig, SampledSoftmaxConfig
+from configs.schema import BCEConfig, GBCEConfig, Precision, SampledSoftmaxConfig
 from models.loss.catalogue import Alone
 from models.loss.full_softmax import full_softmax_loss
 from models.loss.negatives import NegativeSampler
@@ -29,6 +29,29 @@ def test_full_softmax_and_its_gradients_equal_cross_entropy(chunk_tokens):
     torch.testing.assert_close(loss.float(), expected)
     for ours, theirs in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_full_softmax_is_stable_for_large_logits(scale: float):
+    query, item, target = _random()
+    expected = functional.cross_entropy(query * scale @ item.t(), target, reduction="sum")
+    expected_grads = torch.autograd.grad(expected, [query, item])
+    loss = full_softmax_loss(query * scale, target, item, range(9), chunk_tokens=4, peers=Alone())
+    torch.testing.assert_close(loss.float(), expected)
+    for ours, theirs in zip(torch.autograd.grad(loss, [query, item]), expected_grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_full_softmax_in_bfloat16_is_near_the_exact_one():
+    query, item, target = _random(num=400, num_items=60, width=16)
+    exact, near = (
+        full_softmax_loss(query, target, item, range(60), chunk_tokens=64, peers=Alone(), precision=precision)
+        for precision in (Precision.FP32, Precision.BF16)
+    )
+    assert float(near) == pytest.approx(float(exact), rel=1e-3)
+    assert float(near) != float(exact)
+    for ours, theirs in zip(*(torch.autograd.grad(loss, [query, item]) for loss in (near, exact)), strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.01
 
 
 def test_full_softmax_of_no_predictions_is_zero():

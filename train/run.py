@@ -22,7 +22,7 @@ from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
 from train.peers import DistributedPeers, process_group
 from train.run_folder import open_run_folder
-from train.sharding import shard
+from train.sharding import placement_of, shard
 from train.state import TrainState
 from train.summary import print_table, summarise, write_summary
 from train.tracker import RunTracker
@@ -42,6 +42,8 @@ def run(config: RunConfig, overrides: Sequence[str]) -> None:
         progress = checkpointer.restore_latest(state)
         if _is_finished(config, state, progress, num_steps):
             return
+        if peers.rank == 0:
+            print(_told(config, state, manifest, num_steps), flush=True)
         every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
         with (
             RunTracker(
@@ -96,6 +98,16 @@ def open_on_rank_zero(config: RunConfig, overrides: Sequence[str], manifest: Man
 def main(overrides: Sequence[str]) -> int:
     """Entry of ``python -m train``: 0, or 2 after one line on stderr for what a person can mend."""
     return exit_code_of(lambda: run(load_config(overrides), overrides))
+
+
+def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: int) -> str:
+    """What the run will do, in one line."""
+    learnt = sum(parameter.numel() for parameter in state.model.module.parameters() if parameter.requires_grad)
+    return (
+        f"{config.run_dir}: steps {state.step} to {num_steps} of {config.data.global_batch_size} users on "
+        f"{state.peers.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
+        f"{manifest.num_events:,} events; tables: {placement_of(state.model)}; {learnt:,} parameters on this rank"
+    )
 
 
 def _is_finished(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> bool:

@@ -1,5 +1,9 @@
 """Places a recommender on the ranks: a plan for its tables, DDP for the rest, the same start under every plan."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +14,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embedding import EmbeddingCollectionSharder
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
 from torchrec.distributed.types import ModuleSharder, ShardingEnv, ShardingPlan
 
@@ -19,6 +24,8 @@ from models.recommender import Recommender
 from models.tables import initial_rows
 from train.dense_kernel import mend_dense_kernel
 
+DENSE_MEMORY_SHARE = 0.15
+"""Of a device's memory, kept from the tables for the encoder, its optimizer and activations."""
 MIN_COLUMNS = 4
 """fbgemm's rows are aligned to four columns."""
 
@@ -31,11 +38,32 @@ def shard(model: Recommender, config: RunConfig, device: torch.device) -> Distri
     env = ShardingEnv(
         world_size=dist.get_world_size(), rank=dist.get_rank(), pg=dist.group.WORLD, output_dtensor=True
     )
-    sharded = DistributedModelParallel(
-        module=model, env=env, device=device, plan=plan_of(model, config, sharders, device), sharders=sharders
-    )
+    with _without_notices():
+        plan = plan_of(model, config, sharders, device)
+        sharded = DistributedModelParallel(module=model, env=env, device=device, plan=plan, sharders=sharders)
     initialise_tables(sharded, config)
     return sharded
+
+
+def placement_of(sharded: DistributedModelParallel) -> str:
+    """How each table lies, such as ``item row_wise, user table_wise``."""
+    placed = {name: part for module in sharded.plan.plan.values() for name, part in module.items()}
+    return ", ".join(f"{name} {part.sharding_type}" for name, part in sorted(placed.items()))
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Silence what TorchRec and torch print while they shard: notices to their own developers, twice a rank."""
+    logger = logging.getLogger("torchrec.distributed")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # told at the first step
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def uses_dense_kernel(config: RunConfig) -> bool:
@@ -53,6 +81,7 @@ def plan_of(
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=world_size, compute_device=device.type, local_world_size=world_size),
         constraints={name: _constraints(config, world_size) for name in _tables(model)},
+        storage_reservation=FixedPercentageStorageReservation(percentage=DENSE_MEMORY_SHARE),
     )
     typed: list[ModuleSharder[torch.nn.Module]] = list(sharders)
     try:

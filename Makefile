@@ -1,10 +1,11 @@
-# One command each: `make train` trains the smoke experiment, `make test` runs the tests, `make check` the linters.
+# One command each: `make train` trains the smoke experiment, `make test` runs the tests, `make test-slow` the long ones,
+# `make check` the linters.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup train test check clean
+.PHONY: setup train test test-slow check clean
 
 setup: $(STAMP)
 
@@ -18,7 +19,10 @@ train: $(STAMP)
 	$(BIN)/shardrec train experiment=smoke
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff check .

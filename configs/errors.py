@@ -7,6 +7,9 @@ from collections.abc import Callable
 USAGE_EXIT_CODE = 2
 """What every command returns for an error that a person can mend."""
 
+REQUEUE_EXIT_CODE = 75
+"""What training returns after it was stopped and has saved: start it again (EX_TEMPFAIL of sysexits.h)."""
+
 
 class ConfigError(ValueError):
     """A key of the run's configuration is wrong; the message names the key, its value and what to do."""

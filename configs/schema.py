@@ -301,10 +301,26 @@ class CheckpointConfig:
 
     every_steps: int = 500
     keep_last: int = 2
+    asynchronous: bool = True
+    """Write while training goes on; false: training waits."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "keep_last"):
             require(getattr(self, name) >= 1, f"checkpoint.{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class GuardConfig:
+    """What happens when a loss or a gradient is not finite: the step is left out, then the run is rolled back."""
+
+    max_bad_steps: int = 5
+    """So many bad steps in a row restore the last whole checkpoint, and those steps are not trained again."""
+    max_rollbacks: int = 3
+    """One more ends the run."""
+
+    def __post_init__(self) -> None:
+        require(self.max_bad_steps >= 1, f"guard.max_bad_steps={self.max_bad_steps} must be at least 1")
+        require(self.max_rollbacks >= 0, f"guard.max_rollbacks={self.max_rollbacks} must not be negative")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -324,6 +340,7 @@ class RunConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
         require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")

@@ -153,8 +153,7 @@ def _start(module: str, overrides: list[str], config: "RunConfig | None" = None)
     if config is not None:
         environment["OMP_NUM_THREADS"] = str(config.hardware.num_threads)
         if config.hardware.num_ranks > 1:
-            ranks = ["--standalone", "--nproc-per-node", str(config.hardware.num_ranks)]
-            command = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", module, *overrides]
+            command = [sys.executable, "-m", "train.agent", str(config.hardware.num_ranks), module, *overrides]
     print(f"shardrec: {shlex.join(command[1:])}", file=sys.stderr, flush=True)
     return _exit_code_of(subprocess.Popen(command, env=environment))
 
@@ -169,12 +168,14 @@ def _environment() -> dict[str, str]:
 def _exit_code_of(child: "subprocess.Popen[bytes]") -> int:
     """Wait for ``child``; 128 + n where signal n ended it, as a shell says.
 
-    SIGTERM is handed on. A terminal sends Ctrl-C to the child itself, which then needs time to save: not killed here.
+    SIGTERM and SIGUSR1 are handed on. A terminal sends Ctrl-C to the child itself, which then needs time to save: it
+    is not killed here.
     """
     handlers = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number)),
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
+        number: signal.signal(number, lambda received, frame: child.send_signal(received))
+        for number in (signal.SIGTERM, signal.SIGUSR1)
     }
+    handlers[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         code = child.wait()
     finally:

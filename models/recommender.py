@@ -3,6 +3,7 @@
 T events in the batch, B histories, N predictions (T - B), C candidates, D the width of the model.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,8 @@ class Recommender(nn.Module):
         super().__init__()
         self.user_input = config.user_input
         self.tables = tables
+        self.guard: Callable[[list[Tensor]], list[Tensor]] = list
+        """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
         self.encoder = SASRec(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
 
     def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> Predictions:
@@ -72,8 +75,9 @@ class Recommender(nn.Module):
         if self.user_input is not UserInput.NONE:
             features["user"] = batch.user
         found = self.tables(keyed(features))
-        event, candidate = found["item"].values()[inverse].split([len(batch.item), len(candidates)])
-        return event, candidate, found["user"].values() if "user" in features else None
+        vectors = dict(zip(features, self.guard([found[name].values() for name in features]), strict=True))
+        event, candidate = vectors["item"][inverse].split([len(batch.item), len(candidates)])
+        return event, candidate, vectors.get("user")
 
     def _tokens(
         self, event: Tensor, lengths: Tensor, user: Tensor | None, owner: Tensor

@@ -9,6 +9,7 @@ from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
 from train.checkpoint import DiskCheckpointer
+from train.ending import end_with
 from train.peers import DistributedPeers, process_group
 from train.run import build_state
 from train.run_folder import saved_fingerprint, saved_overrides
@@ -25,7 +26,8 @@ def evaluate(config: RunConfig) -> None:
                 f"manifest's fingerprint is {manifest.fingerprint}"
             )
         state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
-        DiskCheckpointer(config.run_dir, config.checkpoint).restore_best(state)
+        with DiskCheckpointer(config.run_dir, config.checkpoint) as checkpointer:
+            checkpointer.restore_best(state)
         report = quality_report(state, config, manifest)
         if state.peers.rank == 0:
             write_summary(report, Path(config.run_dir) / "evaluation.json")
@@ -38,4 +40,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(lambda: main(sys.argv[1:]))

@@ -1,12 +1,22 @@
 """The training loop: all that happens between the first step and the last, in order."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Protocol
 
+from configs.schema import GuardConfig
 from data_pipeline.batch import SequenceBatch
+from train.progress import Progress
 from train.state import TrainState
 from train.step import StepMetrics, train_step
+
+
+class Outcome(Enum):
+    """Why :func:`train` came back."""
+
+    TRAINED = "trained"
+    STOPPED = "stopped"
+    BAD_STRETCH = "bad stretch"
 
 
 class Tracker(Protocol):
@@ -24,7 +34,7 @@ class Tracker(Protocol):
         """Write the step down. Collective."""
         ...
 
-    def account(self, progress: "Progress") -> None:
+    def account(self, progress: Progress) -> None:
         """Write time and tokens up to now into ``progress``. Collective."""
         ...
 
@@ -40,11 +50,11 @@ class Checkpointer(Protocol):
         """Whether ``step`` is saved."""
         ...
 
-    def save(self, state: TrainState, progress: "Progress") -> None:
+    def save(self, state: TrainState, progress: Progress) -> None:
         """Save the run. Collective."""
         ...
 
-    def save_best(self, state: TrainState, progress: "Progress") -> None:
+    def save_best(self, state: TrainState, progress: Progress) -> None:
         """Keep the best model so far. Collective."""
         ...
 
@@ -61,44 +71,43 @@ class Validator(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Progress:
-    """What the run has seen and spent; part of every checkpoint."""
-
-    best_step: int = 0
-    best_ndcg: float = -1.0
-    num_worse: int = 0
-    """Validations in a row without a better one."""
-    wall_s: float = 0.0
-    num_tokens: int = 0
-    """Spent by all sessions of the run up to the checkpoint, over all ranks."""
-    quality: dict[str, float] = field(default_factory=dict)
-
-
 def train(
     state: TrainState,
     batches: Iterator[SequenceBatch],
+    progress: Progress,
     *,
     num_steps: int,
     patience: int,
-    progress: Progress,
+    guard: GuardConfig,
+    is_stop_agreed: Callable[[], bool],
     tracker: Tracker,
     checkpointer: Checkpointer,
     validator: Validator,
-) -> Progress:
+) -> Outcome:
     """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better."""
     while state.step < num_steps and progress.num_worse < patience:
-        metrics = train_step(state, next(batches))
+        if is_stop_agreed():  # collective
+            return Outcome.STOPPED
+        batch = next(batches)
+        if progress.is_passed_over(state.step):
+            state.step += 1
+            continue
+        metrics = train_step(state, batch)
         state.step += 1
         tracker.count(metrics)
+        progress.note(metrics.is_finite)
+        if progress.num_bad_in_row == guard.max_bad_steps:
+            return Outcome.BAD_STRETCH
         if tracker.is_due(state.step):
-            tracker.log(state.step, metrics)  # waits for the device
-        if validator.is_due(state.step) or state.step == num_steps:
+            tracker.log(state.step, metrics)
+        if validator.is_due(state.step):
             _validate(state, progress, tracker, checkpointer, validator)
         if checkpointer.is_due(state.step):
             tracker.account(progress)
             checkpointer.save(state, progress)
-    return progress
+    if progress.validated_step < state.step:
+        _validate(state, progress, tracker, checkpointer, validator)
+    return Outcome.TRAINED
 
 
 def _validate(
@@ -106,8 +115,5 @@ def _validate(
 ) -> None:
     quality = validator.quality(state)
     tracker.log_quality(state.step, quality)
-    progress.num_worse += 1
-    if quality["ndcg@10"] > progress.best_ndcg:
-        progress.best_step, progress.best_ndcg = state.step, quality["ndcg@10"]
-        progress.num_worse, progress.quality = 0, quality
+    if progress.note_quality(state.step, quality):
         checkpointer.save_best(state, progress)

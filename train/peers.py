@@ -1,6 +1,6 @@
 """The real collectives behind ``models.loss.catalogue.Peers``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from configs.errors import ConfigError
 from configs.schema import HardwareConfig
 
 
@@ -45,6 +46,26 @@ class DistributedPeers:
         sizes = [torch.empty_like(own) for _ in range(self.world_size)]
         dist.all_gather(sizes, own)
         return [int(size) for size in sizes]
+
+
+def on_rank_zero(action: Callable[[], object]) -> None:
+    """Run ``action`` on rank 0 alone; what goes wrong there is a :class:`ConfigError` on every rank. Collective."""
+    message: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except (ConfigError, OSError) as error:
+            message = [str(error)]
+    dist.broadcast_object_list(message)
+    if message[0] is not None:
+        raise ConfigError(message[0])
+
+
+def control_group() -> dist.ProcessGroup:
+    """A new gloo group of all ranks, for what must not mix with training's own collectives. Collective."""
+    group = dist.new_group(backend="gloo")
+    assert group is not None, "every rank is a member"
+    return group
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
-from configs.errors import ConfigError, exit_code_of
+from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig, UserInput
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
@@ -17,53 +16,66 @@ from models.recommender import Recommender
 from models.tables import build_tables
 from train.checkpoint import DiskCheckpointer
 from train.evaluation.protocol import Validator, require_targets
-from train.loop import Progress, train
+from train.guard import GradientGuard
+from train.loop import Outcome, train
 from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
-from train.peers import DistributedPeers, process_group
-from train.run_folder import open_run_folder
+from train.peers import DistributedPeers, control_group, on_rank_zero, process_group
+from train.progress import Progress
+from train.run_folder import mark_stopped, open_run_folder
 from train.sharding import placement_of, shard
 from train.state import TrainState
+from train.stop import StopVote
 from train.summary import print_table, summarise, write_summary
 from train.tracker import RunTracker
 
 
-def run(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Train ``config`` to its end, resuming what ``run_dir`` holds, and write ``summary.json``. Collective."""
-    with process_group(config.hardware) as device:
+def run(config: RunConfig, overrides: Sequence[str]) -> int:
+    """Train ``config`` to its end, resuming what ``run_dir`` holds, and write ``summary.json``. Collective.
+
+    Returns 0, or after a stop signal, with the run saved, the exit code that means "start me again".
+    """
+    with process_group(config.hardware) as device, StopVote(control_group()) as stop:
         manifest = load_manifest(config.data.store)
         require_targets(config, manifest)
-        open_on_rank_zero(config, overrides, manifest)
+        on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
         peers = DistributedPeers()
         stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         state = build_state(config, manifest, num_steps, peers, device)
-        checkpointer = DiskCheckpointer(config.run_dir, config.checkpoint)
-        progress = checkpointer.restore_latest(state)
-        if _is_finished(config, state, progress, num_steps):
-            return
-        if peers.rank == 0:
-            print(_told(config, state, manifest, num_steps), flush=True)
-        every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
         with (
-            RunTracker(
-                config.run_dir, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state
-            ) as tracker,
-            closing(stream.batches(start=state.step)) as batches,
+            DiskCheckpointer(config.run_dir, config.checkpoint) as checkpointer,
+            _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
         ):
-            train(
-                state,
-                batches,
-                num_steps=num_steps,
-                patience=config.evaluation.patience,
-                progress=progress,
-                tracker=tracker,
-                checkpointer=checkpointer,
-                validator=Validator(config, manifest.num_items, every_steps),
-            )
+            if _is_finished(config, state, progress, num_steps):
+                return 0
+            if peers.rank == 0:
+                print(_told(config, state, manifest, num_steps), flush=True)
+            every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
+            outcome = Outcome.BAD_STRETCH
+            while outcome is Outcome.BAD_STRETCH:
+                with closing(stream.batches(start=state.step)) as batches:
+                    outcome = train(
+                        state,
+                        batches,
+                        progress,
+                        num_steps=num_steps,
+                        patience=config.evaluation.patience,
+                        guard=config.guard,
+                        is_stop_agreed=stop.is_agreed,
+                        tracker=tracker,
+                        checkpointer=checkpointer,
+                        validator=Validator(config, manifest.num_items, every_steps),
+                    )
+                if outcome is Outcome.BAD_STRETCH:
+                    progress = roll_back(state, progress, checkpointer, config)
             tracker.account(progress)
             checkpointer.save(state, progress)
-        _finish(state, config, manifest, progress, checkpointer)
+            checkpointer.wait()
+            if outcome is Outcome.STOPPED:
+                return _stopped(config, state)
+            _finish(state, config, manifest, progress, checkpointer)
+        return 0
 
 
 def build_state(
@@ -79,24 +91,33 @@ def build_state(
     optimizer = build_optimizer(sharded, config)
     objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
-    return TrainState(sharded, optimizer, schedule, objective, peers, device, config.seed)
+    dense = [weight for name, weight in sharded.named_parameters() if ".tables." not in f".{name}"]
+    guard = GradientGuard(dense, peers)
+    model.guard = guard
+    return TrainState(sharded, optimizer, schedule, objective, guard, peers, device, config.seed)
 
 
-def open_on_rank_zero(config: RunConfig, overrides: Sequence[str], manifest: Manifest) -> None:
-    """Open the run folder once; its error is raised on every rank. Collective."""
-    message: list[str | None] = [None]
-    if dist.get_rank() == 0:
-        try:
-            open_run_folder(config, overrides, manifest.fingerprint)
-        except ConfigError as error:
-            message = [str(error)]
-    dist.broadcast_object_list(message)
-    if message[0] is not None:
-        raise ConfigError(message[0])
+def roll_back(state: TrainState, progress: Progress, checkpointer: DiskCheckpointer, config: RunConfig) -> Progress:
+    """Restore the last whole checkpoint, from which training goes on without the bad stretch. Collective.
+
+    Raises :class:`ConfigError` where there is none, or where it was tried ``guard.max_rollbacks`` times.
+    """
+    end, num_bad = state.step, progress.num_bad_in_row
+    what = f"loss or gradient was not finite in {num_bad} steps in a row, up to step {end}"
+    hint = "lower optimizer.lr and optimizer.table_lr, or look at the events of these steps"
+    if progress.num_rollbacks >= config.guard.max_rollbacks:
+        raise ConfigError(f"{what}, after {progress.num_rollbacks} rollbacks (guard.max_rollbacks); {hint}")
+    if not checkpointer.steps():
+        raise ConfigError(f"{what}, and run_dir={config.run_dir} holds no checkpoint to go back to; {hint}")
+    restored = checkpointer.restore_latest(state)
+    restored.carry_over(progress, end)
+    if state.peers.rank == 0:
+        print(f"{what}; back to step {state.step}, those steps will be left out", flush=True)
+    return restored
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Entry of ``python -m train``: 0, or 2 after one line on stderr for what a person can mend."""
+    """Entry of ``python -m train``: 0, 2 after one line on stderr for what a person can mend, 75 after a stop."""
     return exit_code_of(lambda: run(load_config(overrides), overrides))
 
 
@@ -108,6 +129,18 @@ def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: i
         f"{state.peers.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_events:,} events; tables: {placement_of(state.model)}; {learnt:,} parameters on this rank"
     )
+
+
+def _tracker(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> RunTracker:
+    return RunTracker(config.run_dir, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state)
+
+
+def _stopped(config: RunConfig, state: TrainState) -> int:
+    """Say how to go on, and leave a mark for launchers that do not see exit codes."""
+    if state.peers.rank == 0:
+        mark_stopped(config.run_dir, state.step)
+        print(f"stopped at step {state.step}, saved; the same command with run_dir={config.run_dir} goes on")
+    return REQUEUE_EXIT_CODE
 
 
 def _is_finished(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> bool:

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "hardware",
     "sharding",
     "checkpoint",
+    "guard",
     "data.log",
     "data.store",
     "data.memory_gib",
@@ -32,6 +33,8 @@ MAY_CHANGE = (
 
 ``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached."""
 IDENTITY = "identity.json"
+STOPPED = "STOPPED"
+"""Is there when the last session ended by a stop signal, with everything saved; holds the step."""
 
 
 def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str) -> Path:
@@ -42,6 +45,7 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_other_run(folder, identity)
+        (folder / STOPPED).unlink(missing_ok=True)
         _write_whole(folder / IDENTITY, json.dumps(identity, indent=2))
         (folder / "config.yaml").write_text(resolved_yaml(config))
         (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
@@ -49,6 +53,11 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     except OSError as error:
         raise ConfigError(f"run_dir={config.run_dir} cannot be written: {error.strerror}; choose another") from error
     return folder
+
+
+def mark_stopped(run_dir: str, step: int) -> None:
+    """Leave the mark that launchers read before they start a run again; rank 0 only."""
+    (Path(run_dir) / STOPPED).write_text(f"{step}\n")
 
 
 def saved_fingerprint(run_dir: str) -> str:

@@ -7,6 +7,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer
 
 from models.loss.catalogue import Peers
+from train.guard import GradientGuard
 from train.objective import Objective
 from train.optimizer import Schedule
 
@@ -19,6 +20,7 @@ class TrainState:
     optimizer: CombinedOptimizer
     schedule: Schedule
     objective: Objective
+    guard: GradientGuard
     peers: Peers
     device: torch.device
     seed: int

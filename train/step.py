@@ -12,11 +12,13 @@ from train.state import TrainState
 
 @dataclass(slots=True)
 class StepMetrics:
-    """What a step tells; ``loss`` stays on the device until it is logged."""
+    """What a step tells."""
 
     loss: Tensor
     num_tokens: int
     """Predictions of this rank's batch."""
+    is_finite: bool
+    """Whether loss and gradients were; if not, the step has changed nothing."""
 
 
 def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
@@ -29,6 +31,9 @@ def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
     state.schedule.apply(state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss, reported = state.objective(state.model, batch.to(state.device), state.step)
+    state.guard.watch(reported)
     loss.backward()
-    state.optimizer.step()
-    return StepMetrics(reported, batch.num_tokens - batch.num_users)
+    is_finite = state.guard.is_finite()  # the step's one wait for the device
+    if is_finite:
+        state.optimizer.step()
+    return StepMetrics(reported, batch.num_tokens - batch.num_users, is_finite)

@@ -13,7 +13,7 @@ from train.evaluation.floors import floor_quality
 from train.evaluation.intervals import bootstrap_intervals
 from train.evaluation.metrics import quality_of
 from train.evaluation.protocol import target_ranks_of
-from train.loop import Progress
+from train.progress import Progress
 from train.state import TrainState
 
 Summary = dict[str, Any]
@@ -44,6 +44,8 @@ def summarise(
         "world_size": world_size,
         "steps": num_steps,
         "best_step": progress.best_step,
+        "bad_steps": progress.num_bad_steps,
+        "rollbacks": progress.num_rollbacks,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from train.loop import Progress
+from train.progress import Progress
 from train.state import TrainState
 from train.step import StepMetrics
 

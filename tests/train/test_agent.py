@@ -1,0 +1,96 @@
+"""A command over several ranks ends as a shell expects: one exit code, one message, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
+from configs.schema import DataConfig, SyntheticConfig
+from data_pipeline.prepare import prepare
+from data_pipeline.synthetic import write_log
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), str(tmp_path / "log.parquet"))
+    prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store")))
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_signal_to_the_command_saves_and_asks_to_be_started_again(
+    store: Path, tmp_path: Path, number: signal.Signals
+):
+    with train(store, tmp_path / "run") as command:
+        wait_until_it_trains(tmp_path / "run", command)
+        command.send_signal(number)
+        told, _ = command.communicate(timeout=120)
+    assert command.returncode == REQUEUE_EXIT_CODE
+    step = int((tmp_path / "run" / "STOPPED").read_text())
+    assert f"stopped at step {step}, saved" in told
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:08d}" / "progress.json").is_file()
+
+
+def test_a_killed_rank_ends_the_command_and_is_named(store: Path, tmp_path: Path):
+    with train(store, tmp_path / "run") as command:
+        wait_until_it_trains(tmp_path / "run", command)
+        os.kill(process_of_rank(command.pid, 1), signal.SIGKILL)
+        _, errors = command.communicate(timeout=120)
+    assert command.returncode == 128 + signal.SIGKILL
+    assert "rank 1 was killed by SIGKILL" in errors
+    assert errors.count("Traceback") == 0
+
+
+def test_an_error_of_one_rank_ends_all_with_its_line_alone(store: Path, tmp_path: Path):
+    part = next((store / "histories").glob("part-*.parquet"))
+    content = part.read_bytes()
+    part.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    with train(store, tmp_path / "run") as command:
+        _, errors = command.communicate(timeout=120)
+    assert command.returncode == USAGE_EXIT_CODE
+    assert part.name in errors
+    assert "Traceback" not in errors
+
+
+def train(store: Path, run_dir: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "launch", "train", f"data.store={store}", f"run_dir={run_dir}", *RUN]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]") -> None:
+    metrics = run_dir / "metrics.jsonl"
+    while command.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.05)
+
+
+def process_of_rank(session: int, rank: int) -> int:
+    """The process of ``rank`` among those of ``session``."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        if not (folder / "environ").exists() or os.getsid(int(folder.name)) not in sessions_of(session):
+            continue
+        if f"\0RANK={rank}\0" in (folder / "environ").read_text(errors="replace"):
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def sessions_of(session: int) -> set[int]:
+    """``session`` and those that its processes have made: the agent gives every rank its own."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        if (folder / "stat").exists():
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {session}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found

@@ -1,0 +1,49 @@
+"""What a run has seen and spent; part of every checkpoint."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Progress:
+    """Written as JSON beside the tensors of a checkpoint."""
+
+    best_step: int = 0
+    best_ndcg: float = -1.0
+    num_worse: int = 0
+    """Validations in a row without a better one."""
+    validated_step: int = -1
+    quality: dict[str, float] = field(default_factory=dict)
+    """Of the best validation."""
+    wall_s: float = 0.0
+    num_tokens: int = 0
+    """Spent by all sessions of the run up to the checkpoint, over all ranks."""
+    num_bad_steps: int = 0
+    """Steps that changed nothing, since loss or gradient was not finite."""
+    num_bad_in_row: int = 0
+    num_rollbacks: int = 0
+    passed_over: list[list[int]] = field(default_factory=list)
+    """``[first, end]`` of stretches of steps that ended in a rollback: their batches are read and not trained."""
+
+    def note(self, is_finite: bool) -> None:
+        """Count a step."""
+        self.num_bad_steps += not is_finite
+        self.num_bad_in_row = 0 if is_finite else self.num_bad_in_row + 1
+
+    def note_quality(self, step: int, quality: dict[str, float]) -> bool:
+        """Count the validation after ``step``; whether it is the best so far."""
+        self.validated_step = step
+        if quality["ndcg@10"] <= self.best_ndcg:
+            self.num_worse += 1
+            return False
+        self.best_step, self.best_ndcg, self.quality, self.num_worse = step, quality["ndcg@10"], quality, 0
+        return True
+
+    def is_passed_over(self, step: int) -> bool:
+        """Whether ``step`` lies in a stretch that ended in a rollback."""
+        return any(first <= step < end for first, end in self.passed_over)
+
+    def carry_over(self, later: "Progress", step: int) -> None:
+        """Keep, after a rollback, what ``later``, which had reached ``step``, knows of bad steps."""
+        self.num_bad_steps, self.num_rollbacks = later.num_bad_steps, later.num_rollbacks + 1
+        self.passed_over = [*later.passed_over, [step - later.num_bad_in_row, step]]
+        self.num_bad_in_row = 0

@@ -75,7 +75,7 @@ Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/eval
   evaluation.batch_size        users ranked at once  (256)""",
     "bench": """usage: shardrec bench NAME [key=value ...]
 
-Runs one benchmark: stream | step | evaluate. Writes benchmarks/results/NAME.json.""",
+Runs one benchmark: stream | step | evaluate | checkpoint. Writes benchmarks/results/NAME.json.""",
 }
 
 

@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REUSE_ALLOCATIONS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 """glibc keeps freed memory: on a CPU a fresh large tensor costs more in page faults than the arithmetic on it."""
 
+BOUND_KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+"""oneDNN keeps a kernel for each shape of a bfloat16 product, 1,024 by default. The number of tokens is another
+in every step, so they grew by 1.5 MiB a step. (Both names: oneDNN's own cache and torch's in front of it.)"""
+
 _HELP = """usage: shardrec VERB [key=value ...]
 
 From Parquet logs of interactions to a trained, exactly evaluated and priced recommender.
@@ -162,7 +166,7 @@ def _environment() -> dict[str, str]:
     """This process's, in which ``-m train`` means our package and not a folder of that name in the working folder."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     packages = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return REUSE_ALLOCATIONS | os.environ | packages
+    return REUSE_ALLOCATIONS | BOUND_KERNEL_CACHES | os.environ | packages
 
 
 def _exit_code_of(child: "subprocess.Popen[bytes]") -> int:

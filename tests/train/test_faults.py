@@ -138,20 +138,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(store: st
 
 @pytest.mark.parametrize("num_kills", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_change_nothing(store: str, whole: Path, tmp_path: Path, num_kills: int):
-    overrides = [*overrides_of(store, tmp_path / "run"), "hardware.num_ranks=2"]
     draw = random.Random(num_kills)
-    num_killed = 0
-    while num_killed < num_kills and not (tmp_path / "run" / "summary.json").exists():
-        started = start_training(overrides)
-        wait_for_a_moment(tmp_path / "run", draw, started)
-        os.killpg(started.pid, signal.SIGKILL)
-        num_killed += started.wait() == -signal.SIGKILL
-        if (tmp_path / "run" / "summary.json").exists():
-            break
-    assert num_killed >= min(num_kills, 3)
-    assert start_training(overrides).wait() == 0
-    assert losses_of(tmp_path / "run") == losses_of(whole)
-    ours, theirs = (run_ranks(2, weights_of_run, overrides_of(store, folder)) for folder in (tmp_path / "run", whole))
+    num_killed = num_finished = 0
+    while num_killed < num_kills:
+        run_dir = tmp_path / f"run-{num_finished}"
+        started = start_training(overrides_of(store, run_dir))
+        wait_for_a_moment(run_dir, draw, started)
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            num_killed += 1
+        else:
+            assert_same_run(store, run_dir, whole)
+            num_finished += 1
+    run_dir = tmp_path / f"run-{num_finished}"
+    assert start_training(overrides_of(store, run_dir)).wait() == 0
+    assert_same_run(store, run_dir, whole)
+
+
+def assert_same_run(store: str, run_dir: Path, whole: Path) -> None:
+    assert losses_of(run_dir) == losses_of(whole)
+    ours, theirs = (run_ranks(2, weights_of_run, overrides_of(store, folder)) for folder in (run_dir, whole))
     for rank in range(2):
         assert all(np.array_equal(ours[rank][name], theirs[rank][name]) for name in theirs[rank])
 

@@ -13,6 +13,7 @@ from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
 from configs.schema import DataConfig, SyntheticConfig
 from data_pipeline.prepare import prepare
 from data_pipeline.synthetic import write_log
+from processes import family_of
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]
@@ -74,23 +75,9 @@ def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]") -> Non
         time.sleep(0.05)
 
 
-def process_of_rank(session: int, rank: int) -> int:
-    """The process of ``rank`` among those of ``session``."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        if not (folder / "environ").exists() or os.getsid(int(folder.name)) not in sessions_of(session):
-            continue
-        if f"\0RANK={rank}\0" in (folder / "environ").read_text(errors="replace"):
-            return int(folder.name)
+def process_of_rank(command: int, rank: int) -> int:
+    """The process of ``rank`` among those that ``command`` has started."""
+    for process in family_of(command):
+        if f"\0RANK={rank}\0" in Path(f"/proc/{process}/environ").read_text(errors="replace"):
+            return process
     raise AssertionError(f"no process of rank {rank}")
-
-
-def sessions_of(session: int) -> set[int]:
-    """``session`` and those that its processes have made: the agent gives every rank its own."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        if (folder / "stat").exists():
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {session}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found

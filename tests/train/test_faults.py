@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare
 from data_pipeline.stream import SequenceStream
 from data_pipeline.synthetic import write_log
+from processes import family_of
 from ranks import run_ranks
 from train.checkpoint import DiskCheckpointer
 from train.objective import Objective
@@ -145,7 +147,9 @@ def test_kills_at_random_moments_change_nothing(store: str, whole: Path, tmp_pat
         started = start_training(overrides_of(store, run_dir))
         wait_for_a_moment(run_dir, draw, started)
         if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
+            for process in family_of(started.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             started.wait()
             num_killed += 1
         else:

@@ -3,6 +3,7 @@
 Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder named ``*.partial`` is never read.
 """
 
+import functools
 import json
 import shutil
 import zlib
@@ -75,7 +76,7 @@ class DiskCheckpointer:
         try:
             if pending is not None:
                 pending.result()
-        except (CheckpointException, OSError) as error:
+        except (CheckpointException, ConfigError, OSError) as error:
             if dist.get_rank() == 0:
                 shutil.rmtree(self.folder / f"{self._name}.partial", ignore_errors=True)
             whole = self.steps()
@@ -143,7 +144,7 @@ class DiskCheckpointer:
             assert isinstance(saving, Future), "DCP gives another answer to custom stagers alone"
             written = saving.result
         else:
-            written = lambda: dcp.save(tensors, checkpoint_id=partial, process_group=self._group)  # noqa: E731
+            written = functools.partial(dcp.save, tensors, checkpoint_id=partial, process_group=self._group)
         self._pending = self._thread.submit(self._complete, name, written, document)
         if not self.config.asynchronous:
             self.wait()
@@ -155,19 +156,16 @@ class DiskCheckpointer:
         own = [*partial.glob(f"__{rank}_*"), *([partial / ".metadata"] if rank == 0 else [])]
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, {path.name: _sum_of(path) for path in own}, group=self._group)
-        error: list[str | None] = [None]
-        if rank == 0:
-            files = {file: found for part in parts for file, found in part.items()}
-            try:
-                (partial / PROGRESS).write_text(json.dumps({**document, "files": files}))
-                self._replace(partial, self.folder / name)
-                for old in self.steps()[: -self.config.keep_last]:
-                    shutil.rmtree(old)
-            except OSError as failure:
-                error = [str(failure)]
-        dist.broadcast_object_list(error, src=0, group=self._group)
-        if error[0] is not None:
-            raise OSError(error[0])
+        files = {file: found for part in parts for file, found in part.items()}
+        on_rank_zero(lambda: self._make_whole(name, {**document, "files": files}), self._group)
+
+    def _make_whole(self, name: str, document: dict[str, Any]) -> None:
+        """The last of the files, then the name; the oldest checkpoints go."""
+        partial = self.folder / f"{name}.partial"
+        (partial / PROGRESS).write_text(json.dumps(document))
+        self._replace(partial, self.folder / name)
+        for old in self.steps()[: -self.config.keep_last]:
+            shutil.rmtree(old)
 
     def _damage(self, folder: Path) -> str:
         """What is wrong with the files of ``folder``, empty if nothing; each rank reads its share. Collective."""

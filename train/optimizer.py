@@ -12,7 +12,7 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
 from configs.schema import OptimizerConfig, RunConfig, TableOptimizer
 from models.recommender import Recommender
-from train.sharding import uses_dense_kernel
+from train.sharding import dense_parameters, uses_dense_kernel
 
 TABLE_OPTIMIZERS: dict[TableOptimizer, type[torch.optim.Optimizer]] = {
     TableOptimizer.ROWWISE_ADAGRAD: RowWiseAdagrad,
@@ -33,12 +33,10 @@ def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
 
 def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> CombinedOptimizer:
     """AdamW over the dense part, the tables' fused optimizer, and where it is not fused a torch one."""
-    table: dict[str, nn.Parameter] = {}
-    dense: dict[str, nn.Parameter] = {}
-    for name, parameter in sharded.named_parameters():
-        (table if ".tables." in f".{name}" else dense)[name] = parameter
+    dense = dense_parameters(sharded)
     optimizers = [("dense", KeyedOptimizerWrapper(dense, lambda parameters: _adamw(parameters, config.optimizer)))]
     if uses_dense_kernel(config):
+        table = {name: weight for name, weight in sharded.named_parameters() if name not in dense}
         kind, arguments = TABLE_OPTIMIZERS[config.optimizer.table], _table_arguments(config.optimizer)
         optimizers.append(("table", KeyedOptimizerWrapper(table, lambda parameters: kind(parameters, **arguments))))
     else:

@@ -48,15 +48,16 @@ class DistributedPeers:
         return [int(size) for size in sizes]
 
 
-def on_rank_zero(action: Callable[[], object]) -> None:
-    """Run ``action`` on rank 0 alone; what goes wrong there is a :class:`ConfigError` on every rank. Collective."""
+def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:
+    """Run ``action`` on rank 0 alone; what goes wrong there is a :class:`ConfigError` on every rank of ``group``, by
+    default of all. Collective."""
     message: list[str | None] = [None]
     if dist.get_rank() == 0:
         try:
             action()
         except (ConfigError, OSError) as error:
             message = [str(error)]
-    dist.broadcast_object_list(message)
+    dist.broadcast_object_list(message, src=0, group=group)
     if message[0] is not None:
         raise ConfigError(message[0])
 

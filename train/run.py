@@ -23,7 +23,7 @@ from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
 from train.peers import DistributedPeers, control_group, on_rank_zero, process_group
 from train.progress import Progress
 from train.run_folder import mark_stopped, open_run_folder
-from train.sharding import placement_of, shard
+from train.sharding import dense_parameters, placement_of, shard
 from train.state import TrainState
 from train.stop import StopVote
 from train.summary import print_table, summarise, write_summary
@@ -91,8 +91,7 @@ def build_state(
     optimizer = build_optimizer(sharded, config)
     objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
-    dense = [weight for name, weight in sharded.named_parameters() if ".tables." not in f".{name}"]
-    guard = GradientGuard(dense, peers)
+    guard = GradientGuard(list(dense_parameters(sharded).values()), peers)
     model.guard = guard
     return TrainState(sharded, optimizer, schedule, objective, guard, peers, device, config.seed)
 
@@ -107,6 +106,7 @@ def roll_back(state: TrainState, progress: Progress, checkpointer: DiskCheckpoin
     hint = "lower optimizer.lr and optimizer.table_lr, or look at the events of these steps"
     if progress.num_rollbacks >= config.guard.max_rollbacks:
         raise ConfigError(f"{what}, after {progress.num_rollbacks} rollbacks (guard.max_rollbacks); {hint}")
+    checkpointer.wait()  # or one rank would see the checkpoint under way, and another not
     if not checkpointer.steps():
         raise ConfigError(f"{what}, and run_dir={config.run_dir} holds no checkpoint to go back to; {hint}")
     restored = checkpointer.restore_latest(state)

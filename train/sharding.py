@@ -45,6 +45,11 @@ def shard(model: Recommender, config: RunConfig, device: torch.device) -> Distri
     return sharded
 
 
+def dense_parameters(sharded: DistributedModelParallel) -> dict[str, torch.nn.Parameter]:
+    """The parameters outside the tables, by name."""
+    return {name: weight for name, weight in sharded.named_parameters() if ".tables." not in f".{name}"}
+
+
 def placement_of(sharded: DistributedModelParallel) -> str:
     """How each table lies, such as ``item row_wise, user table_wise``."""
     placed = {name: part for module in sharded.plan.plan.values() for name, part in module.items()}

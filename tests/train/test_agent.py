@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
-from configs.schema import DataConfig, SyntheticConfig
-from data_pipeline.prepare import prepare
-from data_pipeline.synthetic import write_log
 from processes import family_of
+from stores import synthetic_store
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]
@@ -21,9 +19,7 @@ RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), str(tmp_path / "log.parquet"))
-    prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store")))
-    return tmp_path / "store"
+    return Path(synthetic_store(tmp_path))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

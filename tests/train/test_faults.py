@@ -19,13 +19,11 @@ import torch.distributed as dist
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
-from configs.schema import DataConfig, SyntheticConfig
 from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare
 from data_pipeline.stream import SequenceStream
-from data_pipeline.synthetic import write_log
 from processes import family_of
 from ranks import run_ranks
+from stores import synthetic_store
 from train.checkpoint import DiskCheckpointer
 from train.objective import Objective
 from train.peers import DistributedPeers
@@ -52,10 +50,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("log")
-    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), str(folder / "log.parquet"))
-    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store")))
-    return str(folder / "store")
+    return synthetic_store(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,11 @@ import torch.distributed as dist
 
 from configs.errors import ConfigError
 from configs.load import load_config
-from configs.schema import DataConfig, SyntheticConfig
 from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream
-from data_pipeline.synthetic import write_log
 from ranks import run_ranks
+from stores import synthetic_store
 from train.evaluation.protocol import target_ranks_of
 from train.peers import DistributedPeers
 from train.run import build_state, run
@@ -32,10 +30,7 @@ NO_DROPOUT = ["model.dropout=0", "model.attention_dropout=0"]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("log")
-    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), str(folder / "log.parquet"))
-    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store")))
-    return str(folder / "store")
+    return synthetic_store(tmp_path_factory.mktemp("log"))
 
 
 def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import cli
+from launch import cli, command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,7 @@ class Started(list[tuple[list[str], dict[str, str]]]):
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     commands = Started()
-    monkeypatch.setattr(cli.subprocess, "Popen", commands.start)
+    monkeypatch.setattr(command.subprocess, "Popen", commands.start)
     return commands
 
 
@@ -47,8 +47,8 @@ def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
         "import sys; from launch.cli import main; code = main(sys.argv[1:]); "
         "assert not {'hydra', 'omegaconf', 'torch'} & set(sys.modules); sys.exit(code)"
     )
-    command = [sys.executable, "-c", program, *words]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    called = [sys.executable, "-c", program, *words]
+    answer = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("usage: shardrec")
 
@@ -129,8 +129,8 @@ def test_sigterm_reaches_the_child(tmp_path: Path) -> None:
         "print('ready', flush=True); time.sleep(30)"
     )
     parent = (
-        "import subprocess, sys; from launch.cli import _exit_code_of; "
-        f"sys.exit(_exit_code_of(subprocess.Popen([sys.executable, '-c', {child!r}])))"
+        "import subprocess, sys; from launch.command import wait_for; "
+        f"sys.exit(wait_for(subprocess.Popen([sys.executable, '-c', {child!r}])))"
     )
     with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

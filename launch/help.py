@@ -1,0 +1,59 @@
+"""What ``shardrec --help`` and ``shardrec VERB --help`` print."""
+
+HELP = """usage: shardrec VERB [key=value ...]
+
+From Parquet logs of interactions to a trained, exactly evaluated and priced recommender.
+
+verbs:
+  config      print the resolved run
+  prepare     make the store at data.store of the log at data.log
+  train       prepare where needed, then train, resuming by itself
+  evaluate    rank the whole catalogue with a run's best checkpoint
+  bench NAME  run one benchmark
+
+shardrec VERB --help shows the options that matter. Every key: shardrec config"""
+
+VERB_HELP = {
+    "config": """usage: shardrec config [key=value ...]
+
+Prints the resolved run as YAML.
+
+  experiment=NAME     smoke | ml1m_sasrec | ml1m_sasrec_sampled | beauty_sasrec  (none)
+  model=sasrec  data=log|synthetic|ml1m|beauty  loss=full_softmax|sampled_softmax|bce|gbce
+  optimizer=default|adam  sharding=planner|row_wise|table_wise|column_wise|data_parallel  hardware=cpu|h100""",
+    "prepare": """usage: shardrec prepare data.log=LOG data.store=STORE [key=value ...]
+
+Makes a store of a log. Writes STORE.
+
+  data.log               Parquet, CSV or JSON-lines file, folder or glob  (required)
+  data.store             the store to write  (required)
+  data.columns.user      the log's column of users  (user_id)
+  data.columns.item      the log's column of items  (item_id)
+  data.columns.timestamp the log's column of times  (timestamp)
+  data.min_user_events   users with fewer events are left out  (1)
+  data.min_item_events   items with fewer events are left out  (1)
+  data.max_bad_fraction  more broken rows than this are an error  (0.01)
+  data.memory_gib        bound of the memory used  (2.0)""",
+    "train": """usage: shardrec train [key=value ...]
+
+Prepares the store if it is not there, then trains; the same run_dir again resumes. Writes RUN_DIR.
+
+  experiment=NAME        smoke | ml1m_sasrec | ml1m_sasrec_sampled | beauty_sasrec  (none)
+  run_dir                where the run is written  (runs/default)
+  data.store             the store to learn from  (required without an experiment)
+  num_epochs             passes over the training users  (10)
+  num_steps              stop after this many steps; 0: by num_epochs  (0)
+  hardware.num_ranks     processes, one device each  (2)
+  loss                   full_softmax | sampled_softmax | bce | gbce  (full_softmax)
+  sharding               planner | row_wise | table_wise | column_wise | data_parallel  (planner)""",
+    "evaluate": """usage: shardrec evaluate run_dir=RUN_DIR [key=value ...]
+
+Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/evaluation.json.
+
+  run_dir                      the run to evaluate  (runs/default)
+  evaluation.leave_out_seen    items of the user's history are no candidates  (true)
+  evaluation.batch_size        users ranked at once  (256)""",
+    "bench": """usage: shardrec bench NAME [key=value ...]
+
+Runs one benchmark: stream | step | evaluate | checkpoint. Writes benchmarks/results/NAME.json.""",
+}

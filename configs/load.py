@@ -1,4 +1,4 @@
-"""Composes one typed run out of ``configs/*.yaml`` and ``key=value`` overrides."""
+"""Composes one typed run, and the cluster it starts on, out of ``configs/*.yaml`` and ``key=value`` overrides."""
 
 import dataclasses
 import re
@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
 from configs.schema import (
     BCEConfig,
@@ -40,7 +41,18 @@ _GROUP_SCHEMAS: list[tuple[str, str, type]] = [
     ("optimizer", "schema_optimizer", OptimizerConfig),
     ("sharding", "schema_sharding", ShardingConfig),
     ("hardware", "schema_hardware", HardwareConfig),
+    ("cluster", "schema_local", LocalConfig),
+    ("cluster", "schema_torchrun", TorchrunConfig),
+    ("cluster", "schema_slurm", SlurmConfig),
+    ("cluster", "schema_kubernetes", KubernetesConfig),
 ]
+
+
+@dataclasses.dataclass
+class _Launch:
+    """What ``configs/launch.yaml`` composes."""
+
+    cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
 
 
 def load_config(overrides: Sequence[str] = ()) -> RunConfig:
@@ -49,16 +61,28 @@ def load_config(overrides: Sequence[str] = ()) -> RunConfig:
     Pure: the same overrides give the same config and nothing is written.
     Raises :class:`ConfigError` for an unknown key or group, a wrong type and a value out of bounds.
     """
+    config = _composed("run", _with_enum_names(overrides))
+    assert isinstance(config, RunConfig), "run.yaml starts from run_schema"
+    return config
+
+
+def load_launch(overrides: Sequence[str]) -> tuple[ClusterConfig, RunConfig, list[str]]:
+    """The cluster that ``cluster=...`` and ``cluster.key=...`` name, the run of all the others, and those others."""
+    of_cluster = [each for each in overrides if each.startswith(("cluster=", "cluster."))]
+    of_run = [each for each in overrides if each not in of_cluster]
+    launch = _composed("launch", of_cluster)
+    assert isinstance(launch, _Launch), "launch.yaml starts from launch_schema"
+    return launch.cluster, load_config(of_run), of_run
+
+
+def _composed(name: str, overrides: Sequence[str]) -> Any:
     _refuse_new_keys(overrides)
     _store_schemas()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_DIR), version_base="1.3"):
-            composed = compose(config_name="run", overrides=_with_enum_names(overrides))
-        config = OmegaConf.to_object(composed)
+            return OmegaConf.to_object(compose(config_name=name, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
-    assert isinstance(config, RunConfig), "run.yaml starts from run_schema"
-    return config
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -77,6 +101,7 @@ def _store_schemas() -> None:
     run = OmegaConf.structured(RunConfig)
     run.loss = LossConfig()  # a variant cannot be merged over another one, only over their base
     store.store(name="run_schema", node=run)
+    store.store(name="launch_schema", node=OmegaConf.structured(_Launch))
     for group, name, schema in _GROUP_SCHEMAS:
         store.store(group=group, name=name, node=schema)
 

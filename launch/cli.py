@@ -27,7 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:
-    verbs = {"config": _config, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "bench": _bench}
+    verbs = {
+        "config": _config,
+        "prepare": _prepare,
+        "train": _train,
+        "launch": _launch,
+        "evaluate": _evaluate,
+        "bench": _bench,
+    }
     if name not in verbs:
         raise ConfigError(f"{name} is not a verb; use one of {', '.join(verbs)}")
     return verbs[name]
@@ -42,49 +49,37 @@ def _config(overrides: list[str]) -> int:
 
 def _prepare(overrides: list[str]) -> int:
     _composed(overrides)
-    return _start("data_pipeline.prepare", overrides)
+    return run_module("data_pipeline.prepare", overrides)
 
 
 def _train(overrides: list[str]) -> int:
-    config = _composed(overrides)
-    if _must_prepare(config):
-        code = _start("data_pipeline.prepare", overrides)
-        if code:
-            return code
-    return _start("train.preflight", overrides) or _start("train", overrides, config)
+    from launch.local import train_here
+
+    return train_here(_composed(overrides), overrides)
+
+
+def _launch(words: list[str]) -> int:
+    from launch.start import launch
+
+    return launch(words)
 
 
 def _evaluate(overrides: list[str]) -> int:
+    from launch.local import run_ranks
+
     saved = Path(_composed(overrides).run_dir) / "overrides.txt"
     if not saved.is_file():
         raise ConfigError(f"run_dir={saved.parent} holds no run; train it first")
-    return _start("train.evaluate", overrides, _composed([*saved.read_text().splitlines(), *overrides]))
+    return run_ranks("train.evaluate", _composed([*saved.read_text().splitlines(), *overrides]), overrides)
 
 
 def _bench(overrides: list[str]) -> int:
     if not overrides or "=" in overrides[0]:
         raise ConfigError("bench needs the NAME of a benchmark first: shardrec bench NAME [key=value ...]")
-    return _start("benchmarks", overrides)
+    return run_module("benchmarks", overrides)
 
 
 def _composed(overrides: list[str]) -> "RunConfig":
     from configs.load import load_config
 
     return load_config(overrides)
-
-
-def _must_prepare(config: "RunConfig") -> bool:
-    """Whether there is no store yet; a synthetic log is looked at again, since its choices may have changed."""
-    data = config.data
-    is_missing = not (Path(data.store) / "manifest.json").exists()
-    return data.synthetic.num_users > 0 or (bool(data.log) and is_missing)
-
-
-def _start(module: str, overrides: list[str], config: "RunConfig | None" = None) -> int:
-    """Run ``python -m module overrides`` here, on ``hardware.num_ranks`` processes where ``config`` is given."""
-    if config is None:
-        return run_module(module, overrides)
-    num_ranks, num_threads = config.hardware.num_ranks, config.hardware.num_threads
-    if num_ranks == 1:
-        return run_module(module, overrides, num_threads=num_threads)
-    return run_module("train.agent", [str(num_ranks), module, *overrides], num_threads=num_threads)

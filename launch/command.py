@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,21 +19,38 @@ BOUND_KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPAC
 in every step, so they grew by 1.5 MiB a step. (Both names: oneDNN's own cache and torch's in front of it.)"""
 
 
-def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0) -> int:
-    """Run ``python -m module arguments`` and return its exit code; ``num_threads`` of OpenMP, 0: as it is."""
-    environment = _environment()
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+"""What training answers by saving, once it can."""
+
+
+def hold_stop_signals() -> None:
+    """Keep :data:`STOP_SIGNALS` waiting, in this process and those it starts, until each is ready to answer them.
+
+    A warning that comes while torch is being imported would otherwise kill the process instead of making it save.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, is_training: bool = False) -> int:
+    """Run ``python -m module arguments`` and return its exit code; ``num_threads`` of OpenMP, 0: as it is.
+
+    ``is_training``: the module answers stop signals by saving, so they wait until it can.
+    """
+    environment = start_environment(os.environ)
     if num_threads:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     command = [sys.executable, "-m", module, *arguments]
     print(f"shardrec: {shlex.join(command[1:])}", file=sys.stderr, flush=True)
+    if is_training:
+        hold_stop_signals()
     return wait_for(subprocess.Popen(command, env=environment))
 
 
-def _environment() -> dict[str, str]:
-    """This process's, in which ``-m train`` means our package and not a folder of that name in the working folder."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+def start_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """``own`` with what our processes need; in it ``-m train`` is our package and not a folder of that name."""
+    paths = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
     packages = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return REUSE_ALLOCATIONS | BOUND_KERNEL_CACHES | os.environ | packages
+    return {**REUSE_ALLOCATIONS, **BOUND_KERNEL_CACHES, **own, **packages}
 
 
 def wait_for(child: "subprocess.Popen[bytes]") -> int:
@@ -47,6 +64,7 @@ def wait_for(child: "subprocess.Popen[bytes]") -> int:
         for number in (signal.SIGTERM, signal.SIGUSR1)
     }
     handlers[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         code = child.wait()
     finally:

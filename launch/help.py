@@ -8,6 +8,7 @@ verbs:
   config      print the resolved run
   prepare     make the store at data.store of the log at data.log
   train       prepare where needed, then train, resuming by itself
+  launch      the same on a cluster: several machines, Slurm, Kubernetes
   evaluate    rank the whole catalogue with a run's best checkpoint
   bench NAME  run one benchmark
 
@@ -46,6 +47,30 @@ Prepares the store if it is not there, then trains; the same run_dir again resum
   hardware.num_ranks     processes, one device each  (2)
   loss                   full_softmax | sampled_softmax | bce | gbce  (full_softmax)
   sharding               planner | row_wise | table_wise | column_wise | data_parallel  (planner)""",
+    "launch": """usage: shardrec launch cluster=NAME [--multirun] [--dry-run] [key=value ...]
+
+Starts `shardrec train key=value ...` on a cluster. Writes RUN_DIR; the same command again resumes.
+
+  cluster                local | torchrun | slurm | kubernetes  (local)
+  --dry-run              print the batch script, the commands or the manifest; start nothing
+  -m, --multirun         every combination of keys with several values (seed=1,2), each in RUN_DIR/NUMBER
+  cluster.nodes          machines, which share out hardware.num_ranks  (1)
+  cluster.min_nodes      an elastic job goes on with so many; 0: with all  (0)
+  cluster.max_restarts   so often failed ranks start again from the last checkpoint  (0)
+  cluster.rendezvous_timeout_s  nodes that do not meet by then end with the reason  (60)
+torchrun:
+  cluster.endpoint       HOST:PORT of node 0  (required)
+  cluster.node           start this machine as that node; -1 prints the command of each  (-1)
+slurm:
+  cluster.partition  cluster.account  cluster.qos  cluster.constraint  cluster.exclusive
+  cluster.time_limit     then, or when preempted, it saves and queues itself again  (1-00:00:00)
+  cluster.setup          lines of shell before the ranks start, such as ['source env.sh']
+  cluster.sbatch_flags   further flags, such as [--mail-type=END]
+  cluster.follow         show state and log until the job ends  (true)
+kubernetes:
+  cluster.image  cluster.volume_claim  cluster.namespace  (required, required, default)
+
+Every key: configs/cluster_schema.py""",
     "evaluate": """usage: shardrec evaluate run_dir=RUN_DIR [key=value ...]
 
 Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/evaluation.json.

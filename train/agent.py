@@ -1,9 +1,10 @@
-"""``python -m train.agent NUM_RANKS MODULE key=value ...``: MODULE on so many processes of this machine.
+"""``python -m train.agent --ranks N MODULE key=value ...``: MODULE on N processes of this machine, one node of a job.
 
 torchrun's elastic agent, with what a shell needs of it: the ranks' exit code, stop signals handed on and waited for,
-and of several ranks that fail the one that failed first, told once.
+of several ranks that fail the one that failed first, told once, and restarts only of what a restart can mend.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -11,45 +12,121 @@ import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch.distributed.elastic.rendezvous.registry as rendezvous
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, launch_agent
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.api import (
+    RendezvousClosedError,
+    RendezvousConnectionError,
+    RendezvousTimeoutError,
+)
 
-from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
+from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.ending import TELLS_FOR_RANKS
 from train.run_folder import STOPPED
+from train.stop import release_stop_signals
+
+LAST_CALL_S = 5
+"""How long an elastic job that has enough nodes waits for more."""
 
 
-def start_ranks(num_ranks: int, module: str, config: RunConfig, overrides: Sequence[str]) -> int:
-    """Run the ranks to their end and return what the first of them returned that was not 0.
+@dataclass(kw_only=True, slots=True)
+class Node:
+    """This machine's part of a job; the defaults are a job of one machine."""
+
+    num_ranks: int
+    min_nodes: int = 1
+    max_nodes: int = 1
+    endpoint: str = "localhost:0"
+    """``HOST:PORT`` where the nodes meet."""
+    run_id: str = ""
+    """The same on all nodes of one start of a job."""
+    is_host: bool = True
+    """Whether the meeting point is on this machine."""
+    max_restarts: int = 0
+    join_timeout_s: int = 60
+    """How long the nodes wait for one another."""
+
+
+def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[str]) -> int:
+    """Run this node's ranks to their end and return what the first of them returned that was not 0.
 
     128 + n where signal n ended a rank; 75 where a stop signal came here and the ranks have saved.
+    Raises :class:`ConfigError` where the nodes do not meet.
     """
     os.environ[TELLS_FOR_RANKS] = "1"
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+    if node.min_nodes < node.max_nodes:
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # with it shared, a node that joins hangs all (2.13)
     logging.disable(logging.ERROR)  # the agent's own reports, which this function replaces
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=num_ranks,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(),
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-        shutdown_timeout=config.hardware.timeout_s,
-    )
+    handler = None
     try:
-        launch_agent(launch, sys.executable, ["-m", module, *overrides])
-    except ChildFailedError as error:
-        return _told(error.failures)
+        handler = rendezvous.get_rendezvous_handler(_meeting(node))
+        spec = WorkerSpec(
+            role="default",
+            local_world_size=node.num_ranks,
+            entrypoint=sys.executable,
+            args=("-m", module, *overrides),
+            rdzv_handler=handler,
+            max_restarts=node.max_restarts,
+        )
+        result = _Agent(spec, DefaultLogsSpecs(), shutdown_timeout=config.hardware.timeout_s).run()
     except SignalException as stop:
+        handler = None  # closing it would end the job for the other nodes too
         return REQUEUE_EXIT_CODE if (Path(config.run_dir) / STOPPED).is_file() else 128 + int(stop.sigval)
-    return 0
+    except (RendezvousConnectionError, RendezvousTimeoutError, RendezvousClosedError) as error:
+        raise ConfigError(
+            f"the nodes did not meet at {node.endpoint} within {node.join_timeout_s} s: {error or 'not all came'}; "
+            f"is the port open, and was every node started?"
+        ) from error
+    finally:
+        if handler is not None:
+            handler.shutdown()
+    return _told(result.failures) if result.is_failed() else 0
+
+
+class _Agent(LocalElasticAgent):
+    """Starts the ranks again only after what may pass: not after a wrong key, nor after a stop that was asked for."""
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        started = super()._start_workers(worker_group)
+        release_stop_signals()  # those that came since this process was started; its handlers stand only now
+        return started
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result = super()._monitor_workers(worker_group)
+        if any(each.exitcode in (USAGE_EXIT_CODE, REQUEUE_EXIT_CODE) for each in result.failures.values()):
+            self._remaining_restarts = 0
+        elif result.is_failed() and self._remaining_restarts > 0:
+            _told(result.failures)
+            most = worker_group.spec.max_restarts
+            print(f"restart {most - self._remaining_restarts + 1} of {most}", file=sys.stderr, flush=True)
+        return result
+
+
+def _meeting(node: Node) -> RendezvousParameters:
+    choices: dict[str, Any] = {"timeout": node.join_timeout_s, "join_timeout": node.join_timeout_s}
+    if node.max_nodes > 1:
+        choices |= {"is_host": node.is_host}
+    if node.min_nodes < node.max_nodes:
+        choices |= {"last_call_timeout": LAST_CALL_S}
+    return RendezvousParameters(
+        backend="c10d",
+        endpoint=node.endpoint,
+        run_id=node.run_id or uuid.uuid4().hex,
+        min_nodes=node.min_nodes,
+        max_nodes=node.max_nodes,
+        **choices,
+    )
 
 
 def _told(failures: dict[int, ProcessFailure]) -> int:
@@ -78,8 +155,29 @@ def _traceback_of(failure: ProcessFailure) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Entry of ``python -m train.agent``; the overrides were checked by whoever starts it."""
-    num_ranks, module, *overrides = arguments
-    return start_ranks(int(num_ranks), module, load_config(overrides), overrides)
+    parser = argparse.ArgumentParser(prog="train.agent", description=__doc__)
+    parser.add_argument("--ranks", type=int, required=True, help="processes of this node")
+    parser.add_argument("--nodes", default="1", help="NUMBER, or FEWEST:MOST of an elastic job")
+    parser.add_argument("--endpoint", default="localhost:0", help="HOST:PORT where the nodes meet")
+    parser.add_argument("--run-id", default="", help="the same on all nodes of one start")
+    parser.add_argument("--host", action="store_true", help="the meeting point is on this node")
+    parser.add_argument("--max-restarts", type=int, default=0)
+    parser.add_argument("--join-timeout", type=int, default=60, help="seconds")
+    parser.add_argument("module")
+    parser.add_argument("overrides", nargs="*")
+    told = parser.parse_args(arguments)
+    fewest, _, most = told.nodes.partition(":")
+    node = Node(
+        num_ranks=told.ranks,
+        min_nodes=int(fewest),
+        max_nodes=int(most or fewest),
+        endpoint=told.endpoint,
+        run_id=told.run_id,
+        is_host=told.host,
+        max_restarts=told.max_restarts,
+        join_timeout_s=told.join_timeout,
+    )
+    return exit_code_of(lambda: start_ranks(node, told.module, load_config(told.overrides), told.overrides))
 
 
 if __name__ == "__main__":

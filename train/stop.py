@@ -10,6 +10,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What launchers send: torchrun and preemption, Ctrl-C, Slurm's warning before the time limit."""
 
 
+def release_stop_signals() -> None:
+    """Let :data:`SIGNALS` reach this process, those too that waited since it was started (``launch.command``)."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 class StopVote:
     """Whether any rank was asked to stop; a context that takes :data:`SIGNALS` over while it lasts.
 
@@ -45,6 +50,7 @@ class StopVote:
 
     def __enter__(self) -> "StopVote":
         self._handlers = {number: signal.signal(number, self._request) for number in SIGNALS}
+        release_stop_signals()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

@@ -1,0 +1,74 @@
+"""Shows how a Slurm job goes: its state when it changes, and its log as it grows, until the job has ended."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from configs.errors import ConfigError
+from launch.slurm import slurm
+
+POLL_S = 1.0
+ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+"""States that a job does not leave. PREEMPTED it does where it is queued again, and a pending one has waited out."""
+
+
+def follow(job: str, logs: Path) -> int:
+    """Show job ``job``, a number, whose logs ``slurm-JOB*.log`` lie in ``logs``, until it has ended.
+
+    Returns 0 where it completed (each of an array), else 1. Ctrl-C ends the showing and leaves the job alone.
+    """
+    tails = _Tails(logs, job)
+    told: dict[str, str] = {}
+    try:
+        while True:
+            states = _states(job)
+            for task, state in states.items():
+                if told.get(task) != state:
+                    print(f"job {task}: {state}", file=sys.stderr, flush=True)
+            told = {**told, **states}
+            tails.show()
+            if all(state.split()[0] in ENDED for state in told.values()):
+                return 0 if all(state.split()[0] == "COMPLETED" for state in told.values()) else 1
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print(
+            f"\njob {job} goes on; its log: tail -F {logs}/slurm-{job}*.log   end it: scancel {job}", file=sys.stderr
+        )
+        return 0
+
+
+def _states(job: str) -> dict[str, str]:
+    """``STATE (reason)`` by task; empty when Slurm has forgotten the job, minutes after its end."""
+    try:
+        lines = slurm("scontrol", "show", "job", "--oneliner", job).splitlines()
+    except ConfigError:
+        return {}
+    states = {}
+    for line in lines:
+        told = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
+        task = told.get("ArrayTaskId", "")
+        name = f"{job}_{task}" if task else job
+        reason = told.get("Reason", "None")
+        where = told.get("NodeList", "(null)")
+        note = where if where not in ("(null)", "") and told["JobState"] == "RUNNING" else reason
+        states[name] = told["JobState"] + (f" ({note})" if note not in ("None", "(null)") else "")
+    return states
+
+
+class _Tails:
+    """What was appended to the logs of a job since they were last looked at."""
+
+    def __init__(self, logs: Path, job: str) -> None:
+        self._logs, self._job = logs, job
+        self._shown: dict[Path, int] = {}
+
+    def show(self, write: Callable[[str], object] = sys.stdout.write) -> None:
+        """Write the new lines of every log."""
+        for path in sorted(self._logs.glob(f"slurm-{self._job}*.log")):
+            with path.open("rb") as file:
+                file.seek(self._shown.get(path, 0))
+                fresh = file.read()
+            self._shown[path] = self._shown.get(path, 0) + len(fresh)
+            write(fresh.decode(errors="replace"))
+        sys.stdout.flush()

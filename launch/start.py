@@ -1,0 +1,119 @@
+"""``shardrec launch``: composes the cluster and the run, or the runs of a sweep, and starts them there."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.cluster_schema import ClusterConfig, KubernetesConfig, SlurmConfig, TorchrunConfig
+from configs.errors import ConfigError
+from configs.load import load_config, load_launch
+from configs.schema import RunConfig
+from launch.command import run_module
+from launch.follow import follow
+from launch.kubernetes import manifest_of
+from launch.local import train_here
+from launch.slurm import Run, script_of, submit
+from launch.torchrun import commands_of, run_this_node
+
+FLAGS = {"-m": "multirun", "--multirun": "multirun", "--dry-run": "dry run"}
+
+
+def launch(words: Sequence[str]) -> int:
+    """Start what ``words`` (overrides, ``--multirun``, ``--dry-run``) say; the exit code.
+
+    Everything is composed and checked before anything is written, queued or started.
+    """
+    flags = {FLAGS[word] for word in words if word in FLAGS}
+    overrides = [word for word in words if word not in FLAGS]
+    if unknown := [word for word in overrides if word.startswith("-")]:
+        raise ConfigError(f"{unknown[0]} is no flag of launch; it has {', '.join(FLAGS)}")
+    of_cluster = [word for word in overrides if word.startswith(("cluster=", "cluster."))]
+    of_run = [word for word in overrides if word not in of_cluster]
+    swept = sweep(of_run) if "multirun" in flags else [of_run]
+    cluster, config, _ = load_launch([*of_cluster, *swept[0]])
+    runs = [Run(config=load_config(run), overrides=run) for run in swept]
+    is_dry = "dry run" in flags
+    match cluster:
+        case SlurmConfig():
+            return _slurm(
+                cluster, runs, of_run if len(runs) > 1 else swept[0], ["shardrec", "launch", *words], is_dry
+            )
+        case TorchrunConfig() | KubernetesConfig() if len(runs) > 1:
+            raise ConfigError(f"--multirun needs cluster=slurm or cluster=local, not cluster={cluster.name}")
+        case TorchrunConfig():
+            return _torchrun(cluster, config, of_run, is_dry)
+        case KubernetesConfig():
+            return _kubernetes(cluster, config, of_run, is_dry)
+    return _local(cluster, runs, is_dry)
+
+
+def sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """The runs of Hydra's sweep syntax (``seed=1,2``): every combination, each in ``run_dir/NUMBER`` of its own."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    choices = [
+        [f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()]
+        if each.is_sweep_override()
+        else [str(each.input_line)]
+        for each in parsed
+    ]
+    runs = [list(run) for run in itertools.product(*choices)]
+    if len(runs) == 1:
+        return runs
+    folder = load_config(runs[0]).run_dir
+    return [[*_without(run, "run_dir"), f"run_dir={folder}/{number}"] for number, run in enumerate(runs)]
+
+
+def _without(overrides: list[str], key: str) -> list[str]:
+    return [each for each in overrides if each.partition("=")[0] != key]
+
+
+def _slurm(cluster: SlurmConfig, runs: list[Run], base: list[str], command: list[str], is_dry: bool) -> int:
+    first = Path(runs[0].config.run_dir)
+    folder = first if len(runs) == 1 else first.parent
+    if is_dry:
+        print(script_of(cluster, runs, folder, command), end="")
+        return 0
+    for run in runs:
+        if code := _refused(run):
+            return code
+    job = submit(cluster, runs, folder, command)
+    print(f"job {job} is queued: {folder / 'job.sbatch'}", file=sys.stderr, flush=True)
+    return follow(job, folder / "logs") if cluster.follow else 0
+
+
+def _refused(run: Run) -> int:
+    """The exit code where the run's folder is of another run; what is not there yet is found by the job."""
+    is_known = (Path(run.config.run_dir) / "identity.json").is_file()
+    has_store = (Path(run.config.data.store) / "manifest.json").is_file()
+    return run_module("train.preflight", run.overrides) if is_known and has_store else 0
+
+
+def _torchrun(cluster: TorchrunConfig, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
+    if cluster.node >= 0 and not is_dry:
+        return run_this_node(cluster, config, overrides)
+    for node, line in enumerate(commands_of(cluster, config, overrides)):
+        print(f"# node {node}\n{line}")
+    return 0
+
+
+def _kubernetes(cluster: KubernetesConfig, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
+    if not is_dry:
+        raise ConfigError("cluster=kubernetes prints a manifest: add --dry-run, and pipe it to `kubectl apply -f -`")
+    print(manifest_of(cluster, config, overrides), end="")
+    return 0
+
+
+def _local(cluster: ClusterConfig, runs: list[Run], is_dry: bool) -> int:
+    for run in runs:
+        if is_dry:
+            print(f"{run.config.run_dir}: {' '.join(run.overrides)}")
+        elif code := train_here(run.config, run.overrides, max_restarts=cluster.max_restarts):
+            return code
+    return 0

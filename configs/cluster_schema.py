@@ -88,7 +88,7 @@ class SlurmConfig(ClusterConfig):
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    time_limit: str = "1-00:00:00"
+    time_limit: str = ""
     exclusive: bool = False
     cpus_per_rank: int = 0
     """0: ``hardware.num_threads``."""
@@ -126,7 +126,7 @@ class SlurmConfig(ClusterConfig):
             is_one_word = bool(_ONE_LINE.fullmatch(value)) and not re.search(r"\s", value)
             require(is_one_word and not value.startswith("-"), f"cluster.{name}={value!r} must be one word")
         require(
-            bool(_TIME_LIMIT.fullmatch(self.time_limit)),
+            not self.time_limit or bool(_TIME_LIMIT.fullmatch(self.time_limit)),
             f"cluster.time_limit={self.time_limit!r} must be minutes, HH:MM:SS or D-HH:MM:SS",
         )
         for name in ("sbatch_flags", "srun_flags"):

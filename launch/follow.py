@@ -13,9 +13,22 @@ ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 """States that a job does not leave. PREEMPTED it does where it is queued again, and a pending one has waited out."""
 
 
+HOPELESS = {
+    "PartitionTimeLimit": "lower cluster.time_limit, or choose a cluster.partition that allows it",
+    "PartitionNodeLimit": "lower cluster.nodes, or choose a cluster.partition that has so many",
+    "BadConstraints": "no machine has what cluster.constraint, cluster.gpus_per_node or the memory ask for",
+    "QOSMaxWallDurationPerJobLimit": "lower cluster.time_limit, or choose another cluster.qos",
+    "AssociationTimeLimit": "lower cluster.time_limit, or choose another cluster.account",
+    "InvalidAccount": "choose a cluster.account of yours (sacctmgr show associations user=$USER)",
+    "InvalidQOS": "choose a cluster.qos of yours (sacctmgr show associations user=$USER)",
+}
+"""Reasons for which a job waits in vain though Slurm has taken it, and what to do."""
+
+
 def follow(job: str, logs: Path) -> int:
     """Show job ``job``, a number, whose logs ``slurm-JOB*.log`` lie in ``logs``, until it has ended.
 
+    Raises :class:`ConfigError` for a job that could never start, after taking it back.
     Returns 0 where it completed (each of an array), else 1. Ctrl-C ends the showing and leaves the job alone.
     """
     tails = _Tails(logs, job)
@@ -23,11 +36,12 @@ def follow(job: str, logs: Path) -> int:
     try:
         while True:
             states = _states(job)
+            tails.show()
             for task, state in states.items():
                 if told.get(task) != state:
                     print(f"job {task}: {state}", file=sys.stderr, flush=True)
             told = {**told, **states}
-            tails.show()
+            _refuse_hopeless(job, states)
             if all(state.split()[0] in ENDED for state in told.values()):
                 return 0 if all(state.split()[0] == "COMPLETED" for state in told.values()) else 1
             time.sleep(POLL_S)
@@ -36,6 +50,14 @@ def follow(job: str, logs: Path) -> int:
             f"\njob {job} goes on; its log: tail -F {logs}/slurm-{job}*.log   end it: scancel {job}", file=sys.stderr
         )
         return 0
+
+
+def _refuse_hopeless(job: str, states: dict[str, str]) -> None:
+    for state in states.values():
+        reason = state.partition(" (")[2].removesuffix(")")
+        if state.startswith("PENDING") and reason in HOPELESS:
+            slurm("scancel", job)
+            raise ConfigError(f"job {job} would wait for ever ({reason}) and was taken back: {HOPELESS[reason]}")
 
 
 def _states(job: str) -> dict[str, str]:

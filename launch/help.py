@@ -63,7 +63,7 @@ torchrun:
   cluster.node           start this machine as that node; -1 prints the command of each  (-1)
 slurm:
   cluster.partition  cluster.account  cluster.qos  cluster.constraint  cluster.exclusive
-  cluster.time_limit     then, or when preempted, it saves and queues itself again  (1-00:00:00)
+  cluster.time_limit     before it, and when preempted, it saves and queues itself again  (the partition's)
   cluster.setup          lines of shell before the ranks start, such as ['source env.sh']
   cluster.sbatch_flags   further flags, such as [--mail-type=END]
   cluster.follow         show state and log until the job ends  (true)

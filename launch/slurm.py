@@ -96,6 +96,12 @@ def job_name(cluster: SlurmConfig, folder: Path) -> str:
     return cluster.job_name or re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.")[:63] or "shardrec"
 
 
+def _warned_before_end_s(cluster: SlurmConfig) -> int:
+    """At most half of a short limit, so that there is time to train."""
+    limit = time_limit_s(cluster.time_limit) if cluster.time_limit else 2 * cluster.save_before_end_s
+    return min(cluster.save_before_end_s, limit // 2)
+
+
 def time_limit_s(limit: str) -> int:
     """Seconds of Slurm's ``MINUTES``, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` and ``D-HH:MM:SS``."""
     days, dash, clock = limit.rpartition("-")
@@ -123,7 +129,7 @@ def _directives(cluster: SlurmConfig, config: RunConfig, num_runs: int, folder: 
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
-        "signal": f"B:USR1@{min(cluster.save_before_end_s, time_limit_s(cluster.time_limit) // 2)}",
+        "signal": f"B:USR1@{_warned_before_end_s(cluster)}",
         "chdir": Path.cwd(),
         "output": (folder / "logs" / ("slurm-%j.log" if num_runs == 1 else "slurm-%A_%a.log")).absolute(),
         "open-mode": "append",

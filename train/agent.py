@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
-from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
+from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.ending import TELLS_FOR_RANKS
@@ -54,6 +54,8 @@ def start_ranks(num_ranks: int, module: str, config: RunConfig, overrides: Seque
 
 def _told(failures: dict[int, ProcessFailure]) -> int:
     """Tell the failure that the others follow from; its exit code as a shell gives it."""
+    if any(each.exitcode == HUNG_EXIT_CODE for each in failures.values()):
+        return HUNG_EXIT_CODE  # told by the watchdog of one rank; others may have been killed for it
     root = min(failures.values(), key=lambda each: (not _was_killed(each), each.timestamp))
     if root.exitcode in (USAGE_EXIT_CODE, REQUEUE_EXIT_CODE):
         return root.exitcode  # the rank has told its line

@@ -14,11 +14,12 @@ from train.peers import DistributedPeers, process_group
 from train.run import build_state
 from train.run_folder import saved_fingerprint, saved_overrides
 from train.summary import print_quality, quality_report, write_summary
+from train.watchdog import Watchdog
 
 
 def evaluate(config: RunConfig) -> None:
     """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
-    with process_group(config.hardware) as device:
+    with process_group(config.hardware) as device, Watchdog(config.hardware):
         manifest = load_manifest(config.data.store)
         if saved_fingerprint(config.run_dir) != manifest.fingerprint:
             raise ConfigError(

@@ -28,6 +28,7 @@ from train.state import TrainState
 from train.stop import StopVote
 from train.summary import print_table, summarise, write_summary
 from train.tracker import RunTracker
+from train.watchdog import Watchdog
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
@@ -35,7 +36,11 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
 
     Returns 0, or after a stop signal, with the run saved, the exit code that means "start me again".
     """
-    with process_group(config.hardware) as device, StopVote(control_group()) as stop:
+    with (
+        process_group(config.hardware) as device,
+        Watchdog(config.hardware) as watchdog,
+        StopVote(control_group()) as stop,
+    ):
         manifest = load_manifest(config.data.store)
         require_targets(config, manifest)
         on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
@@ -43,6 +48,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         state = build_state(config, manifest, num_steps, peers, device)
+        watchdog.follow(lambda: state.step)
         with (
             DiskCheckpointer(config.run_dir, config.checkpoint) as checkpointer,
             _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,

@@ -10,6 +10,9 @@ USAGE_EXIT_CODE = 2
 REQUEUE_EXIT_CODE = 75
 """What training returns after it was stopped and has saved: start it again (EX_TEMPFAIL of sysexits.h)."""
 
+HUNG_EXIT_CODE = 69
+"""What every rank returns when one of them hung and that was told (EX_UNAVAILABLE of sysexits.h)."""
+
 
 class ConfigError(ValueError):
     """A key of the run's configuration is wrong; the message names the key, its value and what to do."""

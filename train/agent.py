@@ -28,7 +28,7 @@ from torch.distributed.elastic.rendezvous.api import (
     RendezvousTimeoutError,
 )
 
-from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
+from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
 from train.ending import TELLS_FOR_RANKS
@@ -131,6 +131,8 @@ def _meeting(node: Node) -> RendezvousParameters:
 
 def _told(failures: dict[int, ProcessFailure]) -> int:
     """Tell the failure that the others follow from; its exit code as a shell gives it."""
+    if any(each.exitcode == HUNG_EXIT_CODE for each in failures.values()):
+        return HUNG_EXIT_CODE  # told by the watchdog of one rank; others may have been killed for it
     root = min(failures.values(), key=lambda each: (not _was_killed(each), each.timestamp))
     if root.exitcode in (USAGE_EXIT_CODE, REQUEUE_EXIT_CODE):
         return root.exitcode  # the rank has told its line

@@ -11,6 +11,9 @@ from torch import Tensor
 from configs.errors import ConfigError
 from configs.schema import HardwareConfig
 
+WATCHDOG_FIRST_S = 60
+"""Collectives wait so much longer than ``hardware.timeout_s``: the watchdog names the rank, a collective cannot."""
+
 
 class DistributedPeers:
     """Every rank of the default process group, in rank order."""
@@ -75,7 +78,7 @@ def process_group(config: HardwareConfig) -> Iterator[torch.device]:
 
     A group that is there already is used and left alone.
     """
-    timeout = timedelta(seconds=config.timeout_s)
+    timeout = timedelta(seconds=config.timeout_s + WATCHDOG_FIRST_S)
     backend = "gloo" if config.device == "cpu" else "nccl"
     torch.set_num_threads(config.num_threads)
     if dist.is_initialized():

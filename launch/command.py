@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[1]
 """Where our packages lie."""
@@ -56,13 +57,17 @@ def start_environment(own: Mapping[str, str]) -> dict[str, str]:
 def wait_for(child: "subprocess.Popen[bytes]") -> int:
     """Wait for ``child``; 128 + n where signal n ended it, as a shell says.
 
-    SIGTERM and SIGUSR1 are handed on. A terminal sends Ctrl-C to the child itself, which then needs time to save: it
-    is not killed here.
+    SIGTERM and SIGUSR1 are handed on, the first that comes and no more: after a second one torchrun's agent would not
+    wait for its ranks. A terminal sends Ctrl-C to the child itself, which needs time to save: it is not killed here.
     """
-    handlers = {
-        number: signal.signal(number, lambda received, frame: child.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGUSR1)
-    }
+    handed_on: list[int] = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        if not handed_on:
+            handed_on.append(number)
+            child.send_signal(number)
+
+    handlers = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
     handlers[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:

@@ -49,6 +49,7 @@ def script_of(cluster: SlurmConfig, runs: list[Run], folder: Path, command: list
         srun_flags="".join(f"{shlex.quote(flag)} " for flag in cluster.srun_flags),
         node_flags=shlex.join(_node_flags(cluster)),
         max_requeues=cluster.max_requeues,
+        save_before_end_s=_warned_before_end_s(cluster),
     )
 
 

@@ -125,9 +125,11 @@ def _stop(folder: Path, environment: dict[str, str]) -> None:
     while _run(["squeue", "-h"], environment, check=False) and time.monotonic() < deadline:
         time.sleep(0.2)
     written = [*(folder / "pid").glob("slurmd-*"), folder / "pid" / "slurmctld", folder / "munge" / "pid"]
-    for path in written:
-        if path.is_file():
-            os.kill(int(path.read_text()), signal.SIGTERM)
+    daemons = [int(path.read_text()) for path in written if path.is_file()]
+    for daemon in daemons:
+        os.kill(daemon, signal.SIGTERM)
+    while any(Path(f"/proc/{daemon}").exists() for daemon in daemons):  # slurmctld writes its state at the end
+        time.sleep(0.1)
 
 
 def _run(command: list[str], environment: dict[str, str], *, check: bool = True) -> str:

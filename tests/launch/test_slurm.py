@@ -27,6 +27,7 @@ RUN = [
     f"num_steps={STEPS}",
     "hardware.num_ranks=2",
 ]
+LONG = ["num_steps=3000", "evaluation.patience=100000", "evaluation.every_steps=1000"]
 SLURM = ["cluster=slurm", "cluster.nodes=2"]
 
 
@@ -154,7 +155,7 @@ def test_one_run_is_not_queued_twice(slurm: dict[str, str], store: str, tmp_path
 def test_a_time_limit_of_a_minute_does_not_keep_a_longer_run_from_its_end(
     slurm: dict[str, str], store: str, tmp_path: Path
 ):
-    with launched(slurm, store, tmp_path / "run", "num_steps=3000", "cluster.time_limit=1") as command:
+    with launched(slurm, store, tmp_path / "run", "cluster.time_limit=1", *LONG) as command:
         told, _ = command.communicate(timeout=280)
     assert command.returncode == 0, told
     assert "start 2: on shardrec" in told

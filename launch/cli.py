@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:
     verbs = {"config": _config, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "bench": _bench}
+    verbs["doctor"] = _doctor
     if name not in verbs:
         raise ConfigError(f"{name} is not a verb; use one of {', '.join(verbs)}")
     return verbs[name]
@@ -65,6 +66,12 @@ def _bench(overrides: list[str]) -> int:
     if not overrides or "=" in overrides[0]:
         raise ConfigError("bench needs the NAME of a benchmark first: shardrec bench NAME [key=value ...]")
     return _start("benchmarks", overrides)
+
+
+def _doctor(overrides: list[str]) -> int:
+    from launch.doctor.examination import examine  # it starts other programs; --help needs none of it
+
+    return examine(overrides)
 
 
 def _composed(overrides: list[str]) -> "RunConfig":

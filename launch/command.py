@@ -21,7 +21,7 @@ in every step, so they grew by 1.5 MiB a step. (Both names: oneDNN's own cache a
 
 def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0) -> int:
     """Run ``python -m module arguments`` and return its exit code; ``num_threads`` of OpenMP, 0: as it is."""
-    environment = _environment()
+    environment = module_environment()
     if num_threads:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     command = [sys.executable, "-m", module, *arguments]
@@ -29,7 +29,7 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0) -
     return wait_for(subprocess.Popen(command, env=environment))
 
 
-def _environment() -> dict[str, str]:
+def module_environment() -> dict[str, str]:
     """This process's, in which ``-m train`` means our package and not a folder of that name in the working folder."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     packages = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}

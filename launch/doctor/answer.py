@@ -1,4 +1,4 @@
-"""What another program answers, waited for no longer than is useful; a program that is not there answers 127."""
+"""What another program answers, waited for no longer than is useful; one that is not there has an answer too."""
 
 import re
 import subprocess
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from launch.command import module_environment
 
-NOT_FOUND = 127
-"""What a shell returns for a command that it does not find."""
-TIMED_OUT = 124
-"""What timeout(1) returns."""
+NOT_FOUND = 1127
+"""The code of a program that is not there; beyond 255, so that no program's own code is taken for it."""
+TIMED_OUT = 1124
+"""The code of one that did not end in time."""
 GRACE_S = 10
 """For a program that was told to end: the ranks that it has started end first."""
 

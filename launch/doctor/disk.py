@@ -54,8 +54,8 @@ def _room_row(name: str, path: str, key: str) -> Row:
             probe.write(b"0" * 4096)
         usage = shutil.disk_usage(folder)
     except OSError as error:
-        quoted = shlex.quote(str(folder))
-        mend = f"sudo chown $USER {quoted}" if isinstance(error, PermissionError) else elsewhere
+        own = shlex.quote(str(Path(path).absolute()))
+        mend = f"sudo mkdir -p {own} && sudo chown $USER {own}" if isinstance(error, PermissionError) else elsewhere
         return failed(name, f"{folder} cannot be written: {error.strerror}", mend)
     free = usage.free / GIB
     found = f"{folder}: {free:.1f} GiB free of {usage.total / GIB:.1f}"

@@ -44,7 +44,7 @@ def rows_of(subject: Subject) -> Iterator[Row]:
     yield from software.check_software(hardware.device)
     seen = look_at_devices(hardware)
     yield from seen.rows
-    yield network.check_host_name(subject.num_nodes)
+    yield (host := network.check_host_name(subject.num_nodes))
     yield network.check_gloo(subject.num_nodes)
     yield limits.check_open_files(hardware, subject.num_nodes)
     yield limits.check_processes(hardware)
@@ -57,10 +57,12 @@ def rows_of(subject: Subject) -> Iterator[Row]:
     yield disk.check_store(run)
     yield slurm.check_slurm()
     yield slurm.check_shared_folder(run.run_dir, subject.num_nodes)
-    if seen.is_ready:
-        yield check_sharded_step(hardware, seen.gpus)
+    if not seen.is_ready:
+        yield not_run("the libraries do not import", software.install_command(hardware.device))
+    elif host.mark is Mark.FAIL:
+        yield not_run("the ranks would wait for the host's name to resolve", host.fix)
     else:
-        yield not_run("the libraries do not import", hardware.device)
+        yield check_sharded_step(hardware, seen.gpus)
 
 
 def _shown(subject: Subject) -> list[Row]:

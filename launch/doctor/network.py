@@ -40,6 +40,8 @@ def check_gloo(num_nodes: int) -> Row:
     interfaces = interface_addresses()
     best = _best(interfaces)
     named = os.environ.get(IFNAME, "")
+    if "127.0.0.1" not in interfaces.values():
+        return failed("gloo", "loopback is down, over which the ranks of one machine meet", "sudo ip link set lo up")
     if named:
         missing = [name for name in named.split(",") if name not in interfaces]
         if missing:
@@ -49,8 +51,7 @@ def check_gloo(num_nodes: int) -> Row:
             return failed("gloo", found, _export(best))
         chosen, address, why = named, interfaces[named.split(",")[0]], f"by {IFNAME}"
     else:
-        chosen, address = _by_host_name(interfaces)
-        why = "by the host's name"
+        chosen, address, why = _by_host_name(interfaces)
     found = f"{chosen} {address}, {why}"
     if _is_loopback(address) and num_nodes > 1:
         return failed("gloo", f"{found}: {num_nodes} nodes cannot reach a loopback address", _export(best))
@@ -81,8 +82,8 @@ def interface_addresses() -> dict[str, str]:
     return found
 
 
-def _by_host_name(interfaces: dict[str, str]) -> tuple[str, str]:
-    """What gloo does without a name: the first address of the host that it can bind, else loopback."""
+def _by_host_name(interfaces: dict[str, str]) -> tuple[str, str, str]:
+    """What gloo does without a name: the first address of the host that it can bind, else loopback; and why."""
     for address in addresses_of(socket.gethostname())[0]:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
@@ -91,8 +92,8 @@ def _by_host_name(interfaces: dict[str, str]) -> tuple[str, str]:
         except OSError:
             continue
         owner = next((name for name, own in interfaces.items() if own == address), "")
-        return owner or ("lo" if _is_loopback(address) else "interface of"), address
-    return "lo", "127.0.0.1"
+        return owner or ("lo" if _is_loopback(address) else "interface of"), address, "by the host's name"
+    return "lo", "127.0.0.1", "since the host's name gives no address that can be bound"
 
 
 def _best(interfaces: dict[str, str]) -> str:

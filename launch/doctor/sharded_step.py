@@ -31,13 +31,13 @@ def check_sharded_step(hardware: HardwareConfig, gpus: Sequence[str]) -> Row:
     return good(NAME, f"{placed}; {found['peak_gib_per_rank']:.2f} GiB a rank")
 
 
-def not_run(reason: str, device: str) -> Row:
-    """The row where there was nothing to start."""
-    return failed(NAME, f"not run: {reason}", install_command(device))
+def not_run(reason: str, fix: str) -> Row:
+    """The row where the step cannot succeed."""
+    return failed(NAME, f"not run: {reason}", fix)
 
 
 def _mend_of(answer: Answer, device: str) -> str:
-    """By what was written: a name that does not resolve, a missing package, a full disk; else the whole text."""
+    """By what was written: a full disk, a missing package, ranks that do not meet; else the whole text."""
     text = answer.reason.lower()
     if "no space left" in text:
         return "df -h ${TMPDIR:-/tmp}; export TMPDIR=/a/folder/with/space"

@@ -77,7 +77,11 @@ def _row_of(name: str, answer: Answer, folder: Path, num_nodes: int) -> Row:
         return failed(name, f"{folder} is not the same on {', '.join(missing)}", fix)
     if answer.code or len(seeing) != num_nodes:
         fix = f"salloc --nodes={num_nodes} shardrec doctor   # waits until the nodes are free"
-        mend = _mend_of(answer) if re.search("contact|configuration source|munge", answer.reason, re.I) else fix
+        mend = (
+            _mend_of(answer)
+            if re.search("contact|configuration source|munge|authentication", answer.reason, re.I)
+            else fix
+        )
         return failed(name, f"srun on {num_nodes} nodes: {answer.reason}; {len(seeing)} answered", mend)
     return good(name, f"{folder} is seen by {', '.join(seeing)}")
 
@@ -87,6 +91,6 @@ def _mend_of(answer: Answer) -> str:
         return "sudo apt-get install slurm-client"
     if "configuration source" in answer.reason:
         return "export SLURM_CONF=/etc/slurm/slurm.conf   # or where your cluster keeps it"
-    if answer.code != TIMED_OUT and ("munge" in answer.reason.lower() or "credential" in answer.reason.lower()):
+    if answer.code != TIMED_OUT and re.search("munge|credential|authentication", answer.reason, re.I):
         return "sudo systemctl restart munge && munge -n | unmunge"
     return "scontrol ping; sudo systemctl restart slurmctld   # on the controller's machine"

@@ -123,7 +123,7 @@ def reinstall_command(device: str) -> str:
 
 def pip() -> str:
     """pip of the Python that runs this, which need not be the first on the PATH."""
-    return f"{shlex.quote(sys.executable)} -m pip"
+    return f"{shlex.quote(sys.executable or 'python3')} -m pip"
 
 
 def _is_release(number: str, wanted: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from configs.schema import HardwareConfig
 from launch import cli
-from launch.doctor import devices, examination, sharded_step, subject
+from launch.doctor import devices, examination, network, sharded_step, subject
 from launch.doctor.answer import NOT_FOUND, TIMED_OUT, Answer, answer_of
 from launch.doctor.row import Mark, Row, doubtful, failed, good
 from launch.doctor.table import WIDTH, head, lines_of
@@ -281,6 +281,16 @@ def test_where_the_libraries_do_not_import_no_step_is_tried(
     *_, last = examination.rows_of(subject.subject_of([f"run_dir={tmp_path}/run"]))
     assert (last.name, last.mark) == ("sharded step", Mark.FAIL)
     assert "not run" in last.found
+
+
+def test_where_the_host_name_does_not_resolve_no_step_is_tried(
+    tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_rows(monkeypatch, CPU)
+    monkeypatch.setattr(network, "addresses_of", lambda host: ([], "Name or service not known"))
+    rows = {row.name: row for row in examination.rows_of(subject.subject_of([f"run_dir={tmp_path}/run"]))}
+    assert "wait for the host's name" in rows["sharded step"].found
+    assert rows["sharded step"].fix == rows["host name"].fix != ""
 
 
 @pytest.mark.slow

@@ -165,6 +165,12 @@ def test_without_another_interface_than_lo_the_fix_says_so(monkeypatch: pytest.M
     assert_failed(network.check_gloo(2), "loopback", "no interface is up but lo")
 
 
+def test_a_machine_whose_loopback_is_down_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    network_of(monkeypatch, ["127.0.0.1"])
+    monkeypatch.setattr(network, "interface_addresses", dict)
+    assert_failed(network.check_gloo(1), "loopback is down", "sudo ip link set lo up")
+
+
 def test_interfaces_are_those_of_the_system() -> None:
     assert network.interface_addresses()["lo"] == "127.0.0.1"
     assert network.addresses_of("localhost")[0]
@@ -267,7 +273,9 @@ def test_a_full_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert mark is Mark.OK or row.fix == "shardrec train ... run_dir=/another/disk/run"
 
 
-@pytest.mark.parametrize(("number", "fix"), [(errno.EACCES, "sudo chown $USER"), (errno.EROFS, "run_dir=/another")])
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.EACCES, "run && sudo chown $USER"), (errno.EROFS, "run_dir=/another")]
+)
 def test_a_folder_that_cannot_be_written_fails(
     number: int, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +323,7 @@ def test_slurm_is_told_with_its_version_and_partitions(programs: Programs) -> No
     [
         ("Unable to contact slurm controller (connect failure)", "systemctl restart slurmctld"),
         ("If munged is up, restart with --num-threads=10", "systemctl restart munge"),
+        ("slurm_load_partitions: Protocol authentication error", "systemctl restart munge"),
     ],
 )
 def test_a_controller_that_does_not_answer_fails(error: str, fix: str, programs: Programs) -> None:

@@ -293,6 +293,19 @@ def test_where_the_host_name_does_not_resolve_no_step_is_tried(
     assert rows["sharded step"].fix == rows["host name"].fix != ""
 
 
+def test_the_page_of_the_doctor_explains_every_row(
+    tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.put("nvidia-smi", f"echo '{SMI.format(cuda='13.0')}'")
+    gpu_rows(monkeypatch, GPU)
+    answering(monkeypatch, sharded_step, Answer(0, json.dumps(SELFCHECK), ""))
+    examined = subject.subject_of(["hardware=h100", f"run_dir={tmp_path}/run"])
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    names = {row.name for row in examination.rows_of(examined)}
+    assert {"configuration", "GPUs", "shared folder", "sharded step"} <= names
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 @pytest.mark.slow
 def test_this_machine_passes(tmp_path: Path) -> None:
     words = ["doctor", f"run_dir={tmp_path}/run", f"data.store={tmp_path}/store", "--json"]

@@ -11,6 +11,7 @@ from launch.doctor.row import Row, doubtful, failed, good
 
 SIOCGIFADDR = 0x8915
 """Linux: the IPv4 address of an interface."""
+ROUTES = Path("/proc/net/route")
 IFNAME = "GLOO_SOCKET_IFNAME"
 """Makes gloo take an interface by name instead of the one that the host's name leads to."""
 
@@ -97,7 +98,11 @@ def _by_host_name(interfaces: dict[str, str]) -> tuple[str, str, str]:
 
 
 def _best(interfaces: dict[str, str]) -> str:
-    return next((name for name, address in interfaces.items() if not _is_loopback(address)), "")
+    """The interface of the default route, since a container's bridge has an address too; else the first but lo."""
+    routes = [line.split() for line in ROUTES.read_text().splitlines()] if ROUTES.is_file() else []
+    default = next((name for name, target, *_ in routes if target == "00000000"), "")
+    others = [name for name, address in interfaces.items() if not _is_loopback(address)]
+    return default if default in others else (others or [""])[0]
 
 
 def _export(interface: str) -> str:

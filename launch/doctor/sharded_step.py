@@ -1,9 +1,12 @@
 """The check that no list of versions replaces: two processes train on a sharded table, and agree with one."""
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 
 from configs.schema import HardwareConfig
+from launch.command import ROOT
 from launch.doctor.answer import TIMED_OUT, Answer, module_answer
 from launch.doctor.row import Row, failed, good
 from launch.doctor.software import install_command, reinstall_command
@@ -47,4 +50,5 @@ def _mend_of(answer: Answer, device: str) -> str:
         return install_command(device)
     if answer.code == TIMED_OUT or "timed out" in text or "connect" in text:
         return "export GLOO_SOCKET_IFNAME=lo   # then `shardrec doctor` again; see its rows host name and gloo"
-    return f"python -m train.selfcheck {device}   # shows the whole traceback"
+    here = f"cd {shlex.quote(str(ROOT))} && {shlex.quote(sys.executable)}"
+    return f"{here} -m train.selfcheck {device}   # shows the whole traceback"

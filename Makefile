@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup train test test-slow check clean
+.PHONY: setup train test test-slurm test-slow check clean
 
 setup: $(STAMP)
 
@@ -19,7 +19,12 @@ train: $(STAMP)
 	$(BIN)/shardrec train experiment=smoke
 
 test: $(STAMP)
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow and not slurm'
+
+# Jobs of two nodes on a real Slurm, which it installs and starts: Debian, as root. Elsewhere they are skipped.
+test-slurm: $(STAMP)
+	tests/install_slurm.sh || true
+	$(BIN)/pytest -m 'slurm and not slow' -rs
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

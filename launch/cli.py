@@ -32,6 +32,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "prepare": _prepare,
         "train": _train,
         "launch": _launch,
+        "doctor": _doctor,
         "evaluate": _evaluate,
         "bench": _bench,
     }
@@ -77,6 +78,12 @@ def _bench(overrides: list[str]) -> int:
     if not overrides or "=" in overrides[0]:
         raise ConfigError("bench needs the NAME of a benchmark first: shardrec bench NAME [key=value ...]")
     return run_module("benchmarks", overrides)
+
+
+def _doctor(overrides: list[str]) -> int:
+    from launch.doctor.examination import examine  # it starts other programs; --help needs none of it
+
+    return examine(overrides)
 
 
 def _composed(overrides: list[str]) -> "RunConfig":

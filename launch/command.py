@@ -37,7 +37,7 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, i
 
     ``is_training``: the module answers stop signals by saving, so they wait until it can.
     """
-    environment = start_environment(os.environ)
+    environment = module_environment(os.environ)
     if num_threads:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     command = [sys.executable, "-m", module, *arguments]
@@ -47,7 +47,7 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, i
     return wait_for(subprocess.Popen(command, env=environment))
 
 
-def start_environment(own: Mapping[str, str]) -> dict[str, str]:
+def module_environment(own: Mapping[str, str]) -> dict[str, str]:
     """``own`` with what our processes need; in it ``-m train`` is our package and not a folder of that name."""
     paths = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
     packages = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}

@@ -11,6 +11,7 @@ verbs:
   launch      the same on a cluster: several machines, Slurm, Kubernetes
   evaluate    rank the whole catalogue with a run's best checkpoint
   bench NAME  run one benchmark
+  doctor      check this machine, and name what mends it
 
 shardrec VERB --help shows the options that matter. Every key: shardrec config"""
 
@@ -78,6 +79,17 @@ Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/eval
   run_dir                      the run to evaluate  (runs/default)
   evaluation.leave_out_seen    items of the user's history are no candidates  (true)
   evaluation.batch_size        users ranked at once  (256)""",
+    "doctor": """usage: shardrec doctor [key=value ...] [--json]
+
+Checks whether this machine can train the run that the keys choose, and trains two steps on two ranks. A row a check:
+ok, warn or FAIL with the command that mends it. Exit code 1 where one failed. Takes half a minute.
+
+  hardware               cpu | h100: what to check for  (cpu)
+  hardware.num_ranks     processes on each node  (2)
+  run_dir                its disk is checked  (runs/default)
+  data.store             its disk is checked  (none)
+  doctor.nodes           nodes that must see run_dir; asks Slurm for them  (those of the allocation, else 1)
+  --json                 one JSON object on stdout and nothing else""",
     "bench": """usage: shardrec bench NAME [key=value ...]
 
 Runs one benchmark: stream | step | evaluate | checkpoint. Writes benchmarks/results/NAME.json.""",

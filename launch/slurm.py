@@ -13,7 +13,7 @@ from string import Template
 from configs.cluster_schema import SlurmConfig
 from configs.errors import ConfigError
 from configs.schema import RunConfig
-from launch.command import start_environment
+from launch.command import module_environment
 from launch.node import flags_of, ranks_per_node
 
 TEMPLATE = Path(__file__).parent / "templates" / "job.sbatch"
@@ -149,7 +149,7 @@ def _quoted_flag(flag: str) -> str:
 
 
 def _environment(cluster: SlurmConfig, config: RunConfig) -> list[str]:
-    ours = start_environment({"PYTHONPATH": os.environ.get("PYTHONPATH", "")}) | {
+    ours = module_environment({"PYTHONPATH": os.environ.get("PYTHONPATH", "")}) | {
         "OMP_NUM_THREADS": str(config.hardware.num_threads)
     }
     return [*(f"{name}={value}" for name, value in ours.items()), *cluster.environment]

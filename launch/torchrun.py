@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.cluster_schema import TorchrunConfig
 from configs.schema import RunConfig
-from launch.command import start_environment
+from launch.command import module_environment
 from launch.local import make_ready
 from launch.node import Place, flags_of, ranks_per_node, run_node
 
@@ -15,7 +15,7 @@ def commands_of(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]
     """What to type on each node, node 0 first, in the folder of this command."""
     ranks_per_node(config, cluster)
     flags = flags_of(cluster, cluster.endpoint, run_id_of(config))
-    told = [*(f"{name}={value}" for name, value in start_environment({}).items()), *cluster.environment]
+    told = [*(f"{name}={value}" for name, value in module_environment({}).items()), *cluster.environment]
     start = ["cd", str(Path.cwd())]
     return [
         f"{shlex.join(start)} && env {shlex.join(told)} "

@@ -78,6 +78,7 @@ def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[
             args=("-m", module, *overrides),
             rdzv_handler=handler,
             max_restarts=node.max_restarts,
+            local_addr=_address(node),
         )
         result = _Agent(spec, DefaultLogsSpecs(), shutdown_timeout=config.hardware.timeout_s).run()
     except SignalException as stop:
@@ -125,8 +126,14 @@ def _meeting(node: Node) -> RendezvousParameters:
         run_id=node.run_id or uuid.uuid4().hex,
         min_nodes=node.min_nodes,
         max_nodes=node.max_nodes,
+        local_addr=_address(node),
         **choices,
     )
+
+
+def _address(node: Node) -> str | None:
+    """Of this machine for the ranks; None: by its name, which need not resolve where there is no other machine."""
+    return "localhost" if node.max_nodes == 1 else None
 
 
 def _told(failures: dict[int, ProcessFailure]) -> int:

@@ -41,7 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     return commands
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["config", "-h"]])
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["config", "-h"], ["doctor", "--help"]])
 def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
     program = (
         "import sys; from launch.cli import main; code = main(sys.argv[1:]); "

@@ -3,10 +3,8 @@
 Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder named ``*.partial`` is never read.
 """
 
-import functools
 import json
 import shutil
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -17,36 +15,35 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
-from torchrec.distributed.shards_wrapper import LocalShardsWrapper
-from torchrec.optim.keyed import KeyedOptimizerWrapper
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
+from train.checkpoint_files import PROGRESS, SummedWriter, damage_of, read_progress, write_politely
+from train.checkpoint_tensors import make_optimizer_state, model_of, not_finite_in, optimizer_of
 from train.peers import control_group, on_rank_zero
 from train.progress import Progress
 from train.state import TrainState
+from train.whereabouts import CHECKPOINT_THREAD
 
 BEST = "best"
-PROGRESS = "progress.json"
-"""Written last: step, :class:`Progress`, and size and CRC-32 of every file of the checkpoint."""
 REPLACED = ".replaced.partial"
 """Ends the name of a checkpoint while a newer one takes its place."""
-READ_BYTES = 2**24
 
 
 class DiskCheckpointer:
     """Saves every ``every_steps`` and keeps the last ``keep_last``, and the best model apart.
 
-    A save copies the tensors and goes on on a thread, with a process group of its own; the next save waits for it.
-    A context: left without an error, it waits for the last save.
+    A save copies the tensors into memory that is kept for it, and goes on on a thread, with a process group of its
+    own; the next save waits for it. A context: left without an error, it waits for the last save.
     """
 
-    def __init__(self, run_dir: str, config: CheckpointConfig) -> None:
-        """Collective."""
-        self.folder, self.config = Path(run_dir) / "checkpoints", config
+    def __init__(self, run_dir: str, config: CheckpointConfig, beat: Callable[[], None] = lambda: None) -> None:
+        """``beat`` is called from time to time while files are read and written. Collective."""
+        self.folder, self.config, self._beat = Path(run_dir) / "checkpoints", config, beat
         self._group = control_group()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=CHECKPOINT_THREAD, initializer=write_politely)
         self._pending: Future[None] | None = None
         self._name = ""
 
@@ -99,10 +96,14 @@ class DiskCheckpointer:
         self.wait()
         on_rank_zero(self._finish_replacements)
         found = self.steps()
+        if found:
+            make_optimizer_state(state)
         for folder in reversed(found):
-            damage = self._damage(folder)
+            damage = self._load(folder, model_of(state) | optimizer_of(state), state)
             if not damage:
-                return self._restore(folder, state)
+                state.optimizer.post_load_state_dict()  # DCP has filled the state's own tensors in place
+                state.step, progress = read_progress(folder)
+                return progress
             if dist.get_rank() == 0:
                 print(f"warning: {folder} is damaged and passed over: {damage}", flush=True)
         if found:
@@ -116,46 +117,51 @@ class DiskCheckpointer:
         folder = self.folder / BEST
         if not (folder / PROGRESS).is_file():
             raise DataError(f"{folder} holds no checkpoint; train this run_dir first")
-        damage = self._damage(folder)
+        damage = self._load(folder, model_of(state), state)
         if damage:
             raise DataError(f"{folder} is damaged: {damage}")
-        saved = _model_of(state)
-        dcp.load(saved, checkpoint_id=folder)
-        state.model.load_state_dict(saved["model"])
-        return _read_progress(folder, state)
+        state.step, progress = read_progress(folder)
+        return progress
 
-    def _restore(self, folder: Path, state: TrainState) -> Progress:
-        _make_optimizer_state(state)
-        saved = _model_of(state) | _optimizer_of(state)
-        dcp.load(saved, checkpoint_id=folder)
-        state.model.load_state_dict(saved["model"])
-        state.optimizer.post_load_state_dict()  # DCP has filled the state's own tensors in place
-        return _read_progress(folder, state)
+    def _load(self, folder: Path, tensors: dict[str, Any], state: TrainState) -> str:
+        """Fill ``tensors``, which are those of ``state``; what is wrong with them or their files, empty if nothing,
+        the same on every rank. Collective."""
+        damage = self._agreed(damage_of(folder, dist.get_rank(), dist.get_world_size(), self._beat))
+        if damage:
+            return damage
+        try:
+            dcp.load(tensors, checkpoint_id=folder)
+        except CheckpointException as error:  # on every rank
+            return _reason(error)
+        state.model.load_state_dict(tensors["model"])
+        damage = self._agreed(not_finite_in(tensors))
+        return damage and f"not finite: {damage}"
+
+    def _agreed(self, found: list[str]) -> str:
+        """What any rank has found. Collective."""
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, found, group=self._group)
+        return ", ".join(sorted({each for part in parts for each in part}))
 
     def _write(self, name: str, state: TrainState, progress: Progress) -> None:
         self.wait()
         self._name, partial = name, self.folder / f"{name}.partial"
         on_rank_zero(lambda: _make_empty(partial))
-        tensors = _model_of(state) | _optimizer_of(state)
-        document = {"step": state.step, **asdict(progress)}
-        written: Callable[[], object]
+        tensors: Any = model_of(state) | optimizer_of(state)
         if self.config.asynchronous:
-            saving = dcp.async_save(tensors, checkpoint_id=partial, process_group=self._group)
-            assert isinstance(saving, Future), "DCP gives another answer to custom stagers alone"
-            written = saving.result
-        else:
-            written = functools.partial(dcp.save, tensors, checkpoint_id=partial, process_group=self._group)
-        self._pending = self._thread.submit(self._complete, name, written, document)
+            tensors = self._stager.stage(tensors)  # into the memory of the save before
+        document = {"step": state.step, **asdict(progress)}
+        self._pending = self._thread.submit(self._complete, name, tensors, document)
         if not self.config.asynchronous:
             self.wait()
 
-    def _complete(self, name: str, written: Callable[[], object], document: dict[str, Any]) -> None:
-        """On the thread: wait for the tensors, then make the checkpoint whole. Collective over its own group."""
-        written()
-        partial, rank = self.folder / f"{name}.partial", dist.get_rank()
-        own = [*partial.glob(f"__{rank}_*"), *([partial / ".metadata"] if rank == 0 else [])]
+    def _complete(self, name: str, tensors: dict[str, Any], document: dict[str, Any]) -> None:
+        """On the thread: write the tensors, then make the checkpoint whole. Collective over its own group; an error
+        of one rank is raised on all."""
+        writer = SummedWriter(self.folder / f"{name}.partial", self._beat)
+        dcp.save(tensors, storage_writer=writer, process_group=self._group)
         parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, {path.name: _sum_of(path) for path in own}, group=self._group)
+        dist.all_gather_object(parts, writer.sums(), group=self._group)
         files = {file: found for part in parts for file, found in part.items()}
         on_rank_zero(lambda: self._make_whole(name, {**document, "files": files}), self._group)
 
@@ -166,19 +172,6 @@ class DiskCheckpointer:
         self._replace(partial, self.folder / name)
         for old in self.steps()[: -self.config.keep_last]:
             shutil.rmtree(old)
-
-    def _damage(self, folder: Path) -> str:
-        """What is wrong with the files of ``folder``, empty if nothing; each rank reads its share. Collective."""
-        try:
-            files = json.loads((folder / PROGRESS).read_text())["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            files, found = {}, [f"{PROGRESS}: {error}"]
-        else:
-            share = sorted(files)[dist.get_rank() :: dist.get_world_size()]
-            found = [name for name in share if not _is_intact(folder / name, files[name])]
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, found, group=self._group)
-        return ", ".join(sorted({name for part in parts for name in part}))
 
     def _replace(self, partial: Path, final: Path) -> None:
         """Put ``partial`` in the place of ``final``; a kill in between leaves one of the two for the next start."""
@@ -199,29 +192,9 @@ class DiskCheckpointer:
                 old.rename(final)
 
 
-def _read_progress(folder: Path, state: TrainState) -> Progress:
-    document = json.loads((folder / PROGRESS).read_text())
-    document.pop("files")
-    state.step = document.pop("step")
-    return Progress(**document)
-
-
 def _make_empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def _sum_of(path: Path) -> list[int]:
-    """Size and CRC-32."""
-    total = 0
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            total = zlib.crc32(block, total)
-    return [path.stat().st_size, total]
-
-
-def _is_intact(path: Path, expected: list[int]) -> bool:
-    return path.is_file() and path.stat().st_size == expected[0] and _sum_of(path) == expected
 
 
 def _reason(error: BaseException) -> str:
@@ -229,58 +202,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, CheckpointException):
         return "; ".join(sorted({str(wrapped[0]) for wrapped in error.failures.values()}))
     return str(error)
-
-
-def _make_optimizer_state(state: TrainState) -> None:
-    """Let torch optimizers make their state, which they do at the first step: DCP loads only into what is there.
-
-    The weights that this step may move are loaded right after.
-    """
-    for _, part in state.optimizer.optimizers:
-        if isinstance(part, KeyedOptimizerWrapper):
-            part.init_state()
-    state.optimizer.zero_grad(set_to_none=True)
-
-
-def _model_of(state: TrainState) -> dict[str, Any]:
-    return {"model": state.model.state_dict()}
-
-
-def _optimizer_of(state: TrainState) -> dict[str, Any]:
-    """The optimizer as DCP takes it; states of a torch optimizer over table shards become DTensors."""
-    weights = state.model.state_dict()
-    found = {
-        name: {key: _as_sharded(value, weights.get(name.partition(".")[2])) for key, value in values.items()}
-        for name, values in state.optimizer.state_dict()["state"].items()  # a name is "table." + the weight's
-    }
-    plain = [
-        f"{name}.{key}"
-        for name, values in found.items()
-        for key, value in values.items()
-        if not isinstance(value, torch.Tensor)
-    ]
-    assert not plain, f"only tensors are restored in place; these are none: {plain}"
-    return {"optimizer": {"state": found}}
-
-
-def _as_sharded(value: Any, weight: Any) -> Any:
-    """``value`` laid out like the DTensor ``weight``, sharing storage. DCP would otherwise keep one rank's alone."""
-    is_plain = isinstance(value, torch.Tensor) and not isinstance(value, DTensor) and value.dim() > 0
-    if not (is_plain and isinstance(weight, DTensor)):
-        return value
-    local: Any = weight.to_local()  # torchrec's LocalShardsWrapper
-    shards = local.local_shards()
-    if value.numel() != sum(part.numel() for part in shards):
-        return value
-    parts = torch.split(value.view(-1), [part.numel() for part in shards])
-    wrapped = LocalShardsWrapper(
-        [part.view(shard.shape) for part, shard in zip(parts, shards, strict=True)], local.local_offsets()
-    )
-    return DTensor.from_local(
-        wrapped,
-        device_mesh=weight.device_mesh,
-        placements=weight.placements,
-        shape=weight.shape,
-        stride=weight.stride(),
-        run_check=False,
-    )

@@ -19,7 +19,7 @@ from train.watchdog import Watchdog
 
 def evaluate(config: RunConfig) -> None:
     """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
-    with process_group(config.hardware) as device, Watchdog(config.hardware):
+    with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         manifest = load_manifest(config.data.store)
         if saved_fingerprint(config.run_dir) != manifest.fingerprint:
             raise ConfigError(
@@ -27,7 +27,7 @@ def evaluate(config: RunConfig) -> None:
                 f"manifest's fingerprint is {manifest.fingerprint}"
             )
         state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
-        with DiskCheckpointer(config.run_dir, config.checkpoint) as checkpointer:
+        with DiskCheckpointer(config.run_dir, config.checkpoint, watchdog.beat) as checkpointer:
             checkpointer.restore_best(state)
         report = quality_report(state, config, manifest)
         if state.peers.rank == 0:

@@ -1,5 +1,6 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
+import errno
 import json
 from collections.abc import Sequence
 from contextlib import closing
@@ -50,7 +51,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         state = build_state(config, manifest, num_steps, peers, device)
         watchdog.follow(lambda: state.step)
         with (
-            DiskCheckpointer(config.run_dir, config.checkpoint) as checkpointer,
+            DiskCheckpointer(config.run_dir, config.checkpoint, watchdog.beat) as checkpointer,
             _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
         ):
             if _is_finished(config, state, progress, num_steps):
@@ -124,7 +125,19 @@ def roll_back(state: TrainState, progress: Progress, checkpointer: DiskCheckpoin
 
 def main(overrides: Sequence[str]) -> int:
     """Entry of ``python -m train``: 0, 2 after one line on stderr for what a person can mend, 75 after a stop."""
-    return exit_code_of(lambda: run(load_config(overrides), overrides))
+    return exit_code_of(lambda: _run_on_disk(load_config(overrides), overrides))
+
+
+def _run_on_disk(config: RunConfig, overrides: Sequence[str]) -> int:
+    """:func:`run`, with a full disk told as one; only rank 0 knows where its own small files do not fit."""
+    try:
+        return run(config, overrides)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ConfigError(
+            f"run_dir={config.run_dir}: {error.strerror}; make room and start the same command again"
+        ) from error
 
 
 def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -65,8 +66,9 @@ class RunTracker:
     def __enter__(self) -> "RunTracker":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with suppress(OSError) if kind else nullcontext():  # a full disk must not hide the error that is under way
+            self.close()
 
     def close(self) -> None:
         """Flush and close the files."""

@@ -1,10 +1,12 @@
-"""The processes that a command has started: torchrun gives every rank a session of its own."""
+"""The processes that a command has started, and a wait for what they do."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
 def family_of(process: int) -> set[int]:
-    """``process`` and all that descend from it."""
+    """``process`` and all that descend from it; torchrun gives every rank a session of its own."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -15,3 +17,11 @@ def family_of(process: int) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+def wait_for(is_so: Callable[[], bool], *, timeout_s: float) -> None:
+    """Return when ``is_so()``; an assertion fails where it is not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"not so after {timeout_s} s"
+        time.sleep(0.1)

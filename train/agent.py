@@ -35,6 +35,8 @@ from train.ending import TELLS_FOR_RANKS
 from train.run_folder import STOPPED
 from train.stop import release_stop_signals
 
+LOST_PEER = ("Connection reset by peer", "Connection closed by peer", "ncclRemoteError")
+"""What gloo and NCCL say when the process at the other end is gone."""
 LAST_CALL_S = 5
 """How long an elastic job that has enough nodes waits for more."""
 
@@ -137,22 +139,33 @@ def _address(node: Node) -> str | None:
 
 
 def _told(failures: dict[int, ProcessFailure]) -> int:
-    """Tell the failure that the others follow from; its exit code as a shell gives it."""
+    """Tell the failure, of those of this node by rank, that the others follow from; its exit code as in a shell."""
     if any(each.exitcode == HUNG_EXIT_CODE for each in failures.values()):
         return HUNG_EXIT_CODE  # told by the watchdog of one rank; others may have been killed for it
-    root = min(failures.values(), key=lambda each: (not _was_killed(each), each.timestamp))
+    rank, root = min(failures.items(), key=lambda each: (_follows(each[1]), each[1].timestamp))
     if root.exitcode in (USAGE_EXIT_CODE, REQUEUE_EXIT_CODE):
         return root.exitcode  # the rank has told its line
     if root.exitcode < 0:
         hint = "; was memory short?" if -root.exitcode == signal.SIGKILL else ""
-        print(f"rank {root.local_rank} was killed by {root.signal_name()}{hint}", file=sys.stderr, flush=True)
-        return 128 - root.exitcode
-    print(f"rank {root.local_rank} failed:\n{_traceback_of(root)}", file=sys.stderr, flush=True)
-    return root.exitcode
+        words = f"rank {rank} was killed by {root.signal_name()}{hint}"
+    elif lost := _lost_peer(root):
+        words = f"rank {rank} lost a rank of another node, whose log tells why: {lost}"
+    else:
+        words = f"rank {rank} failed:\n{_traceback_of(root)}"
+    print(words, file=sys.stderr, flush=True)
+    return 128 - root.exitcode if root.exitcode < 0 else root.exitcode
 
 
-def _was_killed(failure: ProcessFailure) -> bool:
-    return failure.exitcode < 0 and -failure.exitcode != signal.SIGTERM  # which the agent sends to the others
+def _follows(failure: ProcessFailure) -> int:
+    """0: killed from outside, 1: failed by itself, 2: lost another rank, or was ended by the agent for one."""
+    if failure.exitcode < 0:
+        return 2 if -failure.exitcode == signal.SIGTERM else 0
+    return 2 if _lost_peer(failure) else 1
+
+
+def _lost_peer(failure: ProcessFailure) -> str:
+    traceback = _traceback_of(failure)
+    return next((words for words in LOST_PEER if words in traceback), "")
 
 
 def _traceback_of(failure: ProcessFailure) -> str:

@@ -48,7 +48,7 @@ class RunTracker:
         self.last_s, self.last_tokens = now_s, tokens
         left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
         loss = float(metrics.loss)
-        self._write(step, {"loss": loss, "tokens_per_s": rate})
+        self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.peers.world_size})
         self._print(f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left")
 
     def log_quality(self, step: int, quality: dict[str, float]) -> None:

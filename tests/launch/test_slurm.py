@@ -5,12 +5,12 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from processes import wait_for
 from slurm_cluster import slurm_cluster, why_not
 from stores import synthetic_store
 
@@ -185,13 +185,6 @@ def first_step_of(told: str, start: int) -> int:
 def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]") -> None:
     metrics = run_dir / "metrics.jsonl"
     wait_for(lambda: command.poll() is not None or (metrics.exists() and metrics.stat().st_size > 0), timeout_s=120)
-
-
-def wait_for(is_so: Callable[[], bool], *, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"not so after {timeout_s} s"
-        time.sleep(0.1)
 
 
 def asked(variables: dict[str, str], *command: str) -> str:

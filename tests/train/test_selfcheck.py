@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from train import selfcheck
+from train.agent import Node
 from train.selfcheck import RankReport, Selfcheck
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,9 +35,9 @@ def test_infinite_losses_do_not_agree_even_where_they_are_equal():
 def replace_ranks(monkeypatch: pytest.MonkeyPatch, code: int, losses: list[float]) -> None:
     """Ranks that write such losses and return ``code``."""
 
-    def start_ranks(num_ranks: int, module: str, config: object, overrides: list[str]) -> int:
+    def start_ranks(node: Node, module: str, config: object, overrides: list[str]) -> int:
         folder = next(word.partition("=")[2] for word in overrides if word.startswith("run_dir="))
-        for rank in range(num_ranks):
+        for rank in range(node.num_ranks):
             report = {"losses": losses, "placement": "item row_wise", "peak_gib": 1.0}
             (Path(folder) / f"rank-{rank}.json").write_text(json.dumps(report))
         return code

@@ -59,7 +59,7 @@ SILENT = "has not answered for "
 def test_a_rank_that_hangs_ends_the_job_and_is_named(tmp_path: Path, where: str, told: str):
     (tmp_path / "hanging.py").write_text(HANGING_RUN)
     paths = [f"data.store={synthetic_store(tmp_path)}", f"run_dir={tmp_path / 'run'}"]
-    command = [sys.executable, "-m", "train.agent", "2", "hanging", *paths, *RUN, "hardware.timeout_s=6"]
+    command = [sys.executable, "-m", "train.agent", "--ranks=2", "hanging", *paths, *RUN, "hardware.timeout_s=6"]
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "PYTHONSAFEPATH": "1", "HANGS_IN": where}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
         ranks = set()

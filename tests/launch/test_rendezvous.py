@@ -1,0 +1,184 @@
+"""The nodes of a job meet, or each says within the time what is wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from configs.errors import REQUEUE_EXIT_CODE, ConfigError
+from launch.rendezvous import Report, meet
+from processes import family_of, wait_for
+from stores import synthetic_store
+
+REPOSITORY = Path(__file__).parents[2]
+NAMES = ["alpha", "beta", "gamma"]
+
+
+def report(node: int, *, num_nodes: int = 3, run_id: str = "job") -> Report:
+    return Report(node=node, name=NAMES[node], num_nodes=num_nodes, num_ranks=4, run_id=run_id)
+
+
+def met(own: Report, endpoint: str, timeout_s: int = 20) -> list[Report] | str:
+    """What a node learns: the reports, or the message of its error."""
+    try:
+        return meet(own, endpoint, timeout_s=timeout_s, names=NAMES)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.fixture
+def endpoint() -> str:
+    return f"localhost:{free_port()}"
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_node_0_learns_of_all_whatever_the_order_in_which_they_start(endpoint: str):
+    for order in ([0, 1, 2], [2, 1, 0]):
+        with ThreadPoolExecutor(3) as pool:
+            answers = {node: pool.submit(met, report(node), endpoint) for node in order}
+        found = answers[0].result()
+        assert isinstance(found, list)
+        assert [each.name for each in found] == NAMES
+        assert [answers[node].result() for node in (1, 2)] == [[report(1)], [report(2)]]
+
+
+def test_a_node_that_does_not_come_is_named_to_all_that_did(endpoint: str):
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(met, report(node), endpoint, 2) for node in (0, 1)]
+    for answer in answers:
+        assert "node 2 (gamma) did not report" in str(answer.result())
+
+
+def test_a_host_that_is_not_there_is_named(endpoint: str):
+    assert f"node 1 (beta) cannot reach node 0 at {endpoint}" in str(met(report(1), endpoint, 1))
+
+
+def test_a_host_whose_name_is_unknown_is_named():
+    assert "cannot reach node 0 at no-such-host.invalid:29500" in str(met(report(1), "no-such-host.invalid:29500", 1))
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        assert f"cannot listen on port {port}" in str(met(report(0), f"localhost:{port}", 1))
+
+
+def test_a_node_of_another_job_is_told_so_and_does_not_count(endpoint: str):
+    with ThreadPoolExecutor(4) as pool:
+        host = pool.submit(met, report(0, num_nodes=2), endpoint)
+        stranger = pool.submit(met, report(1, num_nodes=2, run_id="another"), endpoint)
+        assert "another job on the same port" in str(stranger.result())
+        second = pool.submit(met, report(1, num_nodes=2), endpoint)
+        found = host.result()
+    assert isinstance(found, list)
+    assert len(found) == 2
+    assert isinstance(second.result(), list)
+
+
+def test_what_is_no_report_does_not_disturb(endpoint: str):
+    with ThreadPoolExecutor(2) as pool:
+        host = pool.submit(met, report(0, num_nodes=2), endpoint)
+        port = int(endpoint.rpartition(":")[2])
+        wait_for(lambda: says(port, b"GET / HTTP/1.1\n"), timeout_s=10)
+        assert isinstance(pool.submit(met, report(1, num_nodes=2), endpoint).result(), list)
+        assert isinstance(host.result(), list)
+
+
+def says(port: int, words: bytes) -> bool:
+    try:
+        with socket.create_connection(("localhost", port), timeout=1) as stranger:
+            stranger.sendall(words)
+    except OSError:
+        return False
+    return True
+
+
+RUN = [
+    "model.embedding_dim=16",
+    "data.global_batch_size=32",
+    "model.dropout=0",
+    "model.attention_dropout=0",
+    "evaluation.every_steps=1000",
+    "checkpoint.every_steps=10",
+    "log_every_steps=1",
+]
+
+
+def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str):
+    """4 ranks, 2 when a node dies, 4 when one joins, then told to stop: every loss is that of a run of one rank."""
+    store = synthetic_store(tmp_path)
+    words = [*RUN, f"data.store={store}", "num_steps=100000", "hardware.timeout_s=60"]
+    nodes = ["cluster.nodes=2", "cluster.min_nodes=1", "cluster.max_restarts=3", f"cluster.endpoint={endpoint}"]
+    run_dir, alone_dir = tmp_path / "run", tmp_path / "alone"
+    job = ["launch", "cluster=torchrun", *nodes, *words, "hardware.num_ranks=4", f"run_dir={run_dir}"]
+    with started([*job, "cluster.node=0"]) as first:
+        with started([*job, "cluster.node=1"]) as second:
+            until_trained(first, run_dir, 20)
+            for process in family_of(second.pid):
+                os.kill(process, signal.SIGKILL)
+        until_trained(first, run_dir, max(losses(run_dir)) + 5)
+        with started([*job, "cluster.node=1"]) as third:
+            wait_for(lambda: num_ranks_of(run_dir) == 4 or first.poll() is not None, timeout_s=120)
+            until_trained(first, run_dir, max(losses(run_dir)) + 5)
+            first.terminate()
+            told, errors = first.communicate(timeout=120)
+            third.communicate(timeout=120)
+    assert (first.returncode, third.returncode) == (REQUEUE_EXIT_CODE, REQUEUE_EXIT_CODE), errors
+    began = [line for line in told.splitlines() if ": steps " in line]
+    assert [f"on {num} ranks" in line for line, num in zip(began, (4, 2, 4), strict=True)] == [True] * 3
+    found = losses(run_dir)
+    with started(["train", *words, "hardware.num_ranks=1", f"run_dir={alone_dir}"]) as alone:
+        until_trained(alone, alone_dir, max(found))
+        alone.terminate()
+        alone.communicate(timeout=60)
+    expected = losses(alone_dir)
+    assert sorted(found) == list(range(1, max(found) + 1))
+    assert found == pytest.approx({step: expected[step] for step in found}, rel=1e-5)
+
+
+def until_trained(command: "subprocess.Popen[str]", run_dir: Path, step: int) -> None:
+    wait_for(lambda: max(losses(run_dir), default=0) >= step or command.poll() is not None, timeout_s=120)
+
+
+def started(words: list[str]) -> "subprocess.Popen[str]":
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def num_ranks_of(run_dir: Path) -> int:
+    """Ranks that trained the step that was told last."""
+    return int(json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])["num_ranks"])
+
+
+def losses(run_dir: Path) -> dict[int, float]:
+    """The loss of every step; of one that was trained again after a rank was lost, the last."""
+    path = run_dir / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_two_nodes_of_which_one_does_not_come_end_with_its_number(tmp_path: Path, endpoint: str):
+    store = synthetic_store(tmp_path)
+    job = ["cluster=torchrun", "cluster.nodes=2", f"cluster.endpoint={endpoint}", "cluster.rendezvous_timeout_s=2"]
+    with started(["launch", *job, f"data.store={store}", f"run_dir={tmp_path / 'run'}", "cluster.node=0"]) as command:
+        told, errors = command.communicate(timeout=60)
+    assert command.returncode == 2
+    assert "node 1 did not report" in errors
+    assert "Traceback" not in told + errors

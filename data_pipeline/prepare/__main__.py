@@ -12,6 +12,7 @@ from configs.load import load_config
 from configs.schema import DataConfig
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.progress import Progress
 from data_pipeline.synthetic import write_log
 
 
@@ -23,7 +24,7 @@ def main(overrides: Sequence[str]) -> int:
 def _prepare_and_tell(config: DataConfig) -> None:
     start = time.perf_counter()
     make_synthetic_log(config)
-    manifest = prepare(config)
+    manifest = prepare(config, Progress(lambda line: print(line, file=sys.stderr, flush=True)))
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")

@@ -7,27 +7,31 @@ import polars as pl
 
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.sorting import in_order, run_lengths
-from data_pipeline.prepare.spill import blocks_of, events_of, num_rows_of, replace_events
+from data_pipeline.prepare.spill import blocks_of, events_of, num_rows_of, ranges_in, replace_events
 
 
-def drop_duplicates(ranges: list[Path], progress: Progress) -> None:
-    """Leave the earliest of equal (user, item, timestamp, event_type) in every range, and the range in order.
+def move_distinct(source: Path, target: Path, progress: Progress) -> None:
+    """Move every range from folder ``source`` to ``target``, in order, without the later ones of equal events.
 
-    A range that was done before a kill comes out as it went in.
+    Equal are events of one (user, item, timestamp, event_type). What is left in ``source`` is not done yet.
     """
-    progress.begin("de-duplicating", sum(num_rows_of(path) for path in ranges))
+    target.mkdir(exist_ok=True)
+    ranges = ranges_in(source)
+    done = sum(map(num_rows_of, ranges_in(target)))
+    progress.begin("de-duplicating", done + sum(map(num_rows_of, ranges)), done)
     for path in ranges:
         events = events_of(path)
         if events is not None:
-            replace_events(path, in_order(events).unique(keep="first", maintain_order=True))
+            replace_events(target / path.name, in_order(events).unique(keep="first", maintain_order=True))
             progress.advance(len(events))
+        path.unlink()
 
 
 def keep_core(ranges: list[Path], num_items: int, min_user_events: int, min_item_events: int) -> None:
     """Leave users with ``min_user_events`` of items with ``min_item_events``, in turn until none leaves.
 
-    The core is one and the same whatever the order of leaving, so that rounds take the ranges one after another and a
-    killed one is just begun again.
+    The core is one and the same whatever the order of leaving, so that rounds take the ranges one after another, and
+    what a kill has left of a round is where the next prepare begins its first.
     """
     is_kept = _counts_of(ranges, num_items) >= min_item_events
     while True:

@@ -14,7 +14,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.prepare.core import drop_duplicates, keep_core
+from data_pipeline.prepare.core import keep_core, move_distinct
 from data_pipeline.prepare.histories import HistoryCounts, write_histories
 from data_pipeline.prepare.ids import item_counts_of, item_table
 from data_pipeline.prepare.progress import Progress
@@ -43,8 +43,7 @@ def run_stages(
     rows, with too many broken ones, and of which the options leave nothing.
     """
     raw_items = _spilled(sources, known, config, work, progress)
-    ranges = ranges_in(work.spill / "ranges")
-    _settle(ranges, len(raw_items), config, work, progress)
+    ranges = _settled(len(raw_items), config, work, progress)
     blocks = (block for path in ranges for block in blocks_of(path))
     items, dense = item_table(raw_items, item_counts_of(blocks, len(raw_items)), len(known))
     num_rows = int(items["count"].sum())
@@ -78,17 +77,20 @@ def _spilled(
     return found["id"]
 
 
-def _settle(ranges: list[Path], num_items: int, config: DataConfig, work: Workspace, progress: Progress) -> None:
-    """Stage 2, the parts of it that are asked for and not done."""
+def _settled(num_items: int, config: DataConfig, work: Workspace, progress: Progress) -> list[Path]:
+    """Stage 2, the parts of it that are asked for and not done; returns the ranges that are left."""
     state = work.state
+    folder = work.spill / ("distinct" if config.deduplicate else "ranges")
     if config.deduplicate and state.stage == "spilled":
-        drop_duplicates(ranges, progress)
-        state.rows_filtered["duplicate"] = state.rows_spilled - sum(map(num_rows_of, ranges))
+        move_distinct(work.spill / "ranges", folder, progress)
+        state.rows_filtered["duplicate"] = state.rows_spilled - sum(map(num_rows_of, ranges_in(folder)))
         state.stage = "distinct"
         work.save()
+    ranges = ranges_in(folder)
     if (config.min_user_events > 1 or config.min_item_events > 1) and state.stage != "core":
         keep_core(ranges, num_items, config.min_user_events, config.min_item_events)
         before = state.rows_spilled - state.rows_filtered.get("duplicate", 0)
         state.rows_filtered["min_events"] = before - sum(map(num_rows_of, ranges))
         state.stage = "core"
         work.save()
+    return ranges

@@ -50,6 +50,8 @@ class IdIndex:
 
     def _look_up(self, raw: pl.Series) -> np.ndarray:
         """Codes of ``raw``, -1 where it is not known."""
+        if len(raw) == 0:
+            return np.empty(0, dtype=np.int32)
         if self._max_table and self._reach(raw):
             return self._table[raw.to_numpy() - self._first]
         known = pl.DataFrame({"id": self.ids, "code": np.arange(self._num_ids, dtype=np.int32)})

@@ -73,13 +73,12 @@ def killed_prepare(options: dict[str, object], after: int) -> bool:
 
 
 _KILLED = """
-import importlib, json, os, signal, sys
+import json, os, signal, sys
 from configs.schema import DataConfig
-from data_pipeline.prepare import prepare, write
+from data_pipeline.prepare import prepare, workspace, write
 from data_pipeline.prepare.progress import Progress
 
 write.USERS_PER_ROW_GROUP, write.ROW_GROUPS_PER_PART = 2, 3
-work = importlib.import_module("data_pipeline.prepare.workspace")  # the package has a function of that name
 left = int(sys.argv[2])
 
 def killing(function):
@@ -91,8 +90,9 @@ def killing(function):
         return function(*arguments)
     return counted
 
-Progress.advance, work.Workspace.save = killing(Progress.advance), killing(work.Workspace.save)
+Progress.advance = killing(Progress.advance)
+workspace.Workspace.save = killing(workspace.Workspace.save)
 write.HistoryWriter._close_part = killing(write.HistoryWriter._close_part)
-work._replace = killing(work._replace)
+workspace._replace = killing(workspace._replace)
 prepare(DataConfig(**json.loads(sys.argv[1])))
 """

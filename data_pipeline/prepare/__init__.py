@@ -14,8 +14,8 @@ from data_pipeline.prepare.engine import ENGINE, Made, run_stages
 from data_pipeline.prepare.origin import digest_of, origin_of, save_origin, saved_origin
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.scan import log_sources
-from data_pipeline.prepare.sources import column_names, find_log_files, id_type, open_log
-from data_pipeline.prepare.workspace import State, is_store, workspace
+from data_pipeline.prepare.sources import LogFile, column_names, find_log_files, id_type, open_log
+from data_pipeline.prepare.workspace import State, is_store, put_back, remove_leftovers, workspace_of
 
 
 def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
@@ -33,10 +33,12 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
         )
     progress = progress or Progress()
     paths, store = find_log_files(config.log), Path(config.store)
+    put_back(store)
     if config.append and is_store(store):
         return _append(config, base_of(store, config), paths, progress)
     saved = saved_origin(store)
     if saved is not None and saved.made_the_same(origin_of(config, paths)):
+        remove_leftovers(store, config.spill_dir)
         return load_manifest(config.store)
     if saved is not None and saved.num_appends:
         raise DataError(
@@ -50,15 +52,17 @@ def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progres
     new, known = new_files(base, config, paths)
     for path, before in known:
         progress.say(f"{path} is in {base.folder} already, added as {before}: not added again")
+    if not new:
+        remove_leftovers(base.folder, config.spill_dir)
     return _make(config, base, new, progress) if new else base.manifest
 
 
 def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
     files = open_log(paths, config.columns)
-    id_types = _id_types(config, base, paths)
+    id_types = _id_types(config, base, files)
     origin = origin_of(config, paths)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
-    with workspace(Path(config.store), config.spill_dir, started_from) as work:
+    with workspace_of(Path(config.store), config.spill_dir, started_from) as work:
         origin.digests = [digest_of(path) for path in paths]
         first_part = _copy_quarantine(base, work.store) if base else 0
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
@@ -71,9 +75,9 @@ def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Pr
     return manifest
 
 
-def _id_types(config: DataConfig, base: Base | None, paths: list[Path]) -> dict[str, pl.DataType]:
+def _id_types(config: DataConfig, base: Base | None, files: list[LogFile]) -> dict[str, pl.DataType]:
     """How ids are read: as in the store that is appended to, where there is one."""
-    files, names = open_log(paths, config.columns), column_names(config.columns)
+    names = column_names(config.columns)
     found = {key: id_type(files, names[key], key) for key in ("user", "item")}
     for key in found if base else ():
         assert base is not None, "the loop is empty without a store"
@@ -89,7 +93,7 @@ def _id_types(config: DataConfig, base: Base | None, paths: list[Path]) -> dict[
 
 
 def _copy_quarantine(base: Base, store: Path) -> int:
-    """Link or copy the broken rows that the store has kept; returns the number of the next part."""
+    """Copy the broken rows that the store has kept; returns the number of the next part."""
     parts = sorted((base.folder / "quarantine").glob("part-*.parquet"))
     for part in parts:
         target = store / "quarantine" / part.name

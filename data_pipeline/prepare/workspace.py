@@ -54,14 +54,14 @@ class Workspace:
 
 
 @contextmanager
-def workspace(store: Path, spill_dir: str, origin: object) -> Iterator[Workspace]:
+def workspace_of(store: Path, spill_dir: str, origin: object) -> Iterator[Workspace]:
     """The folders to work in, as a killed prepare of the same ``origin`` left them, else empty.
 
     When the block ends well the filled folder takes the place of ``store`` in one step; an error removes both folders
     and leaves ``store`` as it was; a kill leaves all three. Raises ``DataError`` for a folder that cannot be written,
     for a ``store`` that is somebody's other folder, and while another prepare of the same store is at work.
     """
-    partial, spill = store.with_name(f"{store.name}.partial"), _spill_of(store, spill_dir)
+    partial, spill = _partial_of(store), _spill_of(store, spill_dir)
     try:
         _check_is_ours(store)
         spill.mkdir(parents=True, exist_ok=True)
@@ -85,9 +85,33 @@ def workspace(store: Path, spill_dir: str, origin: object) -> Iterator[Workspace
             _remove_unless_killed(spill, partial)
 
 
+def remove_leftovers(store: Path, spill_dir: str) -> None:
+    """Remove what a prepare left that was killed after its store was in place, before it had cleared up."""
+    spill = _spill_of(store, spill_dir)
+    if spill.is_dir():
+        with _locked(spill, store):
+            for folder in (_partial_of(store), _replaced_of(store)):
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(spill, ignore_errors=True)
+
+
+def put_back(store: Path) -> None:
+    """Return a store to its place that a kill took away, on a file system that cannot exchange two folders."""
+    if not store.exists() and is_store(_replaced_of(store)):
+        _replaced_of(store).rename(store)
+
+
 def is_store(folder: Path) -> bool:
     """Whether ``folder`` is a finished store."""
     return (folder / "manifest.json").is_file()
+
+
+def _partial_of(store: Path) -> Path:
+    return store.with_name(f"{store.name}.partial")
+
+
+def _replaced_of(store: Path) -> Path:
+    return store.with_name(f"{store.name}.replaced")
 
 
 def _spill_of(store: Path, spill_dir: str) -> Path:
@@ -141,17 +165,17 @@ def _remove_unless_killed(spill: Path, partial: Path) -> None:
 
 
 def _replace(store: Path, partial: Path) -> None:
-    """Put ``partial`` in the place of ``store``: at every moment one of the two is there, whole."""
+    """Put ``partial`` in the place of ``store`` in one step, or in two of which :func:`put_back` undoes the first."""
     if not store.exists():
         partial.rename(store)
         return
-    if not _exchange(store, partial):
-        old = store.with_name(f"{store.name}.old")
-        store.rename(old)
-        partial.rename(store)
-        shutil.rmtree(old)
+    if _exchange(store, partial):
+        shutil.rmtree(partial)
         return
-    shutil.rmtree(partial)
+    old = _replaced_of(store)
+    store.rename(old)
+    partial.rename(store)
+    shutil.rmtree(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:

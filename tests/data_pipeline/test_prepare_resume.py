@@ -10,7 +10,8 @@ from logs import Interrupting, files_of, killed_prepare, random_log
 
 from configs.errors import DataError
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.prepare import prepare, write
+from data_pipeline.manifest import load_manifest
+from data_pipeline.prepare import prepare, workspace, write
 
 SMALL = {"memory_gib": 5e-6}
 """So little memory that 600 events make several ranges and blocks."""
@@ -130,6 +131,58 @@ def test_two_at_work_on_one_store_are_refused(tmp_path: Path) -> None:
         prepare(DataConfig(log=log, store=str(tmp_path / "store")))
     os.close(folder)
     assert prepare(DataConfig(log=log, store=str(tmp_path / "store"))).rows_used == 600
+
+
+@pytest.mark.parametrize("is_append", [False, True])
+def test_killed_between_the_store_in_place_and_the_clearing_up_leaves_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_append: bool
+) -> None:
+    log = Path(log_in(tmp_path))
+    store = tmp_path / "store"
+    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
+    config = DataConfig(log=str(log), store=str(store), append=is_append)
+
+    exchange = workspace._exchange
+
+    def exchanged_and_interrupted(one: Path, other: Path) -> bool:
+        assert exchange(one, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workspace, "_exchange", exchanged_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config)
+    monkeypatch.undo()
+    assert load_manifest(str(store)).rows_used == 600
+    assert (tmp_path / "store.spill").is_dir()
+    assert prepare(config).rows_used == 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
+
+
+@pytest.mark.parametrize("num_renames", [0, 1, 2])
+def test_where_folders_cannot_be_exchanged_a_kill_does_not_lose_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_renames: int
+) -> None:
+    log = Path(log_in(tmp_path))
+    store = tmp_path / "store"
+    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
+    before, rename, left = files_of(store), Path.rename, [num_renames]
+
+    def counted(path: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return rename(path, target)
+
+    monkeypatch.setattr(workspace, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", counted)
+    config = DataConfig(log=str(log), store=str(store), append=True)
+    if num_renames < 2:
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config)
+        assert before in (files_of(store), files_of(tmp_path / "store.replaced"))
+    left[0] = 10
+    assert prepare(config).rows_used == 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
 
 
 def test_the_spill_lies_where_it_is_told_and_is_gone_afterwards(tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ from data_pipeline.prepare.ids import IdIndex
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.quarantine import REASON, typed_rows, write_quarantine
 from data_pipeline.prepare.sources import LogFile, reading
-from data_pipeline.prepare.spill import Spill, blocks_of, cut_to, cuts_of, events_of, replace_events, write_block
+from data_pipeline.prepare.spill import (
+    Spill,
+    blocks_of,
+    cut_file,
+    cut_to,
+    cuts_of,
+    events_of,
+    replace_events,
+    write_block,
+)
 from data_pipeline.prepare.workspace import Workspace
 
 BYTES_PER_EVENT = 256
@@ -79,8 +88,7 @@ class _Scanner:
         ids, cuts, ranges = work.spill / "item_ids.block", work.spill / "cuts.block", work.spill / "ranges"
         if work.state.sizes:
             cut_to(ranges, work.state.sizes)
-            with ids.open("r+b") as file:
-                file.truncate(work.state.sizes[ids.name])
+            cut_file(ids, work.state.sizes[ids.name])
             found = events_of(ids)
             known = found["id"] if found is not None else known
         else:

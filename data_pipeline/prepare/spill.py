@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from configs.errors import DataError
+
 MAX_RANGES = 256
 """Files that are open at once; ranges that come out too large are cut again."""
 _SAMPLE = 65_536
@@ -59,12 +61,15 @@ def ranges_in(folder: Path) -> list[Path]:
 
 
 def blocks_of(path: Path) -> Iterator[pl.DataFrame]:
-    """The blocks of a spill file in order, mapped rather than read."""
+    """The blocks of a spill file in order, mapped rather than read; DataError where a crash has damaged one."""
     if path.stat().st_size == 0:
         return
     with pa.memory_map(str(path)) as file:
         while file.tell() < file.size():
-            block = pl.from_arrow(pa.ipc.open_stream(file).read_all())
+            try:
+                block = pl.from_arrow(pa.ipc.open_stream(file).read_all())
+            except pa.ArrowException as error:
+                raise _damaged(path) from error
             assert isinstance(block, pl.DataFrame), "a block is a table"
             yield block
 
@@ -96,13 +101,17 @@ def replace_events(path: Path, events: pl.DataFrame) -> None:
 
 
 def cut_to(folder: Path, sizes: dict[str, int]) -> None:
-    """Take off the files of ``folder`` what lies beyond ``sizes``, and the files that are not in it."""
+    """Take off the files of ``folder`` what lies beyond ``sizes``; DataError where a crash has lost some of it."""
     for path in ranges_in(folder):
-        if path.name in sizes:
-            with path.open("r+b") as file:
-                file.truncate(sizes[path.name])
-        else:
-            path.unlink()
+        cut_file(path, sizes[path.name])
+
+
+def cut_file(path: Path, size: int) -> None:
+    """Take off a file what lies beyond ``size``; DataError where it is shorter."""
+    if path.stat().st_size < size:
+        raise _damaged(path)
+    with path.open("r+b") as file:
+        file.truncate(size)
 
 
 def split_large(folder: Path, max_rows: int) -> None:
@@ -112,6 +121,10 @@ def split_large(folder: Path, max_rows: int) -> None:
     """
     for path in ranges_in(folder):
         _split(path, max_rows)
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path}, left of a prepare that was ended, is damaged; it is removed: prepare again")
 
 
 def _split(path: Path, max_rows: int) -> None:

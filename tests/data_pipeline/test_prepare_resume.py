@@ -112,6 +112,20 @@ def test_what_was_left_of_another_log_or_option_is_not_gone_on_with(tmp_path: Pa
     assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0" * 3000])
+def test_a_damaged_spill_is_an_error_and_the_next_prepare_starts_anew(tmp_path: Path, damage: bytes) -> None:
+    log = log_in(tmp_path)
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, Interrupting(12))
+    largest = max((tmp_path / "store.spill" / "ranges").iterdir(), key=lambda path: path.stat().st_size)
+    largest.write_bytes(damage)
+    with pytest.raises(DataError, match=r"\.arrow, left of a prepare that was ended, is damaged"):
+        prepare(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert prepare(config).rows_used == 600
+
+
 def test_an_older_store_stays_whole_until_the_new_one_is(tmp_path: Path) -> None:
     log, store = log_in(tmp_path), tmp_path / "store"
     prepare(DataConfig(log=log, store=str(store), **SMALL))

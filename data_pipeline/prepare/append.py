@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ class Base:
     manifest: Manifest
     origin: Origin
     raw_items: pl.Series
+    row_groups: list[tuple[Path, int]]
 
     def id_type(self, key: str) -> pl.DataType:
         """Type of the store's raw ids of ``key``, user or item."""
@@ -34,9 +36,9 @@ class Base:
 
     def rows(self, skip: int) -> Iterator[pl.DataFrame]:
         """The store's events (user, item, timestamp; raw ids) after the first ``skip``, a row group at a time."""
-        for path in _parts_of(self.folder):
+        for path, row_groups in groupby(self.row_groups, key=lambda pair: pair[0]):
             file = pq.ParquetFile(path)
-            for row_group in range(file.num_row_groups):
+            for _, row_group in row_groups:
                 num_rows = _num_events_of(file, row_group)
                 if skip >= num_rows:
                     skip -= num_rows
@@ -49,10 +51,9 @@ class Base:
 
     def sample(self, row: int) -> pl.Series:
         """Raw users of the row group at about ``row`` of the store's events."""
-        files = [pq.ParquetFile(path) for path in _parts_of(self.folder)]
-        groups = [(file, row_group) for file in files for row_group in range(file.num_row_groups)]
-        file, row_group = groups[row * len(groups) // max(self.manifest.num_events, 1)]
-        return pl.Series(file.read_row_group(row_group, columns=["raw_user"]).column("raw_user").combine_chunks())
+        path, row_group = self.row_groups[row * len(self.row_groups) // max(self.manifest.num_events, 1)]
+        users = pq.ParquetFile(path).read_row_group(row_group, columns=["raw_user"]).column("raw_user")
+        return pl.Series(users.combine_chunks())
 
     def source(self) -> Source:
         """The store as the first source of a scan."""
@@ -85,7 +86,14 @@ def base_of(store: Path, config: DataConfig) -> Base:
             )
     table = pq.read_table(store / "items.parquet", columns=["raw_item"])
     raw_items = pl.Series(table.column("raw_item").combine_chunks())
-    return Base(folder=store, manifest=load_manifest(str(store)), origin=origin, raw_items=raw_items)
+    parts = sorted((store / "histories").glob("part-*.parquet"))
+    return Base(
+        folder=store,
+        manifest=load_manifest(str(store)),
+        origin=origin,
+        raw_items=raw_items,
+        row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],
+    )
 
 
 def new_files(base: Base, config: DataConfig, paths: list[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
@@ -122,10 +130,6 @@ def joined(base: Base, added: Origin) -> Origin:
         digests=[*base.origin.digests, *added.digests],
         num_appends=base.origin.num_appends + 1,
     )
-
-
-def _parts_of(store: Path) -> list[Path]:
-    return sorted((store / "histories").glob("part-*.parquet"))
 
 
 def _num_events_of(file: pq.ParquetFile, row_group: int) -> int:

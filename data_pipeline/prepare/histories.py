@@ -32,8 +32,8 @@ def write_histories(
 ) -> HistoryCounts:
     """Write the users of ``ranges`` in ascending order of raw id; ``dense`` is the dense item of each code.
 
-    ``raw_items`` are the raw ids by dense id. Whole parts in ``folder`` are read for the fingerprint and kept. While
-    a range is written, the next is read and sorted on a second thread.
+    ``raw_items`` are the raw ids by dense id. Whole parts in ``folder`` are read for the fingerprint and kept. One
+    range is written and the next one sorted, each on a thread of its own, while a third is counted here.
     """
     total, fingerprint = HistoryCounts(), Fingerprint()
     writer = HistoryWriter(folder)
@@ -42,13 +42,17 @@ def write_histories(
         _count(total, fingerprint, users, lengths, items, times, raw_items)
         last_user = users[-1]
     progress.begin("writing", num_rows, total.num_events)
-    for events in _sorted_ranges(ranges, last_user):
-        lengths = run_lengths(events["user"])
-        users = events["user"].gather(np.concatenate([[0], np.cumsum(lengths)[:-1]]))
-        items = pl.Series(dense[events["item"].to_numpy()])
-        writer.append(users, lengths, items, events["timestamp"])
-        _count(total, fingerprint, users, lengths, items, events["timestamp"], raw_items)
-        progress.advance(len(events))
+    with ThreadPoolExecutor(1) as behind:
+        written = behind.submit(lambda: None)
+        for events in _sorted_ranges(ranges, last_user):
+            lengths = run_lengths(events["user"])
+            users = events["user"].gather(np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+            items = pl.Series(dense[events["item"].to_numpy()])
+            written.result()
+            written = behind.submit(writer.append, users, lengths, items, events["timestamp"])
+            _count(total, fingerprint, users, lengths, items, events["timestamp"], raw_items)
+            progress.advance(len(events))
+        written.result()
     writer.close()
     total.num_users, total.fingerprint = writer.num_users, fingerprint.hexdigest()
     return total

@@ -12,6 +12,7 @@ from configs.errors import DataError
 from configs.schema import ColumnsConfig, DataConfig
 from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare, workspace, write
+from data_pipeline.prepare.__main__ import main
 
 SMALL = {"memory_gib": 5e-6}
 """So little memory that 600 events make several ranges and blocks."""
@@ -134,6 +135,18 @@ def test_an_older_store_stays_whole_until_the_new_one_is(tmp_path: Path) -> None
         with pytest.raises(KeyboardInterrupt):
             prepare(DataConfig(log=log, store=str(store), min_user_events=2, **SMALL), Interrupting(moment))
         assert files_of(store) == before
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["data=log", f"data.log={log_in(tmp_path)}", f"data.store={tmp_path}/store", "data.memory_gib=5e-6"]
+    monkeypatch.setattr("data_pipeline.prepare.__main__.Progress", lambda _: Interrupting(30))
+    assert main(keys) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+    monkeypatch.undo()
+    assert main(keys) == 0
+    assert "goes on after" in capsys.readouterr().err
 
 
 def test_two_at_work_on_one_store_are_refused(tmp_path: Path) -> None:

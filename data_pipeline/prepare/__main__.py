@@ -20,7 +20,7 @@ INTERRUPTED_EXIT_CODE = 130
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Prepare ``data.store`` and print its counts; returns the exit status: 0, or 2 or 130 after one line on stderr."""
+    """Prepare ``data.store`` and print its counts; the exit status: 0, or 2 or 130 after one line on stderr."""
     try:
         return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
     except KeyboardInterrupt:

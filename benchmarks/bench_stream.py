@@ -3,7 +3,9 @@
 ``python -m benchmarks stream data.store=STORE ...``. Page cache is warm: a round that is not counted comes first.
 """
 
+import resource
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +17,10 @@ from configs.schema import RunConfig
 from data_pipeline.stream import SequenceStream
 
 NUM_ROUNDS = 7
-LATE_STEP = 10_000
+STEPS = (1, 1_000, 1_000_000)
+"""Where the first batch after a resume is timed."""
+NUM_EPOCHS = 10
+"""Over which the memory of a reading process is watched."""
 
 
 def main(overrides: list[str]) -> None:
@@ -31,9 +36,9 @@ def main(overrides: list[str]) -> None:
         },
         NUM_ROUNDS,
     )
-    first = interleaved(
-        {"step_0": lambda: _first_batch_s(config, 0), "late": lambda: _first_batch_s(config, LATE_STEP)}, NUM_ROUNDS
-    )
+    first = interleaved({str(step): _first_batch(config, step) for step in STEPS}, NUM_ROUNDS)
+    opened = [seconds_of(lambda: _stream(config)) for _ in range(NUM_ROUNDS)]
+    resident = _resident_gib_by_epoch(stream)
     tokens_per_epoch = _epoch(stream, 1)
     tokens_per_event = tokens_per_epoch / manifest.num_events
     figures = {
@@ -45,9 +50,13 @@ def main(overrides: list[str]) -> None:
         "stream_tokens_against_arrow_decode": paired_ratio(
             [rate * tokens_per_event for rate in decoded["stream"]], decoded["arrow"]
         ),
-        "first_batch_at_step_0_s": spread_of(first["step_0"]),
-        f"first_batch_at_step_{LATE_STEP}_s": spread_of(first["late"]),
-        "first_batch_late_against_step_0": paired_ratio(first["late"], first["step_0"]),
+        "open_s": spread_of(opened),
+        **{f"first_batch_at_step_{step}_s": spread_of(seconds) for step, seconds in first.items()},
+        "first_batch_largest_difference_s": spread_of(
+            [max(seconds) - min(seconds) for seconds in zip(*first.values(), strict=True)]
+        ),
+        "resident_gib_over_epochs": spread_of(resident),
+        "resident_last_against_first_epoch": spread_of([resident[-1] / resident[0]]),
     }
     notes = {
         "num_users": manifest.num_users,
@@ -73,12 +82,28 @@ def _epoch(stream: SequenceStream, epoch: int) -> int:
     return sum(batch.num_tokens for batch in islice(batches, stream.steps_per_epoch))
 
 
-def _first_batch_s(config: RunConfig, step: int) -> float:
-    """Seconds from nothing to the batch of ``step``, opening the store included; stopping the thread is not."""
-    start = time.perf_counter()
-    batches = _stream(config).batches(start=step)
-    next(batches)
-    return time.perf_counter() - start
+def _first_batch(config: RunConfig, step: int) -> Callable[[], float]:
+    """Times from nothing to the batch of ``step``, in seconds, opening the store included; stopping is not."""
+
+    def first_batch_s() -> float:
+        start = time.perf_counter()
+        batches = _stream(config).batches(start=step)
+        next(batches)
+        return time.perf_counter() - start
+
+    return first_batch_s
+
+
+def _resident_gib_by_epoch(stream: SequenceStream) -> list[float]:
+    """Resident memory of this process after each of ``NUM_EPOCHS`` epochs, read one after another."""
+    resident = []
+    batches = stream.batches(start=0)
+    for _ in range(NUM_EPOCHS):
+        for _ in islice(batches, stream.steps_per_epoch):
+            pass
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        resident.append(pages * resource.getpagesize() / 2**30)
+    return resident
 
 
 def _decode(store: str) -> None:

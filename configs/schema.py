@@ -101,6 +101,10 @@ class DataConfig:
     min_item_events: int = 1
     max_bad_fraction: float = 0.01
     memory_gib: float = 2.0
+    spill_dir: str = ""
+    """Where prepare keeps what does not fit in memory; empty: beside the store."""
+    append: bool = False
+    """Add the log to a store that is there, instead of making it anew."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     split: Split = Split.LEAVE_ONE_OUT
     global_time_valid_fraction: float = 0.8

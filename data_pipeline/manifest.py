@@ -67,7 +67,10 @@ def save_manifest(store: str, manifest: Manifest) -> None:
 
 
 def item_counts(store: str) -> np.ndarray:
-    """Events of each dense item id, int64 [V], descending; :class:`DataError` when the table cannot be read."""
+    """Events of each dense item id, int64 [V]; :class:`DataError` when the table cannot be read.
+
+    Descending, but for a store that was appended to: its old items keep their ids.
+    """
     path = Path(store) / "items.parquet"
     try:
         table = pq.read_table(path, columns=["count"])

@@ -35,7 +35,9 @@ Makes a store of a log. Writes STORE.
   data.min_user_events   users with fewer events are left out  (1)
   data.min_item_events   items with fewer events are left out  (1)
   data.max_bad_fraction  more broken rows than this are an error  (0.01)
-  data.memory_gib        bound of the memory used  (2.0)""",
+  data.memory_gib        bound of the memory used  (2.0)
+  data.spill_dir         where what does not fit in memory is kept  (beside the store)
+  data.append            add the log to the store that is there  (false)""",
     "train": """usage: shardrec train [key=value ...]
 
 Prepares the store if it is not there, then trains; the same run_dir again resumes. Writes RUN_DIR.
@@ -92,5 +94,5 @@ ok, warn or FAIL with the command that mends it. Exit code 1 where one failed. T
   --json                 one JSON object on stdout and nothing else""",
     "bench": """usage: shardrec bench NAME [key=value ...]
 
-Runs one benchmark: stream | step | evaluate | checkpoint. Writes benchmarks/results/NAME.json.""",
+Runs one benchmark: stream | step | evaluate | checkpoint | prepare. Writes benchmarks/results/NAME.json.""",
 }

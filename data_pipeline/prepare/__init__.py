@@ -1,25 +1,29 @@
 """Raw logs into a store: typed, cleaned, ordered, counted, fingerprinted, and never half-written."""
 
-import json
-import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from configs.errors import ConfigError
+import polars as pl
+
+from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
-from data_pipeline.prepare.engine import ENGINE, clean_rows, dense_core, into_buckets, write_histories
-from data_pipeline.prepare.sources import find_log_files, open_log
-from data_pipeline.prepare.write import new_store
+from data_pipeline.prepare.append import Base, base_of, joined, new_files
+from data_pipeline.prepare.engine import ENGINE, Made, run_stages
+from data_pipeline.prepare.origin import digest_of, origin_of, save_origin, saved_origin
+from data_pipeline.prepare.progress import Progress
+from data_pipeline.prepare.scan import log_sources
+from data_pipeline.prepare.sources import LogFile, column_names, find_log_files, id_type, open_log
+from data_pipeline.prepare.workspace import State, is_store, put_back, remove_leftovers, workspace_of
 
-_OPTIONS = ("log", "columns", "event_types", "deduplicate", "min_user_events", "min_item_events", "max_bad_fraction")
 
+def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
+    """Make ``config.store`` from ``config.log``, or with ``config.append`` add the files of it that are new there.
 
-def prepare(config: DataConfig) -> Manifest:
-    """Make ``config.store`` from ``config.log``; a finished store from the same files and options is kept as it is.
-
-    Raises ``DataError`` for a log that cannot be used and a folder that cannot be written, and then leaves nothing
-    behind and an older store untouched; ``ConfigError`` for options that do not fit together.
+    A finished store from the same files and options is kept as it is; a killed prepare goes on. Raises ``DataError``
+    for a log that cannot be used and a folder that cannot be written, and then leaves nothing behind and an older
+    store untouched; ``ConfigError`` for options that do not fit together.
     """
     if not config.store:
         raise ConfigError("data.store is empty; set it to the folder that the store shall be written to")
@@ -27,57 +31,102 @@ def prepare(config: DataConfig) -> Manifest:
         raise ConfigError(
             f"data.event_types={config.event_types} needs data.columns.event_type: name the column that holds them"
         )
+    progress = progress or Progress()
     paths, store = find_log_files(config.log), Path(config.store)
-    origin = _origin(config, paths)
-    if _origin_of(store) == origin:
+    put_back(store)
+    if config.append and is_store(store):
+        return _append(config, base_of(store, config), paths, progress)
+    saved = saved_origin(store)
+    if saved is not None and saved.made_the_same(origin_of(config, paths)):
+        remove_leftovers(store, config.spill_dir)
         return load_manifest(config.store)
-    files = open_log(paths, config.columns)
-    with new_store(store) as folder:
-        stage = folder / "stage"
-        clean = clean_rows(files, config, stage, folder / "quarantine")
-        buckets, filtered = into_buckets(clean, config, stage)
-        users, items, num_dropped = dense_core(buckets, config)
-        if config.min_user_events > 1 or config.min_item_events > 1:
-            filtered["min_events"] = num_dropped
-        items.write_parquet(folder / "items.parquet")
-        histories = write_histories(buckets, users, items, folder / "histories")
-        shutil.rmtree(stage)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            num_users=histories.num_users,
-            num_items=len(items),
-            num_events=histories.num_events,
-            first_time_ms=int(items["first_time"].to_numpy().min()),
-            last_time_ms=int(items["last_time"].to_numpy().max()),
-            columns=["item", "timestamp"],
-            engine=ENGINE,
-            rows_read=clean.rows_read,
-            rows_used=histories.num_events,
-            rows_filtered=filtered,
-            rows_quarantined=clean.rows_quarantined,
-            num_time_ties=histories.num_time_ties,
-            longest_history=histories.longest_history,
-            fingerprint=histories.fingerprint,
+    if saved is not None and saved.num_appends:
+        raise DataError(
+            f"data.store={store} holds the files of {saved.num_appends} appends, data.log={config.log} would make it "
+            f"anew without them; add to it by data.append=true, or remove it first"
         )
+    return _make(config, None, paths, progress)
+
+
+def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progress) -> Manifest:
+    new, known = new_files(base, config, paths)
+    for path, before in known:
+        progress.say(f"{path} is in {base.folder} already, added as {before}: not added again")
+    if not new:
+        remove_leftovers(base.folder, config.spill_dir)
+    return _make(config, base, new, progress) if new else base.manifest
+
+
+def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
+    files = open_log(paths, config.columns)
+    id_types = _id_types(config, base, files)
+    origin = origin_of(config, paths)
+    started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
+    with workspace_of(Path(config.store), config.spill_dir, started_from) as work:
+        origin.digests = [digest_of(path) for path in paths]
+        first_part = _copy_quarantine(base, work.store) if base else 0
+        sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
+        known = base.raw_items if base else pl.Series(dtype=id_types["item"])
+        made = run_stages([base.source(), *sources] if base else sources, known, config, work, progress)
+        manifest = _manifest(made, work.state, base)
         _check_nothing_is_lost(manifest)
-        save_manifest(str(folder), manifest)
-        (folder / "prepared_from.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        save_manifest(str(work.store), manifest)
+        save_origin(work.store, joined(base, origin) if base else origin)
     return manifest
 
 
-def _origin(config: DataConfig, paths: list[Path]) -> dict[str, object]:
-    """What decides a store's content: the log's files as they are now, and the options."""
-    options = asdict(config)
-    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    return {"format_version": FORMAT_VERSION, "options": {key: options[key] for key in _OPTIONS}, "files": files}
+def _id_types(config: DataConfig, base: Base | None, files: list[LogFile]) -> dict[str, pl.DataType]:
+    """How ids are read: as in the store that is appended to, where there is one."""
+    names = column_names(config.columns)
+    found = {key: id_type(files, names[key], key) for key in ("user", "item")}
+    for key in found if base else ():
+        assert base is not None, "the loop is empty without a store"
+        wanted = base.id_type(key)
+        if found[key] != wanted and wanted == pl.String and all(file.is_text for file in files):
+            found[key] = wanted
+        if found[key] != wanted:
+            raise DataError(
+                f"column {names[key]!r} (data.columns.{key}) of data.log={config.log} holds {found[key]}, "
+                f"data.store={base.folder} holds {wanted}; write the ids as one type, or prepare all files at once"
+            )
+    return found
 
 
-def _origin_of(store: Path) -> object:
-    """The origin that a finished store was made from; None where there is none to be read."""
-    try:
-        return json.loads((store / "prepared_from.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _copy_quarantine(base: Base, store: Path) -> int:
+    """Copy the broken rows that the store has kept; returns the number of the next part."""
+    parts = sorted((base.folder / "quarantine").glob("part-*.parquet"))
+    for part in parts:
+        target = store / "quarantine" / part.name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(part.read_bytes())
+    return int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
+
+
+def _manifest(made: Made, state: State, base: Base | None) -> Manifest:
+    items, histories, before = made.items, made.histories, base.manifest if base else None
+    filtered, quarantined = Counter(state.rows_filtered), Counter(state.rows_quarantined)
+    rows_read = state.rows_read
+    if before is not None:
+        rows_read += before.rows_read
+        for counts, more in ((filtered, before.rows_filtered), (quarantined, before.rows_quarantined)):
+            counts.update(more)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        num_users=histories.num_users,
+        num_items=len(items),
+        num_events=histories.num_events,
+        first_time_ms=int(items["first_time"].to_numpy().min()),
+        last_time_ms=int(items["last_time"].to_numpy().max()),
+        columns=["item", "timestamp"],
+        engine=ENGINE,
+        rows_read=rows_read,
+        rows_used=histories.num_events,
+        rows_filtered=dict(filtered),
+        rows_quarantined={reason: quarantined[reason] for reason in sorted(quarantined)},
+        num_time_ties=histories.num_time_ties,
+        longest_history=histories.longest_history,
+        fingerprint=histories.fingerprint,
+    )
 
 
 def _check_nothing_is_lost(manifest: Manifest) -> None:

@@ -12,18 +12,26 @@ from configs.load import load_config
 from configs.schema import DataConfig
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.progress import Progress
 from data_pipeline.synthetic import write_log
+
+INTERRUPTED_EXIT_CODE = 130
+"""128 + SIGINT, as shells have it."""
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Prepare ``data.store`` and print its counts; returns the exit status: 0, or 2 after one line on stderr."""
-    return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
+    """Prepare ``data.store`` and print its counts; the exit status: 0, or 2 or 130 after one line on stderr."""
+    try:
+        return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        return INTERRUPTED_EXIT_CODE
 
 
 def _prepare_and_tell(config: DataConfig) -> None:
     start = time.perf_counter()
     make_synthetic_log(config)
-    manifest = prepare(config)
+    manifest = prepare(config, Progress(lambda line: print(line, file=sys.stderr, flush=True)))
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")

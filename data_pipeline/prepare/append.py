@@ -1,0 +1,139 @@
+"""New files into a store that is there: its events come first, its items keep their ids, nothing is added twice."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from configs.errors import ConfigError, DataError
+from configs.schema import DataConfig
+from data_pipeline.manifest import Manifest, load_manifest
+from data_pipeline.prepare.histories import columns_of
+from data_pipeline.prepare.origin import Origin, digest_of, origin_of, saved_origin
+from data_pipeline.prepare.scan import Source, keeps_event_type
+
+_FIXED = ("event_types", "deduplicate", "min_user_events", "min_item_events")
+"""Options that an append must share with the store; the others are of the files."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Base:
+    """A finished store that is appended to; ``raw_items`` by dense id."""
+
+    folder: Path
+    manifest: Manifest
+    origin: Origin
+    raw_items: pl.Series
+    row_groups: list[tuple[Path, int]]
+
+    def id_type(self, key: str) -> pl.DataType:
+        """Type of the store's raw ids of ``key``, user or item."""
+        return self.raw_items.dtype if key == "item" else self.sample(0).dtype
+
+    def rows(self, skip: int) -> Iterator[pl.DataFrame]:
+        """The store's events (user, item, timestamp; raw ids) after the first ``skip``, a row group at a time."""
+        for path, row_groups in groupby(self.row_groups, key=lambda pair: pair[0]):
+            file = pq.ParquetFile(path)
+            for _, row_group in row_groups:
+                num_rows = _num_events_of(file, row_group)
+                if skip >= num_rows:
+                    skip -= num_rows
+                    continue
+                users, lengths, items, times = columns_of(file, row_group)
+                user = users.gather(np.repeat(np.arange(len(users)), lengths))
+                rows = pl.DataFrame({"user": user, "item": self.raw_items.gather(items), "timestamp": times})
+                yield rows[skip:]
+                skip = 0
+
+    def sample(self, row: int) -> pl.Series:
+        """Raw users of the row group at about ``row`` of the store's events."""
+        path, row_group = self.row_groups[row * len(self.row_groups) // max(self.manifest.num_events, 1)]
+        users = pq.ParquetFile(path).read_row_group(row_group, columns=["raw_user"]).column("raw_user")
+        return pl.Series(users.combine_chunks())
+
+    def source(self) -> Source:
+        """The store as the first source of a scan."""
+        return Source(num_rows=self.manifest.num_events, batches=self.rows, sample=self.sample)
+
+
+def base_of(store: Path, config: DataConfig) -> Base:
+    """The store at ``store``; ConfigError for options by which an append would not equal one prepare of all."""
+    for name in ("min_user_events", "min_item_events"):
+        if getattr(config, name) > 1:
+            raise ConfigError(
+                f"data.{name}={getattr(config, name)} does not go with data.append=true: the events that were left "
+                f"out before are not in data.store={store}; prepare all files at once, or set data.{name}=1"
+            )
+    if keeps_event_type(config):
+        raise ConfigError(
+            f"data.deduplicate=true does not go with data.append=true and data.columns.event_type="
+            f"{config.columns.event_type}: data.store={store} does not hold the types of its events; choose one by "
+            f"data.event_types, or prepare all files at once"
+        )
+    origin = saved_origin(store)
+    if origin is None or not origin.digests:
+        raise DataError(f"{store} does not say which files it was made of; prepare all files at once")
+    now = origin_of(config, []).options
+    for name in _FIXED:
+        if origin.options[name] != now[name]:
+            raise ConfigError(
+                f"data.{name}={now[name]}, but data.store={store} was made with {origin.options[name]}; use that, or "
+                f"prepare all files at once"
+            )
+    table = pq.read_table(store / "items.parquet", columns=["raw_item"])
+    raw_items = pl.Series(table.column("raw_item").combine_chunks())
+    parts = sorted((store / "histories").glob("part-*.parquet"))
+    return Base(
+        folder=store,
+        manifest=load_manifest(str(store)),
+        origin=origin,
+        raw_items=raw_items,
+        row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],
+    )
+
+
+def new_files(base: Base, config: DataConfig, paths: list[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The files of ``paths`` that the store does not hold, and those that it holds with the path they came by.
+
+    A file is known by its bytes, whatever its name. DataError for a known path with other bytes.
+    """
+    path_of = dict(zip(base.origin.digests, (str(path) for path, _, _ in base.origin.files), strict=True))
+    known_files = {tuple(file) for file in base.origin.files}
+    new, known = list[Path](), list[tuple[Path, str]]()
+    for path, file in zip(paths, origin_of(config, paths).files, strict=True):
+        if tuple(file) in known_files:
+            known.append((path, str(path)))
+            continue
+        digest = digest_of(path)
+        if digest in path_of:
+            known.append((path, path_of[digest]))
+            continue
+        if str(path) in path_of.values():
+            raise DataError(
+                f"{path} was added to data.store={base.folder} before, with other content; give new events in a new "
+                f"file, or prepare all files at once"
+            )
+        path_of[digest] = str(path)
+        new.append(path)
+    return new, known
+
+
+def joined(base: Base, added: Origin) -> Origin:
+    """The origin of the store with the files of ``added``."""
+    return Origin(
+        options=base.origin.options,
+        files=[*base.origin.files, *added.files],
+        digests=[*base.origin.digests, *added.digests],
+        num_appends=base.origin.num_appends + 1,
+    )
+
+
+def _num_events_of(file: pq.ParquetFile, row_group: int) -> int:
+    """Events of a row group, from the footer; prepare leaves no user without one."""
+    names = [file.schema.column(k).path for k in range(len(file.schema))]
+    column = next(k for k, name in enumerate(names) if name.startswith("item."))
+    return file.metadata.row_group(row_group).column(column).num_values

@@ -1,0 +1,115 @@
+"""Stage 3: ranges of events into histories and the fingerprint, going on after the parts that are whole."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from data_pipeline.prepare.fingerprint import Fingerprint
+from data_pipeline.prepare.progress import Progress
+from data_pipeline.prepare.sorting import in_order, run_lengths
+from data_pipeline.prepare.spill import events_of
+from data_pipeline.prepare.write import HistoryWriter
+
+
+@dataclass(kw_only=True, slots=True)
+class HistoryCounts:
+    """Counts over the histories that were written."""
+
+    num_users: int = 0
+    num_events: int = 0
+    num_time_ties: int = 0
+    longest_history: int = 0
+    fingerprint: str = ""
+
+
+def write_histories(
+    ranges: list[Path], dense: np.ndarray, raw_items: pl.Series, folder: Path, num_rows: int, progress: Progress
+) -> HistoryCounts:
+    """Write the users of ``ranges`` in ascending order of raw id; ``dense`` is the dense item of each code.
+
+    ``raw_items`` are the raw ids by dense id. Whole parts in ``folder`` are read for the fingerprint and kept. One
+    range is written and the next one sorted, each on a thread of its own, while a third is counted here.
+    """
+    total, fingerprint = HistoryCounts(), Fingerprint()
+    writer = HistoryWriter(folder)
+    last_user = None
+    for users, lengths, items, times in _whole_parts(writer.whole_parts):
+        _count(total, fingerprint, users, lengths, items, times, raw_items)
+        last_user = users[-1]
+    progress.begin("writing", num_rows, total.num_events)
+    with ThreadPoolExecutor(1) as behind:
+        written = behind.submit(lambda: None)
+        for events in _sorted_ranges(ranges, last_user):
+            lengths = run_lengths(events["user"])
+            users = events["user"].gather(np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+            items = pl.Series(dense[events["item"].to_numpy()])
+            written.result()
+            written = behind.submit(writer.append, users, lengths, items, events["timestamp"])
+            _count(total, fingerprint, users, lengths, items, events["timestamp"], raw_items)
+            progress.advance(len(events))
+        written.result()
+    writer.close()
+    total.num_users, total.fingerprint = writer.num_users, fingerprint.hexdigest()
+    return total
+
+
+def _sorted_ranges(ranges: list[Path], last_user: object) -> Iterator[pl.DataFrame]:
+    """Events of each range in order, those of users beyond ``last_user``, one range ahead of the reader."""
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = None
+        for path in [*ranges, None]:
+            following = ahead.submit(_sorted_range, path, last_user) if path is not None else None
+            if waiting is not None:
+                events = waiting.result()
+                waiting = None
+                if events is not None and len(events):
+                    yield events
+                del events
+            waiting = following
+
+
+def _sorted_range(path: Path, last_user: object) -> pl.DataFrame | None:
+    events = events_of(path)
+    if events is None:
+        return None
+    if last_user is not None:
+        events = events.filter(pl.col("user") > pl.lit(last_user))
+    return in_order(events)
+
+
+def _whole_parts(paths: list[Path]) -> Iterator[tuple[pl.Series, np.ndarray, pl.Series, pl.Series]]:
+    """Row groups of the parts that an ended prepare has left: raw users, lengths, dense items, times."""
+    for path in paths:
+        file = pq.ParquetFile(path)
+        for row_group in range(file.num_row_groups):
+            yield columns_of(file, row_group)
+
+
+def columns_of(file: pq.ParquetFile, row_group: int) -> tuple[pl.Series, np.ndarray, pl.Series, pl.Series]:
+    """Raw users [B], lengths [B], dense items [T] and times [T] of a row group of a store."""
+    table = file.read_row_group(row_group, columns=["raw_user", "item", "timestamp"])
+    users, item, time = (table.column(name).combine_chunks() for name in ("raw_user", "item", "timestamp"))
+    return pl.Series(users), np.diff(item.offsets.to_numpy()), pl.Series(item.flatten()), pl.Series(time.flatten())
+
+
+def _count(
+    total: HistoryCounts,
+    fingerprint: Fingerprint,
+    users: pl.Series,
+    lengths: np.ndarray,
+    items: pl.Series,
+    times: pl.Series,
+    raw_items: pl.Series,
+) -> None:
+    fingerprint.update(users, pl.Series(lengths), raw_items.gather(items), times)
+    time = times.to_numpy()
+    is_tie = time[1:] == time[:-1]
+    is_tie[np.cumsum(lengths)[:-1] - 1] = False
+    total.num_time_ties += int(is_tie.sum())
+    total.num_events += len(time)
+    total.longest_history = max(total.longest_history, int(lengths.max()))

@@ -1,0 +1,58 @@
+"""What a store was made from: the log's files and the options, by which a finished one is recognised."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from configs.schema import DataConfig
+from data_pipeline.manifest import FORMAT_VERSION
+from data_pipeline.prepare.sources import reading
+
+FILE = "prepared_from.json"
+_OPTIONS = ("columns", "event_types", "deduplicate", "min_user_events", "min_item_events", "max_bad_fraction")
+
+
+@dataclass(kw_only=True, slots=True)
+class Origin:
+    """The content of ``prepared_from.json``."""
+
+    options: dict[str, object]
+    files: list[list[object]]
+    """[path, bytes, time of change in ns] of each file, in the order in which they were added."""
+    format_version: int = FORMAT_VERSION
+    digests: list[str] = field(default_factory=list)
+    """SHA-256 of each file's bytes; what a file is recognised by under another name."""
+    num_appends: int = 0
+
+    def made_the_same(self, other: "Origin") -> bool:
+        """Whether the files, as they are now, and the options make the same store."""
+        mine, others = (asdict(origin) for origin in (self, other))
+        return all(mine[key] == others[key] for key in ("options", "files", "format_version"))
+
+
+def origin_of(config: DataConfig, paths: Sequence[Path]) -> Origin:
+    """The files as they are now, without their digests, and the options."""
+    options = asdict(config)
+    files: list[list[object]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    return Origin(options={key: options[key] for key in _OPTIONS}, files=files)
+
+
+def saved_origin(store: Path) -> Origin | None:
+    """The origin that a finished store was made from; None where there is none to be read."""
+    try:
+        return Origin(**json.loads((store / FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def save_origin(store: Path, origin: Origin) -> None:
+    """Write ``origin`` into the folder ``store``."""
+    (store / FILE).write_text(json.dumps(asdict(origin), indent=2) + "\n", encoding="utf-8")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes; DataError where it cannot be read."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

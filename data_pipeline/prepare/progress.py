@@ -1,0 +1,41 @@
+"""What a long prepare tells while it works: rows, rows a second, and the time that is left."""
+
+import time
+from collections.abc import Callable
+
+QUIET_S = 3.0
+"""A line at most this often, and none for what ends sooner."""
+
+
+class Progress:
+    """Counts rows through the stages of a prepare and tells of them; ``tell`` is given one line at a time."""
+
+    def __init__(
+        self, tell: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tell, self._clock = tell, clock
+        self._name, self._num_rows, self._done, self._skipped = "", 0, 0, 0
+        self._start = self._told = clock()
+
+    def begin(self, name: str, num_rows: int, skipped: int = 0) -> None:
+        """A stage of ``num_rows`` begins, or goes on after the ``skipped`` rows of a prepare that was ended."""
+        self._name, self._num_rows, self._done, self._skipped = name, num_rows, skipped, skipped
+        self._start = self._clock()
+        if skipped:
+            self.say(f"{name} goes on after {skipped:,} rows of a prepare that was ended")
+
+    def advance(self, num_rows: int) -> None:
+        """``num_rows`` more are done."""
+        self._done += num_rows
+        now = self._clock()
+        if now - self._told < QUIET_S:
+            return
+        self._told = now
+        rate = (self._done - self._skipped) / max(now - self._start, 1e-9)
+        left = max(self._num_rows - self._done, 0) / max(rate, 1e-9)
+        self.say(f"{self._name}: {self._done:,} of {self._num_rows:,} rows, {rate:,.0f} rows/s, {left:,.0f} s left")
+
+    def say(self, line: str) -> None:
+        """Tell ``line`` now."""
+        if self._tell is not None:
+            self._tell(line)

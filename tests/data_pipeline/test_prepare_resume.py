@@ -1,0 +1,224 @@
+"""A prepare that is ended at any moment goes on, and the store is the same to the last byte."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from logs import Interrupting, files_of, killed_prepare, random_log
+
+from configs.errors import DataError
+from configs.schema import ColumnsConfig, DataConfig
+from data_pipeline.manifest import load_manifest
+from data_pipeline.prepare import prepare, workspace, write
+from data_pipeline.prepare.__main__ import main
+
+SMALL = {"memory_gib": 5e-6}
+"""So little memory that 600 events make several ranges and blocks."""
+
+
+@pytest.fixture(autouse=True)
+def _many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "USERS_PER_ROW_GROUP", 2)
+    monkeypatch.setattr(write, "ROW_GROUPS_PER_PART", 3)
+
+
+def log_in(folder: Path, num: int = 600, parts: int = 3) -> str:
+    (folder / "log").mkdir()
+    rows = random_log(num)
+    for k in range(parts):
+        rows[k * num // parts : (k + 1) * num // parts].write_parquet(folder / "log" / f"part-{k}.parquet")
+    return str(folder / "log")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "deduplicate": True,
+            "min_user_events": 8,
+            "min_item_events": 12,
+            "columns": ColumnsConfig(event_type="event_type"),
+        },
+    ],
+    ids=["plain", "every stage"],
+)
+def test_interrupted_at_every_sign_of_progress_it_ends_with_the_same_bytes(tmp_path: Path, options: dict) -> None:
+    log = log_in(tmp_path)
+    prepare(DataConfig(log=log, store=str(tmp_path / "whole"), **SMALL, **options))
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL, **options)
+    num_interrupts, moment = 0, 1
+    while True:
+        try:
+            prepare(config, Interrupting(moment))
+            break
+        except KeyboardInterrupt:
+            num_interrupts += 1
+            moment = 1 + num_interrupts % 7
+        assert not (tmp_path / "store").exists()
+        assert num_interrupts < 500, "it must get on between two interrupts"
+    assert num_interrupts > 10
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store", "whole"]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    prepare(DataConfig(log=log, store=str(tmp_path / "whole"), deduplicate=True, **SMALL))
+    options = {"log": log, "store": str(tmp_path / "store"), "deduplicate": True, **SMALL}
+    draw, num_kills = np.random.default_rng(0), 0
+    while killed_prepare(options, after=int(draw.integers(2, 40))):
+        num_kills += 1
+    assert num_kills >= 2
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
+
+
+def test_a_continued_prepare_reads_no_row_and_writes_no_part_twice(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
+    first = Interrupting(10**9)
+    prepare(DataConfig(log=log, store=str(tmp_path / "whole"), **SMALL), first)
+    num_signs = 10**9 - first.after
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, Interrupting(num_signs))
+    parts = tmp_path / "store.partial" / "histories"
+    before = {path.name: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
+    assert before
+    again = Interrupting(10**9)
+    prepare(config, again)
+    assert [name for name, _ in again.stages] == ["writing"]
+    assert again.stages[0][1] > 0
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store" / "histories").glob("part-*.parquet")}
+    assert {name: after[name] for name in before} == before
+    assert any("goes on after" in line for line in again.lines)
+
+
+@pytest.mark.parametrize("change", ["log", "option"])
+def test_what_was_left_of_another_log_or_option_is_not_gone_on_with(tmp_path: Path, change: str) -> None:
+    log = log_in(tmp_path)
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, Interrupting(5))
+    if change == "log":
+        random_log(200, seed=1).write_parquet(Path(log) / "part-1.parquet")
+    else:
+        config.deduplicate = True
+    expected = prepare(DataConfig(log=log, store=str(tmp_path / "whole"), deduplicate=config.deduplicate))
+    progress = Interrupting(10**9)
+    assert prepare(config, progress) == expected
+    assert progress.stages[0] == ("reading", 0)
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 3000])
+def test_a_damaged_spill_is_an_error_and_the_next_prepare_starts_anew(tmp_path: Path, damage: bytes) -> None:
+    log = log_in(tmp_path)
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, Interrupting(12))
+    largest = max((tmp_path / "store.spill" / "ranges").iterdir(), key=lambda path: path.stat().st_size)
+    largest.write_bytes(damage)
+    with pytest.raises(DataError, match=r"\.arrow, left of a prepare that was ended, is damaged"):
+        prepare(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert prepare(config).rows_used == 600
+
+
+def test_an_older_store_stays_whole_until_the_new_one_is(tmp_path: Path) -> None:
+    log, store = log_in(tmp_path), tmp_path / "store"
+    prepare(DataConfig(log=log, store=str(store), **SMALL))
+    before = files_of(store)
+    for moment in (1, 3, 10):
+        with pytest.raises(KeyboardInterrupt):
+            prepare(DataConfig(log=log, store=str(store), min_user_events=2, **SMALL), Interrupting(moment))
+        assert files_of(store) == before
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["data=log", f"data.log={log_in(tmp_path)}", f"data.store={tmp_path}/store", "data.memory_gib=5e-6"]
+    monkeypatch.setattr("data_pipeline.prepare.__main__.Progress", lambda _: Interrupting(30))
+    assert main(keys) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+    monkeypatch.undo()
+    assert main(keys) == 0
+    assert "goes on after" in capsys.readouterr().err
+
+
+def test_two_at_work_on_one_store_are_refused(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    (tmp_path / "store.spill").mkdir()
+    folder = os.open(tmp_path / "store.spill", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match=r"data\.store=.*store is being prepared by another process"):
+        prepare(DataConfig(log=log, store=str(tmp_path / "store")))
+    os.close(folder)
+    assert prepare(DataConfig(log=log, store=str(tmp_path / "store"))).rows_used == 600
+
+
+@pytest.mark.parametrize("is_append", [False, True])
+def test_killed_between_the_store_in_place_and_the_clearing_up_leaves_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_append: bool
+) -> None:
+    log = Path(log_in(tmp_path))
+    store = tmp_path / "store"
+    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
+    config = DataConfig(log=str(log), store=str(store), append=is_append)
+
+    exchange = workspace._exchange
+
+    def exchanged_and_interrupted(one: Path, other: Path) -> bool:
+        assert exchange(one, other)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workspace, "_exchange", exchanged_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config)
+    monkeypatch.undo()
+    assert load_manifest(str(store)).rows_used == 600
+    assert (tmp_path / "store.spill").is_dir()
+    assert prepare(config).rows_used == 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
+
+
+@pytest.mark.parametrize("num_renames", [0, 1, 2])
+def test_where_folders_cannot_be_exchanged_a_kill_does_not_lose_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_renames: int
+) -> None:
+    log = Path(log_in(tmp_path))
+    store = tmp_path / "store"
+    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
+    before, rename, left = files_of(store), Path.rename, [num_renames]
+
+    def counted(path: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return rename(path, target)
+
+    monkeypatch.setattr(workspace, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", counted)
+    config = DataConfig(log=str(log), store=str(store), append=True)
+    if num_renames < 2:
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config)
+        assert before in (files_of(store), files_of(tmp_path / "store.replaced"))
+    left[0] = 10
+    assert prepare(config).rows_used == 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
+
+
+def test_the_spill_lies_where_it_is_told_and_is_gone_afterwards(tmp_path: Path) -> None:
+    log, spill = log_in(tmp_path), tmp_path / "fast" / "disk"
+    config = DataConfig(log=log, store=str(tmp_path / "store"), spill_dir=str(spill), **SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, Interrupting(20))
+    (kept,) = spill.iterdir()
+    assert len(list((kept / "ranges").iterdir())) > 3
+    assert not (tmp_path / "store.spill").exists()
+    prepare(config)
+    assert list(spill.iterdir()) == []

@@ -1,0 +1,98 @@
+"""Logs and stores for the tests of `prepare`: made-up rows, a real log, and what a store holds byte for byte."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from data_pipeline.prepare.progress import Progress
+
+ML100K = Path(__file__).parents[2] / "shared" / "data" / "ml100k" / "log.parquet"
+needs_ml100k = pytest.mark.skipif(not ML100K.exists(), reason=f"{ML100K} is not on this machine")
+IDS = {
+    "dense": lambda ids: ids,
+    "wide": lambda ids: (ids * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % 2**62,
+    "string": lambda ids: np.array([f"ü{id}" for id in ids]),
+}
+"""Kinds of raw ids: small integers, integers that fit in no table, strings."""
+
+
+def random_log(
+    num: int, seed: int = 0, kind: str = "dense", num_users: int = 40, num_items: int = 30
+) -> pl.DataFrame:
+    """``num`` events at 50 times, so that ties, late events and duplicates are many; some users have most events."""
+    draw = np.random.default_rng(seed)
+    users = (num_users * draw.random(num) ** 2).astype(np.int64)
+    items = draw.integers(0, num_items, num)
+    types = np.where(items % 3 == 0, "buy", "view")
+    names = ("user_id", "item_id", "timestamp", "event_type")
+    return pl.DataFrame(
+        dict(zip(names, (IDS[kind](users), IDS[kind](items), draw.integers(0, 50, num), types), strict=True))
+    )
+
+
+def files_of(store: Path) -> dict[str, bytes]:
+    """Every file below ``store`` and what is in it."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+class Interrupting(Progress):
+    """Ends the work as Ctrl-C does at the ``after``-th sign of progress; records the stages that began."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(self._record)
+        self.after, self.stages, self.lines = after, list[tuple[str, int]](), list[str]()
+
+    def _record(self, line: str) -> None:
+        self.lines.append(line)
+
+    def begin(self, name: str, num_rows: int, skipped: int = 0) -> None:
+        """A stage begins."""
+        self.stages.append((name, skipped))
+        super().begin(name, num_rows, skipped)
+
+    def advance(self, num_rows: int) -> None:
+        """Rows are done."""
+        self.after -= 1
+        if self.after == 0:
+            raise KeyboardInterrupt
+        super().advance(num_rows)
+
+
+def killed_prepare(options: dict[str, object], after: int) -> bool:
+    """Prepare in a process that kills itself at its ``after``-th step; whether it came to that before the end."""
+    command = [sys.executable, "-c", _KILLED, json.dumps(options), str(after)]
+    code = subprocess.run(command, check=False).returncode
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+_KILLED = """
+import json, os, signal, sys
+from configs.schema import DataConfig
+from data_pipeline.prepare import prepare, workspace, write
+from data_pipeline.prepare.progress import Progress
+
+write.USERS_PER_ROW_GROUP, write.ROW_GROUPS_PER_PART = 2, 3
+left = int(sys.argv[2])
+
+def killing(function):
+    def counted(*arguments):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return counted
+
+Progress.advance = killing(Progress.advance)
+workspace.Workspace.save = killing(workspace.Workspace.save)
+write.HistoryWriter._close_part = killing(write.HistoryWriter._close_part)
+workspace._replace = killing(workspace._replace)
+prepare(DataConfig(**json.loads(sys.argv[1])))
+"""

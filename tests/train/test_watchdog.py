@@ -55,7 +55,15 @@ NEVER = "does not take part: at step 5 it has been in "
 SILENT = "has not answered for "
 
 
-@pytest.mark.parametrize(("where", "told"), [("sleep", NEVER), ("loop", NEVER), ("stop", SILENT), ("call", SILENT)])
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("sleep", NEVER),
+        ("stop", SILENT),
+        pytest.param("loop", NEVER, marks=pytest.mark.slow),
+        pytest.param("call", SILENT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_rank_that_hangs_ends_the_job_and_is_named(tmp_path: Path, where: str, told: str):
     (tmp_path / "hanging.py").write_text(HANGING_RUN)
     paths = [f"data.store={synthetic_store(tmp_path)}", f"run_dir={tmp_path / 'run'}"]

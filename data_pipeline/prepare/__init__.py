@@ -12,7 +12,10 @@ from data_pipeline.prepare.engine import ENGINE, clean_rows, dense_core, into_bu
 from data_pipeline.prepare.sources import find_log_files, open_log
 from data_pipeline.prepare.write import new_store
 
-_OPTIONS = ("log", "columns", "event_types", "deduplicate", "min_user_events", "min_item_events", "max_bad_fraction")
+_OPTIONS = (
+    *("log", "columns", "source", "event_types", "deduplicate"),
+    *("min_user_events", "min_item_events", "max_bad_fraction"),
+)
 
 
 def prepare(config: DataConfig) -> Manifest:
@@ -27,11 +30,11 @@ def prepare(config: DataConfig) -> Manifest:
         raise ConfigError(
             f"data.event_types={config.event_types} needs data.columns.event_type: name the column that holds them"
         )
-    paths, store = find_log_files(config.log), Path(config.store)
+    paths, store = find_log_files(config.log, config.source), Path(config.store)
     origin = _origin(config, paths)
     if _origin_of(store) == origin:
         return load_manifest(config.store)
-    files = open_log(paths, config.columns)
+    files = open_log(paths, config.columns, config.source)
     with new_store(store) as folder:
         stage = folder / "stage"
         clean = clean_rows(files, config, stage, folder / "quarantine")

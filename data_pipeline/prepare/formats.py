@@ -8,6 +8,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.source import Layout, SourceConfig
+from data_pipeline.prepare.parquet import scan_parquet
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (".parquet", *TEXT_SUFFIXES)
@@ -18,7 +19,7 @@ EXTRA = "raw_extra_field"
 """What a delimited row holds beyond its header."""
 _IS_JSON = "raw_is_json"
 _ROWS_FOR_NAMES = 1000
-_NO_CHARACTER_OF_A_LOG = "\x1e"
+_RECORD_SEPARATOR = "\x1e"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,7 +66,7 @@ def scan_file(path: Path, names: dict[str, str], source: SourceConfig) -> Scan:
 
 def _scan_parquet(path: Path, names: dict[str, str]) -> Scan:
     """As it is typed, but binary columns in use as text: old writers did not say that their strings are strings."""
-    rows = pl.scan_parquet(path, glob=False)
+    rows = scan_parquet(path)
     schema = rows.collect_schema()
     binary = [name for name in names.values() if schema.get(name) == pl.Binary]
     text = [pl.col(name).map_batches(_text_of, return_dtype=pl.String(), is_elementwise=True) for name in binary]
@@ -87,7 +88,7 @@ def _refuse_other_encodings(path: Path) -> None:
     kinds = {
         b"\xff\xfe": "UTF-16 text",
         b"\xfe\xff": "UTF-16 text",
-        b"PK": "a zip archive",
+        b"PK\x03\x04": "a zip archive",
         b"PAR1": "a Parquet file",
     }
     for magic, kind in kinds.items():
@@ -144,19 +145,27 @@ def _scan_long_separator(path: Path, separator: str, header: list[str]) -> Scan:
 
 
 def _lines(path: Path) -> pl.LazyFrame:
-    """The lines of a text file that are not blank, as ``LINE``: as CSV of one column, which streams and unzips."""
+    """The lines of a text file that are not blank, as ``LINE``: as CSV of one column, which streams and unzips.
+
+    A line may begin with the record separator, as those of RFC 7464 do; one that holds it elsewhere ends with it, so
+    that it is no JSON.
+    """
     rows = pl.scan_csv(
         path,
         has_header=False,
-        separator=_NO_CHARACTER_OF_A_LOG,
+        separator=_RECORD_SEPARATOR,
         quote_char=None,
-        schema={LINE: pl.String()},
+        schema={LINE: pl.String(), EXTRA: pl.String()},
         encoding="utf8-lossy",
+        missing_columns="insert",
+        extra_columns="ignore",
         truncate_ragged_lines=True,
         raise_if_empty=False,
         glob=False,
     )
-    return rows.filter(pl.col(LINE).str.strip_chars() != "")
+    line, rest = pl.col(LINE), pl.col(EXTRA)
+    whole = pl.when(rest.is_null()).then(line).when(line.is_null()).then(rest).otherwise(line + _RECORD_SEPARATOR)
+    return rows.select(whole).filter(line.str.strip_chars() != "")
 
 
 def _scan_json(path: Path, names: dict[str, str], source: SourceConfig) -> Scan:

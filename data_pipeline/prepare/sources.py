@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig
@@ -16,6 +17,12 @@ from configs.source import Layout, SourceConfig
 from data_pipeline.prepare.formats import SUFFIXES, layout_of, missing_column, scan_file, suffix_of
 from data_pipeline.prepare.where import place_in
 
+_UNREADABLE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    pa.ArrowException,
+    UnicodeDecodeError,
+)
 _UNREAD_SUFFIXES = (
     *(".orc", ".avro", ".feather", ".arrow", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
 )
@@ -47,11 +54,11 @@ class LogFile:
 def reading(path: Path) -> Iterator[None]:
     """Turn the engine's words on an unreadable ``path`` into one :class:`DataError`; a full disk is not its fault.
 
-    Polars panics on some damaged Parquet files, with an exception that is no ``Exception``.
+    Arrow's word for a column's name that is no UTF-8 is ``UnicodeDecodeError``; Polars panics on some damaged types.
     """
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except (*_UNREADABLE, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         lines = str(error).strip().splitlines()

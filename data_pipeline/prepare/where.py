@@ -1,4 +1,7 @@
-"""Find the place in a file that cannot be read: slow and thorough, for the message of an error alone."""
+"""Find the place in a file that cannot be read: slow and thorough, for the message of an error alone.
+
+Arrow raises ``ValueError`` for names that are no UTF-8.
+"""
 
 from pathlib import Path
 
@@ -17,18 +20,18 @@ def place_in(path: Path) -> str:
             return _chunk_in(path)
         is_plain = not start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
         return _quote_in(path) if is_plain and path.stat().st_size <= _MAX_BYTES else ""
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return ""
 
 
 def _chunk_in(path: Path) -> str:
     """The first column chunk that Arrow cannot decode."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             for name in file.schema_arrow.names:
                 try:
                     file.read_row_group(group, columns=[name])
-                except (OSError, pa.ArrowException):
+                except (OSError, ValueError, pa.ArrowException):
                     return f"row group {group}, column {name!r}"
     return ""
 

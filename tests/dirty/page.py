@@ -32,7 +32,7 @@ is written from them: `PYTHONPATH=.:tests python -m dirty.page`.
 
 In every case rows read = rows used + rows filtered + rows quarantined, to the unit.
 
-Not found out: damage to a Parquet file that still decodes (a flipped bit in an uncompressed page), times in seconds
+Not found out: damage to a Parquet page that still decodes and has no checksum, times in seconds
 that are read as milliseconds (they lie in January 1970: `data.source.earliest_time` tells), and rows that are
 wrong but look right.
 """

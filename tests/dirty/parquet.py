@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dirty.case import AS_TEXT, CLEAN, Case, content, csv_text, files, frame, parquet
@@ -26,6 +27,25 @@ def damaged(folder: Path) -> str:
     data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(data)
     return str(path)
+
+
+def flipped(folder: Path) -> str:
+    """A file with checksums, in which one bit of the last time is another."""
+    data = bytearray(parquet_bytes(compression="none", use_dictionary=False, write_page_checksum=True))
+    place = bytes(data).rindex(int(frame()["timestamp"][-1]).to_bytes(8, "little"), 0, -600)
+    data[place] ^= 1
+    (folder / "log.parquet").write_bytes(data)
+    return str(folder / "log.parquet")
+
+
+def strings_that_are_none(folder: Path) -> str:
+    """A string column in which Arrow was made to write a byte that is no UTF-8."""
+    table = frame([*AS_TEXT, ("bad", "1", 5)]).to_arrow()
+    users = [*(user.encode() for user in table.column("user_id").to_pylist()[:-1]), b"b\xffd"]
+    offsets, data = pa.array(users, pa.binary()).buffers()[1:]
+    broken = pa.Array.from_buffers(pa.string(), len(users), [None, offsets, data])
+    pq.write_table(table.set_column(0, "user_id", broken), folder / "log.parquet")
+    return str(folder / "log.parquet")
 
 
 def two_columns_of_one_name(folder: Path) -> str:
@@ -71,7 +91,7 @@ COLUMNS = [
     Case(
         name="two columns of one name",
         make=two_columns_of_one_name,
-        says=("log.parquet", "'user_id' has more than one occurrence"),
+        says=("log.parquet", "column appears more than once", "user_id"),
     ),
     Case(
         name="ids of int32 in one file and int64 in another",
@@ -143,6 +163,17 @@ PARQUET = [
         name="a damaged page",
         make=damaged,
         says=("log.parquet cannot be read", "row group 2, column 'item_id'"),
+    ),
+    Case(
+        name="strings that are no UTF-8",
+        make=strings_that_are_none,
+        events=AS_TEXT,
+        reasons={"user_not_utf8": 1},
+    ),
+    Case(
+        name="a flipped bit in a page with a checksum, as Spark writes",
+        make=flipped,
+        says=("log.parquet cannot be read", "row group 0, column 'timestamp'"),
     ),
     *(
         Case(

@@ -177,6 +177,11 @@ JSON_LINES = [
         rule="left out",
     ),
     Case(
+        name="JSON with record separators (RFC 7464)",
+        make=content('{"user_id": 1}\x1ex\n\x1e' + JSON.replace("\n", "\n\x1e"), "log.jsonl"),
+        reasons={"bad_json": 1},
+    ),
+    Case(
         name="JSON with a key missing or null",
         make=content(
             JSON + f'{{"user_id": 1, "timestamp": {START}}}\n{{"user_id": null, "item_id": 1}}\n', "log.jsonl"

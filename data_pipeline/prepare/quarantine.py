@@ -15,16 +15,17 @@ PLACE = ("log_file", "log_row")
 MAX_ID_BYTES = 1024
 """A longer id is a field that swallowed its neighbours, say after a quote that was never closed."""
 _NOT_UTF8 = "\ufffd"
+_TYPED = {key: f"typed_{key}" for key in ("user", "item", "timestamp")}
 
 
 def typed_rows(file: LogFile, columns: ColumnsConfig, id_types: dict[str, pl.DataType]) -> pl.LazyFrame:
     """``file`` as user, item, timestamp (int64 ms), event_type if any, ``row``, and ``reason``: null where sound."""
     names = column_names(columns)
-    out = {key: _id(file, names[key], id_types[key]) for key in ("user", "item")}
-    out |= {"timestamp": _time(file, names["timestamp"]), REASON: _reason(file, names, id_types)}
+    rows = _with_reason(file, file.scan, names, id_types)
+    out = {key: pl.col(_TYPED[key]) for key in ("user", "item", "timestamp")}
     if "event_type" in names:
         out["event_type"] = pl.col(names["event_type"]).cast(pl.String)
-    return file.scan.select(**out).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    return rows.select(**out, reason=REASON).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
 
 
 def check_fraction(rows_quarantined: dict[str, int], rows_read: int, max_bad_fraction: float) -> None:
@@ -46,17 +47,36 @@ def write_quarantine(
     With ``reason``, ``log_file`` and ``log_row``; the log's own column of such a name is kept as ``log_<name>``.
     """
     names = column_names(columns)
-    ours = (REASON, *PLACE)
-    clashes = {name: f"log_{name}" for name in ours if name in file.schema}
+    clashes = {name: f"log_{name}" for name in (REASON, *PLACE) if name in file.schema}
     for name in clashes:
         if name in names.values():
             raise DataError(f"{file.path}: column {name!r} is used as an event's column; rename it in the log")
     rows = file.scan.rename(clashes).with_row_index("log_row").with_columns(pl.col("log_row").cast(pl.Int64))
-    reason = _reason(file, names, id_types).alias(REASON)
-    rows = rows.with_columns(reason, pl.lit(str(file.path)).alias("log_file")).filter(pl.col(REASON).is_not_null())
+    broken = _with_reason(file, rows, names, id_types).filter(pl.col(REASON).is_not_null())
     folder.mkdir(exist_ok=True)
     with reading(file.path):
-        rows.sink_parquet(folder / f"part-{part:05d}.parquet")
+        broken.drop(_TYPED.values()).with_columns(log_file=pl.lit(str(file.path))).sink_parquet(
+            folder / f"part-{part:05d}.parquet"
+        )
+
+
+def _with_reason(
+    file: LogFile, rows: pl.LazyFrame, names: dict[str, str], id_types: dict[str, pl.DataType]
+) -> pl.LazyFrame:
+    """``rows`` of ``file`` with their typed columns beside them, and ``reason``: the first thing wrong, or null.
+
+    In two steps, since Polars would work a typed column out again for each reason that looks at it.
+    """
+    typed = {_TYPED[key]: _id(file, names[key], id_types[key]) for key in ("user", "item")}
+    time = milliseconds(names["timestamp"], file.schema[names["timestamp"]], file.source.time_unit)
+    reasons = [
+        file.broken,
+        *_reasons_of_id(file, names["user"], "user", id_types["user"]),
+        *_reasons_of_id(file, names["item"], "item", id_types["item"]),
+        *_reasons_of_time(file, names["timestamp"]),
+    ]
+    rows = rows.with_columns(**typed, **{_TYPED["timestamp"]: time})
+    return rows.with_columns(pl.coalesce(reasons).alias(REASON))
 
 
 def _id(file: LogFile, name: str, id_type: pl.DataType) -> pl.Expr:
@@ -67,41 +87,30 @@ def _id(file: LogFile, name: str, id_type: pl.DataType) -> pl.Expr:
     return text_id(file, name)
 
 
-def _time(file: LogFile, name: str) -> pl.Expr:
-    return milliseconds(name, file.schema[name], file.source.time_unit)
-
-
-def _reason(file: LogFile, names: dict[str, str], id_types: dict[str, pl.DataType]) -> pl.Expr:
-    """The first thing that is wrong with a row, or null."""
-    raw_time, time = pl.col(names["timestamp"]), _time(file, names["timestamp"])
-    is_time_missing = raw_time.is_null()
-    if file.schema[names["timestamp"]] == pl.String:
-        text = raw_time.str.strip_chars()
-        is_time_missing |= ((text == "") | text.is_in(file.source.missing)).fill_null(value=False)
-    return pl.coalesce(
-        file.broken,
-        *_reasons_of_id(file, names["user"], "user", id_types["user"]),
-        *_reasons_of_id(file, names["item"], "item", id_types["item"]),
-        _when(is_time_missing, "null_timestamp"),
-        _when(time.is_null(), "non_integer_timestamp"),
-        _when(time < 0, "negative_timestamp"),
-        _when(time < file.source.earliest_ms, "timestamp_too_early"),
-        _when(time >= file.source.latest_ms, "timestamp_too_late"),
-    )
-
-
 def _reasons_of_id(file: LogFile, name: str, key: str, id_type: pl.DataType) -> list[pl.Expr]:
-    typed, raw = _id(file, name, id_type), pl.col(name)
-    if id_type == pl.Int64 and not file.is_text:
-        return [
-            _when(typed.is_null() & raw.is_not_null(), f"{key}_out_of_range"),
-            _when(typed.is_null(), f"null_{key}"),
-        ]
+    typed = pl.col(_TYPED[key])
     reasons = [_when(typed.is_null(), f"null_{key}")]
     if id_type == pl.String:
         reasons.append(_when(typed.str.contains(_NOT_UTF8, literal=True), f"{key}_not_utf8"))
         reasons.append(_when(typed.str.len_bytes() > MAX_ID_BYTES, f"{key}_too_long"))
+    elif not file.is_text:
+        reasons.insert(0, _when(typed.is_null() & pl.col(name).is_not_null(), f"{key}_out_of_range"))
     return reasons
+
+
+def _reasons_of_time(file: LogFile, name: str) -> list[pl.Expr]:
+    raw, time = pl.col(name), pl.col(_TYPED["timestamp"])
+    is_missing = raw.is_null()
+    if file.schema[name] == pl.String:
+        text = pl.when(time.is_null()).then(raw.str.strip_chars())
+        is_missing |= ((text == "") | text.is_in(file.source.missing)).fill_null(value=False)
+    return [
+        _when(is_missing, "null_timestamp"),
+        _when(time.is_null(), "non_integer_timestamp"),
+        _when(time < 0, "negative_timestamp"),
+        _when(time < file.source.earliest_ms, "timestamp_too_early"),
+        _when(time >= file.source.latest_ms, "timestamp_too_late"),
+    ]
 
 
 def _when(is_so: pl.Expr, reason: str) -> pl.Expr:

@@ -199,12 +199,18 @@ def text_id(file: LogFile, name: str) -> pl.Expr:
 
 
 def _is_integer_text(file: LogFile, name: str) -> bool | None:
-    """Whether all ids are plain int64 numbers; None where there is no id at all."""
-    ids = text_id(file, name)
-    is_plain = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(value=False)
-    query = file.scan.filter(file.broken.is_null() & ids.is_not_null()).select(
-        is_plain.all().alias("all"), pl.len().alias("num")
-    )
+    """Whether all ids are plain int64 numbers; None where there is no id at all.
+
+    Only those that are not plain as they stand are looked at closely: the look takes five times as long.
+    """
+    rows = file.scan.filter(file.broken.is_null())
+    some = rows.select(_is_plain(pl.col(name)).any())
+    rest = rows.filter(~_is_plain(pl.col(name))).select(id=text_id(file, name)).drop_nulls()
     with reading(file.path):
-        row = query.collect(engine="streaming")
-    return bool(row["all"][0]) if row["num"][0] else None
+        found = pl.collect_all([some, rest.select(_is_plain(pl.col("id")).all(), pl.len())], engine="streaming")
+    are_all_plain, num_rest = found[1].row(0)
+    return bool(are_all_plain) if num_rest else (True if found[0].item() else None)
+
+
+def _is_plain(ids: pl.Expr) -> pl.Expr:
+    return (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(value=False)

@@ -22,7 +22,9 @@ def milliseconds(name: str, dtype: pl.DataType, unit: TimeUnit) -> pl.Expr:
     if dtype == pl.String:
         text = time.str.strip_chars()
         whole = _of_integer(text.cast(pl.Int64, strict=False), unit)
-        return pl.coalesce(whole, _of_number(text.cast(pl.Float64, strict=False), unit), _of_text(text))
+        rest = pl.when(whole.is_null()).then(text)
+        others = rest.map_batches(lambda part: _of_rest(part, unit), return_dtype=pl.Int64(), is_elementwise=True)
+        return pl.coalesce(whole, others)
     return _of_integer(time.cast(pl.Int64, strict=False), unit)
 
 
@@ -40,6 +42,15 @@ def _of_number(time: pl.Expr, unit: TimeUnit) -> pl.Expr:
     if unit is TimeUnit.MS:
         return pl.when(time.floor() == time).then(time.cast(pl.Int64, strict=False))
     return (time * (1000 / _PER_SECOND[unit])).floor().cast(pl.Int64, strict=False)
+
+
+def _of_rest(text: pl.Series, unit: TimeUnit) -> pl.Series:
+    """What is no integer; most often nothing, and then the formats of dates are not tried at all."""
+    if text.null_count() == len(text):
+        return pl.Series(text.name, [None], dtype=pl.Int64).new_from_index(0, len(text))
+    column = pl.col(text.name)
+    number = _of_number(column.cast(pl.Float64, strict=False), unit)
+    return text.to_frame().select(pl.coalesce(number, _of_text(column))).to_series()
 
 
 def _of_text(text: pl.Expr) -> pl.Expr:

@@ -19,7 +19,8 @@ VERB_HELP = {
 Prints the resolved run as YAML.
 
   experiment=NAME     smoke | ml1m_sasrec | ml1m_sasrec_sampled | beauty_sasrec  (none)
-  model=sasrec  data=log|synthetic|ml1m|beauty  loss=full_softmax|sampled_softmax|bce|gbce
+  model=sasrec  data=log|synthetic|ml1m|beauty|movielens_1m|... (docs/sources.md)
+  loss=full_softmax|sampled_softmax|bce|gbce
   optimizer=default|adam  sharding=planner|row_wise|table_wise|column_wise|data_parallel  hardware=cpu|h100""",
     "prepare": """usage: shardrec prepare data.log=LOG data.store=STORE [key=value ...]
 
@@ -27,9 +28,11 @@ Makes a store of a log. Writes STORE.
 
   data.log               Parquet, CSV or JSON-lines file, folder or glob  (required)
   data.store             the store to write  (required)
+  data                   log | movielens_1m | amazon_2023 | taobao | otto | ...: docs/sources.md  (log)
   data.columns.user      the log's column of users  (user_id)
   data.columns.item      the log's column of items  (item_id)
   data.columns.timestamp the log's column of times  (timestamp)
+  data.source.time_unit  of times that are numbers: s | ms | us | ns  (ms)
   data.min_user_events   users with fewer events are left out  (1)
   data.min_item_events   items with fewer events are left out  (1)
   data.max_bad_fraction  more broken rows than this are an error  (0.01)

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:
-    verbs = {"config": _config, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "bench": _bench}
+    verbs = {"config": _config, "prepare": _prepare, "inspect": _inspect, "train": _train}
+    verbs |= {"evaluate": _evaluate, "bench": _bench}
     if name not in verbs:
         raise ConfigError(f"{name} is not a verb; use one of {', '.join(verbs)}")
     return verbs[name]
@@ -43,6 +44,10 @@ def _config(overrides: list[str]) -> int:
 def _prepare(overrides: list[str]) -> int:
     _composed(overrides)
     return _start("data_pipeline.prepare", overrides)
+
+
+def _inspect(words: list[str]) -> int:
+    return _start("data_pipeline.inspect", words)
 
 
 def _train(overrides: list[str]) -> int:

@@ -7,6 +7,7 @@ From Parquet logs of interactions to a trained, exactly evaluated and priced rec
 verbs:
   config      print the resolved run
   prepare     make the store at data.store of the log at data.log
+  inspect     show what is in a store
   train       prepare where needed, then train, resuming by itself
   evaluate    rank the whole catalogue with a run's best checkpoint
   bench NAME  run one benchmark
@@ -37,6 +38,16 @@ Makes a store of a log. Writes STORE.
   data.min_item_events   items with fewer events are left out  (1)
   data.max_bad_fraction  more broken rows than this are an error  (0.01)
   data.memory_gib        bound of the memory used  (2.0)""",
+    "inspect": """usage: shardrec inspect STORE [--json] [key=value ...]
+
+Counts, distributions, rejected rows by reason and a few histories of a store. Writes one picture.
+
+  --json        print JSON instead, and write no picture
+  png           the picture, where matplotlib is installed; empty: none  (STORE.png, beside the store)
+  users         so many histories are shown  (3)
+  titles        Parquet or CSV file with the titles of the items  (none)
+  titles_item   its column of raw item ids  (item_id)
+  titles_title  its column of titles  (title)""",
     "train": """usage: shardrec train [key=value ...]
 
 Prepares the store if it is not there, then trains; the same run_dir again resumes. Writes RUN_DIR.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import DataError
-from data_pipeline.inspect.summary import Distribution, StoreSummary
+from data_pipeline.inspect.summary import Distribution, StoreSummary, moment_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +26,9 @@ def write_picture(summary: StoreSummary, path: Path) -> bool:
     _draw(lengths, summary.history_length, "events of a user", "users")
     _draw(popularity, summary.item_popularity, "events of an item", "items")
     edges = summary.events_over_time.edges
-    first_s, last_s = edges[0] // 1000, edges[-1] // 1000
-    days = [(edge // 1000 - first_s) / 86_400 for edge in edges]
+    days = [(edge - edges[0]) / 86_400_000 for edge in edges]
     time.stairs(summary.events_over_time.counts, days, fill=True)
-    time.set(xlabel=f"days of {(last_s - first_s) / 86_400:,.0f}", ylabel="events")
+    time.set(xlabel=f"days since {moment_of(edges[0])} UTC", ylabel="events")
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:

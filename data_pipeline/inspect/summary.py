@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
 TOP_FRACTIONS = (0.001, 0.01, 0.1, 0.5)
 _USERS_PER_READ = 8192
 _TIME_BINS = 24
+_YEAR_10000_MS = 253_402_300_800_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -91,3 +93,10 @@ def top_shares_of(popularity: np.ndarray) -> dict[str, float]:
         f"{fraction:.1%}": float(popularity[: max(1, round(fraction * len(popularity)))].sum() / total)
         for fraction in TOP_FRACTIONS
     }
+
+
+def moment_of(milliseconds: int) -> str:
+    """The moment in UTC to the second, or the bare number where no calendar has it."""
+    if milliseconds >= _YEAR_10000_MS:
+        return f"{milliseconds} ms"
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

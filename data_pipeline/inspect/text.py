@@ -1,23 +1,21 @@
 """A summary as plain characters, for a terminal of 80 columns."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import pairwise
 
 from data_pipeline.inspect.samples import SampleHistory
-from data_pipeline.inspect.summary import Distribution, StoreSummary
+from data_pipeline.inspect.summary import Distribution, StoreSummary, moment_of
 
 _BAR_WIDTH = 40
 _LABEL_WIDTH = 34
 _TITLE_WIDTH = 60
-_YEAR_10000_MS = 253_402_300_800_000
 
 
 def text_of(store: str, summary: StoreSummary, samples: list[SampleHistory]) -> str:
     """All that is known of the store, in sections."""
     lengths = bars_of(summary.history_length, _whole_range)
     popularity = bars_of(summary.item_popularity, _whole_range)
-    over_time = bars_of(summary.events_over_time, lambda low, _: _moment(low))
+    over_time = bars_of(summary.events_over_time, lambda low, _: moment_of(low))
     sections = [
         (f"store {store}", _rows(_contents(summary))),
         ("rows of the log", _rows(_accounts(summary))),
@@ -54,8 +52,8 @@ def _contents(summary: StoreSummary) -> list[tuple[str, str]]:
         ("items", f"{manifest.num_items:,}"),
         ("events", f"{manifest.num_events:,}"),
         ("events per user x item", f"{density:.4%}"),
-        ("first event", _moment(manifest.first_time_ms)),
-        ("last event", _moment(manifest.last_time_ms)),
+        ("first event", moment_of(manifest.first_time_ms)),
+        ("last event", moment_of(manifest.last_time_ms)),
         ("longest history", f"{manifest.longest_history:,}"),
         ("time ties", f"{manifest.num_time_ties:,}"),
         ("columns", ", ".join(manifest.columns)),
@@ -78,7 +76,7 @@ def _accounts(summary: StoreSummary) -> list[tuple[str, str]]:
 
 def _events(sample: SampleHistory) -> list[str]:
     return [
-        f"{_moment(time)}  {_printable(item[:_TITLE_WIDTH])}"
+        f"{moment_of(time)}  {_printable(item[:_TITLE_WIDTH])}"
         for time, item in zip(sample.times_ms, sample.items, strict=True)
     ]
 
@@ -93,12 +91,6 @@ def _rows(rows: list[tuple[str, str]]) -> list[str]:
 
 def _whole_range(low: int, high: int) -> str:
     return f"{low:,}" if high == low + 1 else f"{low:,}-{high - 1:,}"
-
-
-def _moment(milliseconds: int) -> str:
-    if milliseconds >= _YEAR_10000_MS:
-        return f"{milliseconds} ms"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _printable(text: str) -> str:

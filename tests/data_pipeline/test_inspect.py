@@ -16,7 +16,14 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.inspect.__main__ import main
 from data_pipeline.inspect.samples import Titles, sample_histories
-from data_pipeline.inspect.summary import Distribution, by_doubling, quantiles_of, summary_of, top_shares_of
+from data_pipeline.inspect.summary import (
+    Distribution,
+    by_doubling,
+    moment_of,
+    quantiles_of,
+    summary_of,
+    top_shares_of,
+)
 from data_pipeline.inspect.text import bars_of
 from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare
@@ -138,6 +145,11 @@ def test_json_holds_the_same_and_writes_no_picture(tmp_path: Path, capsys: pytes
     assert told["history_length"]["counts"] == [1, 1, 0, 1]
     assert [history["raw_user"] for history in told["histories"]] == ["1", "3"]
     assert not (tmp_path / "store.png").exists()
+
+
+def test_times_beyond_any_calendar_are_shown_as_numbers() -> None:
+    assert moment_of(START) == "2020-09-13 12:26:40"
+    assert moment_of(2**63 - 1) == "9223372036854775807 ms"
 
 
 def test_ids_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

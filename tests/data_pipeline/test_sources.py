@@ -10,6 +10,7 @@ import pytest
 from configs.load import CONFIG_DIR, load_config
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.__main__ import main
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 OURS = {"ml1m", "beauty", "log", "synthetic"}
@@ -146,6 +147,17 @@ def test_event_types_are_chosen_by_the_words_of_the_source(types: list[str], tmp
     assert manifest.rows_used == len(types)
     assert manifest.rows_filtered == {"event_type": 2 - len(types)}
     assert manifest.rows_quarantined == {"negative_timestamp": 1}
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_times_of_seconds_read_as_milliseconds_are_noted(
+    unit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n1,2,1600000000\n")
+    assert (
+        main([f"data.log={tmp_path}/log.csv", f"data.store={tmp_path}/store", f"data.source.time_unit={unit}"]) == 0
+    )
+    assert ("set data.source.time_unit=s" in capsys.readouterr().out) == (unit == "ms")
 
 
 def test_every_source_has_a_test_and_a_page() -> None:

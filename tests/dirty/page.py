@@ -32,9 +32,9 @@ is written from them: `PYTHONPATH=.:tests python -m dirty.page`.
 
 In every case rows read = rows used + rows filtered + rows quarantined, to the unit.
 
-Not found out: damage to a Parquet page that still decodes and has no checksum, times in seconds
-that are read as milliseconds (they lie in January 1970: `data.source.earliest_time` tells), and rows that are
-wrong but look right.
+Not found out: damage to a Parquet page that still decodes and has no checksum; times in seconds that are read as
+milliseconds (a note says that all lie before 1973, and `data.source.earliest_time` rejects them); rows that are wrong
+but look right.
 """
 
 

@@ -47,14 +47,19 @@ def layout_of(path: Path, source: SourceConfig) -> Layout:
     return by_suffix.get(suffix_of(path), Layout.AUTO)
 
 
-def scan_file(path: Path, names: dict[str, str], source: SourceConfig) -> Scan:
-    """A scan of ``path`` in which the columns ``names`` (ours -> the log's) can be looked up.
+def scan_file(path: Path, names: dict[str, str], source: SourceConfig, first_row: int = 0) -> Scan:
+    """A scan of ``path`` from ``first_row`` on in which the columns ``names`` (ours -> the log's) can be looked up.
 
     Raises ``DataError`` for a file of another kind than its layout, and what Polars raises for an unreadable one.
     """
     layout = layout_of(path, source)
     if layout is Layout.PARQUET:
-        return _scan_parquet(path, names)
+        return _scan_parquet(path, names, first_row)
+    scan = _scan_text(path, layout, names, source)
+    return Scan(rows=scan.rows.slice(first_row), broken=scan.broken) if first_row else scan
+
+
+def _scan_text(path: Path, layout: Layout, names: dict[str, str], source: SourceConfig) -> Scan:
     _refuse_other_encodings(path)
     if layout is Layout.JSON_LINES:
         return _scan_json(path, names, source)
@@ -64,9 +69,9 @@ def scan_file(path: Path, names: dict[str, str], source: SourceConfig) -> Scan:
     return _scan_delimited(path, separator, source)
 
 
-def _scan_parquet(path: Path, names: dict[str, str]) -> Scan:
+def _scan_parquet(path: Path, names: dict[str, str], first_row: int) -> Scan:
     """As it is typed, but binary columns in use as text: old writers did not say that their strings are strings."""
-    rows = scan_parquet(path)
+    rows = scan_parquet(path, first_row)
     schema = rows.collect_schema()
     binary = [name for name in names.values() if schema.get(name) == pl.Binary]
     text = [pl.col(name).map_batches(_text_of, return_dtype=pl.String(), is_elementwise=True) for name in binary]

@@ -6,6 +6,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema import ColumnsConfig
+from data_pipeline.prepare.formats import scan_file
 from data_pipeline.prepare.sources import LogFile, column_names, reading, text_id
 from data_pipeline.prepare.times import milliseconds
 
@@ -18,14 +19,21 @@ _NOT_UTF8 = "\ufffd"
 _TYPED = {key: f"typed_{key}" for key in ("user", "item", "timestamp")}
 
 
-def typed_rows(file: LogFile, columns: ColumnsConfig, id_types: dict[str, pl.DataType]) -> pl.LazyFrame:
-    """``file`` as user, item, timestamp (int64 ms), event_type if any, ``row``, and ``reason``: null where sound."""
+def typed_rows(
+    file: LogFile, columns: ColumnsConfig, id_types: dict[str, pl.DataType], first_row: int = 0
+) -> pl.LazyFrame:
+    """``file`` as user, item, timestamp (int64 ms), event_type if any, ``row``, and ``reason``: null where sound.
+
+    From ``first_row`` on, which Parquet finds without reading what is before it.
+    """
     names = column_names(columns)
-    rows = _with_reason(file, file.scan, names, id_types)
+    scan = scan_file(file.path, names, file.source, first_row).rows if first_row else file.scan
+    rows = _with_reason(file, scan, names, id_types)
     out = {key: pl.col(_TYPED[key]) for key in ("user", "item", "timestamp")}
     if "event_type" in names:
         out["event_type"] = pl.col(names["event_type"]).cast(pl.String)
-    return rows.select(**out, reason=REASON).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    typed = rows.select(**out, reason=REASON).with_row_index("row", offset=first_row)
+    return typed.with_columns(pl.col("row").cast(pl.Int64))
 
 
 def check_fraction(rows_quarantined: dict[str, int], rows_read: int, max_bad_fraction: float) -> None:

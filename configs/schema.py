@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from configs.errors import ConfigError
+from configs.source import SourceConfig
 
 
 class Split(str, Enum):
@@ -95,6 +96,7 @@ class DataConfig:
     log: str = ""
     store: str = ""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     event_types: list[str] = field(default_factory=list)
     deduplicate: bool = False
     min_user_events: int = 1

@@ -30,6 +30,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
     verbs = {
         "config": _config,
         "prepare": _prepare,
+        "inspect": _inspect,
         "train": _train,
         "launch": _launch,
         "doctor": _doctor,
@@ -51,6 +52,10 @@ def _config(overrides: list[str]) -> int:
 def _prepare(overrides: list[str]) -> int:
     _composed(overrides)
     return run_module("data_pipeline.prepare", overrides)
+
+
+def _inspect(words: list[str]) -> int:
+    return run_module("data_pipeline.inspect", words)
 
 
 def _train(overrides: list[str]) -> int:

@@ -7,6 +7,7 @@ From Parquet logs of interactions to a trained, exactly evaluated and priced rec
 verbs:
   config      print the resolved run
   prepare     make the store at data.store of the log at data.log
+  inspect     show what is in a store
   train       prepare where needed, then train, resuming by itself
   launch      the same on a cluster: several machines, Slurm, Kubernetes
   evaluate    rank the whole catalogue with a run's best checkpoint
@@ -21,7 +22,8 @@ VERB_HELP = {
 Prints the resolved run as YAML.
 
   experiment=NAME     smoke | ml1m_sasrec | ml1m_sasrec_sampled | beauty_sasrec  (none)
-  model=sasrec  data=log|synthetic|ml1m|beauty  loss=full_softmax|sampled_softmax|bce|gbce
+  model=sasrec  data=log|synthetic|ml1m|beauty|movielens_1m|... (docs/sources.md)
+  loss=full_softmax|sampled_softmax|bce|gbce
   optimizer=default|adam  sharding=planner|row_wise|table_wise|column_wise|data_parallel  hardware=cpu|h100""",
     "prepare": """usage: shardrec prepare data.log=LOG data.store=STORE [key=value ...]
 
@@ -29,15 +31,27 @@ Makes a store of a log. Writes STORE.
 
   data.log               Parquet, CSV or JSON-lines file, folder or glob  (required)
   data.store             the store to write  (required)
+  data                   log | movielens_1m | amazon_2023 | taobao | otto | ...: docs/sources.md  (log)
   data.columns.user      the log's column of users  (user_id)
   data.columns.item      the log's column of items  (item_id)
   data.columns.timestamp the log's column of times  (timestamp)
+  data.source.time_unit  of times that are numbers: s | ms | us | ns  (ms)
   data.min_user_events   users with fewer events are left out  (1)
   data.min_item_events   items with fewer events are left out  (1)
   data.max_bad_fraction  more broken rows than this are an error  (0.01)
   data.memory_gib        bound of the memory used  (2.0)
   data.spill_dir         where what does not fit in memory is kept  (beside the store)
   data.append            add the log to the store that is there  (false)""",
+    "inspect": """usage: shardrec inspect STORE [--json] [key=value ...]
+
+Counts, distributions, rejected rows by reason and a few histories of a store. Writes one picture.
+
+  --json        print JSON instead, and write no picture
+  png           the picture, where matplotlib is installed; empty: none  (STORE.png, beside the store)
+  users         so many histories are shown  (3)
+  titles        Parquet or CSV file with the titles of the items  (none)
+  titles_item   its column of raw item ids  (item_id)
+  titles_title  its column of titles  (title)""",
     "train": """usage: shardrec train [key=value ...]
 
 Prepares the store if it is not there, then trains; the same run_dir again resumes. Writes RUN_DIR.

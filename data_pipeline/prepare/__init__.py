@@ -32,7 +32,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
             f"data.event_types={config.event_types} needs data.columns.event_type: name the column that holds them"
         )
     progress = progress or Progress()
-    paths, store = find_log_files(config.log), Path(config.store)
+    paths, store = find_log_files(config.log, config.source), Path(config.store)
     put_back(store)
     if config.append and is_store(store):
         return _append(config, base_of(store, config), paths, progress)
@@ -58,7 +58,7 @@ def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progres
 
 
 def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
-    files = open_log(paths, config.columns)
+    files = open_log(paths, config.columns, config.source)
     id_types = _id_types(config, base, files)
     origin = origin_of(config, paths)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}

@@ -10,6 +10,7 @@ from pathlib import Path
 from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.schema import DataConfig
+from configs.source import TimeUnit
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
 from data_pipeline.prepare.progress import Progress
@@ -17,6 +18,8 @@ from data_pipeline.synthetic import write_log
 
 INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells have it."""
+_MS_OF_1973 = 94_694_400_000
+"""Today's seconds, read as milliseconds, lie in January 1970."""
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -36,6 +39,8 @@ def _prepare_and_tell(config: DataConfig) -> None:
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")
     print(f"  {'seconds':<28}{time.perf_counter() - start:.2f}")
+    if config.source.time_unit is TimeUnit.MS and manifest.last_time_ms < _MS_OF_1973:
+        print("note: all times lie before 1973; if they count seconds, set data.source.time_unit=s")
 
 
 def make_synthetic_log(config: DataConfig) -> None:

@@ -11,7 +11,15 @@ from data_pipeline.manifest import FORMAT_VERSION
 from data_pipeline.prepare.sources import reading
 
 FILE = "prepared_from.json"
-_OPTIONS = ("columns", "event_types", "deduplicate", "min_user_events", "min_item_events", "max_bad_fraction")
+_OPTIONS = (
+    "columns",
+    "source",
+    "event_types",
+    "deduplicate",
+    "min_user_events",
+    "min_item_events",
+    "max_bad_fraction",
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,8 +43,13 @@ class Origin:
 def origin_of(config: DataConfig, paths: Sequence[Path]) -> Origin:
     """The files as they are now, without their digests, and the options."""
     options = asdict(config)
-    files: list[list[object]] = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    return Origin(options={key: options[key] for key in _OPTIONS}, files=files)
+    return Origin(options={key: options[key] for key in _OPTIONS}, files=[_as_it_is(path) for path in paths])
+
+
+def _as_it_is(path: Path) -> list[object]:
+    with reading(path):
+        found = path.stat()
+    return [str(path), found.st_size, found.st_mtime_ns]
 
 
 def saved_origin(store: Path) -> Origin | None:

@@ -184,12 +184,13 @@ def _log_source(
 
     def batches(skip: int) -> Iterator[pl.DataFrame]:
         with reading(file.path):
-            wanted = rows.slice(skip) if skip else rows
+            wanted = typed_rows(file, config.columns, id_types, skip) if skip else rows
             yield from wanted.collect_batches(chunk_size=batch_rows, maintain_order=True)
 
     def sample(row: int) -> pl.Series:
         with reading(file.path):
-            return rows.slice(0 if file.is_text else row, _ROWS_PER_SAMPLE).select("user").collect()["user"]
+            some = rows if file.is_text else typed_rows(file, config.columns, id_types, row)
+            return some.slice(0, _ROWS_PER_SAMPLE).select("user").collect()["user"]
 
     def write_broken() -> None:
         write_quarantine(file, config.columns, id_types, quarantine, part)

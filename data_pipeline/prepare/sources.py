@@ -2,71 +2,129 @@
 
 import errno
 import glob
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig
+from configs.source import Layout, SourceConfig
+from data_pipeline.prepare.formats import SUFFIXES, layout_of, missing_column, scan_file, suffix_of
+from data_pipeline.prepare.where import place_in
 
-TEXT_SUFFIXES = (".csv", ".jsonl", ".ndjson")
-SUFFIXES = (".parquet", *TEXT_SUFFIXES)
-_JSON_ROWS_FOR_NAMES = 1000
+_UNREADABLE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    pa.ArrowException,
+    UnicodeDecodeError,
+)
+_UNREAD_SUFFIXES = (
+    *(".orc", ".avro", ".feather", ".arrow", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
+)
+"""Formats of data that a folder's files may not silently be left out for."""
 
 
 @dataclass(kw_only=True, slots=True)
 class LogFile:
-    """One file of the log: its path, a scan of it, and the types that its columns have there."""
+    """One file of the log: its path, a scan of it, its columns' types, why a row is broken as a whole or null."""
 
     path: Path
     scan: pl.LazyFrame
     schema: pl.Schema
+    source: SourceConfig = field(default_factory=SourceConfig)
+    broken: pl.Expr
+
+    @property
+    def layout(self) -> Layout:
+        """What the file holds."""
+        return layout_of(self.path, self.source)
 
     @property
     def is_text(self) -> bool:
         """Whether the format knows no types, so that ids are read as integers only if all of them are."""
-        return self.path.suffix in TEXT_SUFFIXES
+        return self.layout is not Layout.PARQUET
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the engine's words on an unreadable ``path`` into one :class:`DataError`; a full disk is not its fault."""
+    """Turn the engine's words on an unreadable ``path`` into one :class:`DataError`; a full disk is not its fault.
+
+    Arrow's word for a column's name that is no UTF-8 is ``UnicodeDecodeError``; Polars panics on some damaged types.
+    """
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*_UNREADABLE, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}; mend or remove the file") from error
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(":") if lines else type(error).__name__
+        place = f"{place}: " if (place := place_in(path)) else ""
+        raise DataError(f"{path} cannot be read: {place}{reason}; mend or remove the file") from error
 
 
-def find_log_files(log: str) -> list[Path]:
-    """Paths of ``log`` (a file, a folder with all below it, or a glob), sorted by name: the order of arrival."""
+def find_log_files(log: str, source: SourceConfig | None = None) -> list[Path]:
+    """Paths of ``log`` (a file, a folder with all below it, or a glob), sorted by name: the order of arrival.
+
+    In a folder, names that start with ``.`` or ``_`` are left out, as Spark and Hive do, and so are endings that are
+    no log's; links are followed, each folder once. A folder that a glob names is taken with all below it.
+    """
+    source = source or SourceConfig()
     if not log:
         raise ConfigError("data.log is empty; set it to a file, a folder or a glob of Parquet, CSV or JSON lines")
     path = Path(log)
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.suffix in SUFFIXES and not p.name.startswith((".", "_"))]
-    elif path.exists():
-        found = [path]
-    else:
-        found = [p for name in glob.glob(log, recursive=True) if (p := Path(name)).is_file()]
+    named = [path] if path.exists() else [Path(name) for name in glob.glob(log, recursive=True)]
+    found: set[Path] = set()
+    for entry in named:
+        found.update(_files_below(entry) if entry.is_dir() else [entry])
     if not found:
         raise DataError(
             f"data.log={log} names no file; give a {', '.join(SUFFIXES)} file, a folder or a glob of them"
         )
     for file in found:
-        if file.suffix not in SUFFIXES:
-            raise DataError(f"{file} is of an unknown format; data.log takes {', '.join(SUFFIXES)}")
+        if not file.is_file():
+            raise DataError(f"{file} is no regular file; data.log takes files")
+        if layout_of(file, source) is Layout.AUTO:
+            raise DataError(
+                f"{file} is of an unknown format; data.log takes {', '.join(SUFFIXES)}, and others where "
+                f"data.source.layout says how they are written"
+            )
     return sorted(found)
 
 
-def open_log(paths: list[Path], columns: ColumnsConfig) -> list[LogFile]:
+def _files_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if "_delta_log" in folders:
+            raise DataError(
+                f"{place} is a Delta table: its folder also holds files that no longer count; export it to Parquet"
+            )
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        files = [Path(place) / name for name in names if not name.startswith((".", "_"))]
+        for file in files:
+            if suffix_of(file) in _UNREAD_SUFFIXES or file.suffix.lower() in _UNREAD_SUFFIXES:
+                raise DataError(f"{file} is of a format that is not read; convert it, or move it out of data.log")
+        found += [file for file in files if suffix_of(file) in SUFFIXES]
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
+
+
+def open_log(paths: list[Path], columns: ColumnsConfig, source: SourceConfig | None = None) -> list[LogFile]:
     """Open every file and check that it has the columns, with fitting types; reads only the files' headers."""
-    return [_open(path, columns) for path in paths]
+    return [_open(path, columns, source or SourceConfig()) for path in paths]
 
 
 def column_names(columns: ColumnsConfig) -> dict[str, str]:
@@ -75,54 +133,49 @@ def column_names(columns: ColumnsConfig) -> dict[str, str]:
     return {**names, "event_type": columns.event_type} if columns.event_type else names
 
 
-def _open(path: Path, columns: ColumnsConfig) -> LogFile:
+def _open(path: Path, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
     names = column_names(columns)
     with reading(path):
-        scan = _scan(path, names)
-        schema = scan.collect_schema()
+        scan = scan_file(path, names, source)
+        schema = scan.rows.collect_schema()
     for key, name in names.items():
         if name not in schema:
-            there = ", ".join(schema.names())
-            raise DataError(
-                f"{path} has no column {name!r} (data.columns.{key}); its columns are {there}; "
-                f"set data.columns.{key} to one of them"
-            )
-    if path.suffix == ".parquet":
+            raise missing_column(path, key, name, schema.names())
+        if f"{name}_duplicated_0" in schema:
+            raise DataError(f"{path} has two columns {name!r} (data.columns.{key}); rename one of them")
+    if layout_of(path, source) is Layout.PARQUET:
         _check_types(path, names, schema)
-    return LogFile(path=path, scan=scan, schema=schema)
-
-
-def _scan(path: Path, names: dict[str, str]) -> pl.LazyFrame:
-    if path.suffix == ".parquet":
-        return pl.scan_parquet(path, glob=False)
-    if path.suffix == ".csv":
-        return pl.scan_csv(path, glob=False, infer_schema=False)
-    found = pl.scan_ndjson(path, infer_schema_length=_JSON_ROWS_FOR_NAMES).collect_schema()
-    text = {name: pl.String for name in names.values() if name in found}
-    return pl.scan_ndjson(path, infer_schema_length=_JSON_ROWS_FOR_NAMES, schema_overrides=text)
+    return LogFile(path=path, scan=scan.rows, schema=schema, source=source, broken=scan.broken)
 
 
 def _check_types(path: Path, names: dict[str, str], schema: pl.Schema) -> None:
     for key, name in names.items():
         dtype = schema[name]
         is_string = dtype in (pl.String, pl.Categorical, pl.Enum)
-        fits = {
-            "timestamp": dtype.is_integer() or dtype.is_float() or dtype == pl.Datetime,
-            "event_type": is_string or dtype.is_integer(),
-        }.get(key, is_string or dtype.is_integer())
+        if key == "timestamp":
+            fits = dtype.is_numeric() or dtype in (pl.Datetime, pl.Date, pl.String)
+            wanted = "numbers (data.source.time_unit), datetimes, dates or their text"
+        else:
+            fits = is_string or is_whole(dtype)
+            wanted = "integers or strings"
         if not fits and dtype != pl.Null:
-            wanted = "whole milliseconds or a datetime" if key == "timestamp" else "integers or strings"
             raise DataError(f"{path}: column {name!r} (data.columns.{key}) is {dtype}; it must hold {wanted}")
+
+
+def is_whole(dtype: pl.DataType) -> bool:
+    """Whether a column of ``dtype`` holds whole numbers: integers, and decimals without places."""
+    return dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
 
 
 def id_type(files: list[LogFile], name: str, key: str) -> pl.DataType:
     """``Int64`` or ``String``: how the ids in column ``name`` are read, the same in every file.
 
-    Text files hold integers only if every id in all of them is the plain decimal form of an int64 ("7", not "07").
+    Typed files decide. Where there are none that hold ids, text holds integers only if every id in all of it is the
+    plain decimal form of an int64 ("7", not "07").
     """
-    typed = {f.path: f.schema[name].is_integer() for f in files if not f.is_text and f.schema[name] != pl.Null}
+    typed = {f.path: is_whole(f.schema[name]) for f in files if not f.is_text and f.schema[name] != pl.Null}
     text = [f for f in files if f.is_text]
-    if text:
+    if text and set(typed.values()) != {False}:
         found = [is_integer for f in text if (is_integer := _is_integer_text(f, name)) is not None]
         if found:
             typed[text[0].path] = all(found)
@@ -136,12 +189,28 @@ def id_type(files: list[LogFile], name: str, key: str) -> pl.DataType:
     return pl.String() if False in typed.values() else pl.Int64()
 
 
+def text_id(file: LogFile, name: str) -> pl.Expr:
+    """The id as text, without the blanks around it in a delimited file; null where it is blank or stands for none."""
+    raw = pl.col(name)
+    text = raw.cast(pl.String, strict=False)
+    stripped = text.str.strip_chars()
+    text = stripped if file.layout is Layout.DELIMITED else text
+    return pl.when((stripped != "") & ~stripped.is_in(file.source.missing)).then(text)
+
+
 def _is_integer_text(file: LogFile, name: str) -> bool | None:
-    """Whether all ids are plain int64 numbers; None where there is no id at all."""
-    ids = pl.col(name)
-    is_plain = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(value=False)
-    is_given = ids.is_not_null() & (ids != "")
-    query = file.scan.filter(is_given).select(is_plain.all().alias("all"), pl.len().alias("num"))
+    """Whether all ids are plain int64 numbers; None where there is no id at all.
+
+    Only those that are not plain as they stand are looked at closely: the look takes five times as long.
+    """
+    rows = file.scan.filter(file.broken.is_null())
+    some = rows.select(_is_plain(pl.col(name)).any())
+    rest = rows.filter(~_is_plain(pl.col(name))).select(id=text_id(file, name)).drop_nulls()
     with reading(file.path):
-        row = query.collect(engine="streaming")
-    return bool(row["all"][0]) if row["num"][0] else None
+        found = pl.collect_all([some, rest.select(_is_plain(pl.col("id")).all(), pl.len())], engine="streaming")
+    are_all_plain, num_rest = found[1].row(0)
+    return bool(are_all_plain) if num_rest else (True if found[0].item() else None)
+
+
+def _is_plain(ids: pl.Expr) -> pl.Expr:
+    return (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(value=False)

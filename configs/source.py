@@ -1,0 +1,80 @@
+"""How the files of a log are written: their layout, their columns' names where they have none, their times."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+from configs.errors import ConfigError
+
+
+class Layout(str, Enum):
+    """What a file of the log holds; ``auto`` goes by the ending of its name."""
+
+    AUTO = "auto"
+    PARQUET = "parquet"
+    DELIMITED = "delimited"
+    JSON_LINES = "json_lines"
+
+
+class TimeUnit(str, Enum):
+    """What a time that is a plain number counts, since 1970-01-01 UTC."""
+
+    S = "s"
+    MS = "ms"
+    US = "us"
+    NS = "ns"
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """How to read the log's files; by default Parquet, CSV and JSON lines with times in milliseconds."""
+
+    layout: Layout = Layout.AUTO
+    separator: str = ","
+    """Between the fields of a delimited file: ``,`` ``::`` ``tab``. More than one character: no quoting."""
+    quote: str = '"'
+    """Around a field that holds the separator; empty: a quote is a character like any other."""
+    header: list[str] = field(default_factory=list)
+    """Names of the columns of a delimited file without a header line, in order."""
+    nested_events: str = ""
+    """Key of the list of events in JSON lines that hold a whole session each; the user stands beside it."""
+    time_unit: TimeUnit = TimeUnit.MS
+    earliest_time: str = "1970-01-01"
+    """Earlier events are quarantined; so are those from ``latest_time`` on. Naive times are UTC."""
+    latest_time: str = "2100-01-01"
+    missing: list[str] = field(default_factory=lambda: ["NULL", "null", "\\N", "NaN", "nan", "None"])
+    """Words that stand for no id."""
+
+    def __post_init__(self) -> None:
+        if not self.separator or len(self.quote) > 1:
+            raise ConfigError(
+                f"data.source.separator={self.separator!r} must not be empty and data.source.quote={self.quote!r} "
+                f"must be one character or none"
+            )
+        if self.quote and self.quote == self.separator:
+            raise ConfigError(f"data.source.quote and data.source.separator are both {self.quote!r}; change one")
+        if len(set(self.header)) != len(self.header):
+            raise ConfigError(f"data.source.header={self.header} names a column twice")
+        if not 0 <= self.earliest_ms < self.latest_ms:
+            raise ConfigError(
+                f"data.source.earliest_time={self.earliest_time} must lie in or after 1970 and before "
+                f"data.source.latest_time={self.latest_time}"
+            )
+
+    @property
+    def earliest_ms(self) -> int:
+        """``earliest_time`` in milliseconds since 1970."""
+        return _milliseconds_of("earliest_time", self.earliest_time)
+
+    @property
+    def latest_ms(self) -> int:
+        """``latest_time`` in milliseconds since 1970."""
+        return _milliseconds_of("latest_time", self.latest_time)
+
+
+def _milliseconds_of(key: str, text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"data.source.{key}={text} is no date; write it like 2020-01-31") from error
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)

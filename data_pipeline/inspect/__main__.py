@@ -1,0 +1,77 @@
+"""``python -m data_pipeline.inspect STORE [--json] [key=value ...]``: tell what is in a store. Needs no torch."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from configs.errors import ConfigError, exit_code_of
+from data_pipeline.inspect.picture import HOW_TO_INSTALL, write_picture
+from data_pipeline.inspect.samples import Titles, sample_histories
+from data_pipeline.inspect.summary import summary_of
+from data_pipeline.inspect.text import text_of
+
+_NUM_EVENTS = 8
+
+
+@dataclass(kw_only=True, slots=True)
+class InspectOptions:
+    """What the command line chooses; ``png`` is by default ``STORE.png``, beside the store."""
+
+    store: str
+    json: bool = False
+    png: str = ""
+    users: int = 3
+    titles: str = ""
+    titles_item: str = "item_id"
+    titles_title: str = "title"
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the summary of a store; returns the exit status: 0, or 2 after one line on stderr."""
+    return exit_code_of(lambda: _inspect(options_of(words)))
+
+
+def options_of(words: Sequence[str]) -> InspectOptions:
+    """The options that ``words`` choose; :class:`ConfigError` for an unknown key and where no store is named."""
+    stores = [word for word in words if "=" not in word and not word.startswith("-")]
+    if len(stores) != 1:
+        raise ConfigError(f"inspect needs one STORE, got {stores}: shardrec inspect STORE [--json] [key=value ...]")
+    options = InspectOptions(store=stores[0], png=f"{stores[0].rstrip('/')}.png")
+    known = [field.name for field in fields(InspectOptions) if field.name not in ("store", "json")]
+    for word in words:
+        key, is_pair, value = word.partition("=")
+        if word == "--json":
+            options.json = True
+        elif is_pair and key in known:
+            setattr(options, key, _number_of(key, value) if key == "users" else value)
+        elif word not in stores:
+            raise ConfigError(f"{word} is no option of inspect; it takes --json and {', '.join(known)} as key=value")
+    return options
+
+
+def _number_of(key: str, value: str) -> int:
+    if not value.isdecimal():
+        raise ConfigError(f"{key}={value} is no whole number")
+    return int(value)
+
+
+def _inspect(options: InspectOptions) -> None:
+    titles = None
+    if options.titles:
+        titles = Titles(path=options.titles, item_column=options.titles_item, title_column=options.titles_title)
+    summary = summary_of(options.store)
+    samples = sample_histories(options.store, options.users, _NUM_EVENTS, titles)
+    if options.json:
+        histories = [asdict(sample) for sample in samples]
+        print(json.dumps({"store": options.store, **asdict(summary), "histories": histories}, indent=2))
+        return
+    print(text_of(options.store, summary, samples))
+    if options.png:
+        is_written = write_picture(summary, Path(options.png))
+        print(f"picture {options.png}" if is_written else HOW_TO_INSTALL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -134,11 +134,11 @@ def check_fuzz(folder: Path, first_seed: int, num_seeds: int) -> None:
     assert set(outcomes.values()) == {"prepared", "refused"}
 
 
-def test_mutated_parquet_is_prepared_or_refused(tmp_path: Path) -> None:
-    check_fuzz(tmp_path, first_seed=0, num_seeds=40)
+def test_mutated_files_are_prepared_or_refused(tmp_path: Path) -> None:
+    check_fuzz(tmp_path, first_seed=0, num_seeds=64)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first_seed", range(1000, 5000, 500))
-def test_much_mutated_parquet_is_prepared_or_refused(tmp_path: Path, first_seed: int) -> None:
+def test_many_mutated_files_are_prepared_or_refused(tmp_path: Path, first_seed: int) -> None:
     check_fuzz(tmp_path, first_seed=first_seed, num_seeds=500)

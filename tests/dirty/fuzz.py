@@ -1,15 +1,17 @@
-"""Prepares mutated Parquet files, one after another: ``python -m dirty.fuzz FOLDER FIRST_SEED NUM_SEEDS``.
+"""Prepares mutated files, one after another: ``python -m dirty.fuzz FOLDER FIRST_SEED NUM_SEEDS``.
 
 A program of its own, so that a crash of a native reader ends it and not the tests. Prints, for each seed, a line
 ``seed`` before and a word after it: ``prepared``, ``refused``.
 """
 
+import gzip
 import random
 import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from configs.errors import DataError
 from configs.schema import DataConfig
@@ -22,8 +24,8 @@ CODECS = ("zstd", "snappy", "none")
 _FOOTER_BYTES = 1500
 
 
-def whole_file(codec: str) -> bytes:
-    """A Parquet file of three row groups, integers and strings, with dictionaries and statistics."""
+def whole_files() -> dict[str, bytes]:
+    """Sound files of each layout by name: row groups, dictionaries and statistics; quotes; whole and compressed."""
     draw = np.random.default_rng(0)
     table = pl.DataFrame(
         {
@@ -32,7 +34,15 @@ def whole_file(codec: str) -> bytes:
             "timestamp": draw.integers(START, START + 10**9, 900),
         }
     )
-    return parquet_bytes(table, row_group_size=300, compression=codec)
+    plain, lines = table.write_csv().encode(), table.write_ndjson().encode()
+    files = {f"{codec}.parquet": parquet_bytes(table, row_group_size=300, compression=codec) for codec in CODECS}
+    return files | {
+        "plain.csv": plain,
+        "quoted.csv": table.write_csv(quote_style="always").encode(),
+        "lines.jsonl": lines,
+        "plain.csv.zst": pa.Codec("zstd").compress(plain, asbytes=True),
+        "lines.jsonl.gz": gzip.compress(lines),
+    }
 
 
 def mutated(data: bytes, seed: int) -> bytes:
@@ -74,11 +84,12 @@ def accounted(manifest: Manifest) -> int:
 
 def main(folder: Path, first_seed: int, num_seeds: int) -> None:
     """Prepare the file of each seed."""
-    whole = {codec: whole_file(codec) for codec in CODECS}
+    whole = list(whole_files().items())
     for seed in range(first_seed, first_seed + num_seeds):
         print(seed, end=" ", flush=True)
-        log = folder / f"{seed}.parquet"
-        log.write_bytes(mutated(whole[CODECS[seed % len(CODECS)]], seed))
+        name, data = whole[seed % len(whole)]
+        log = folder / name
+        log.write_bytes(mutated(data, seed))
         print(outcome_of(log, folder / "store"), flush=True)
         log.unlink()
 

@@ -23,9 +23,20 @@ _UNREADABLE = (
     pa.ArrowException,
     UnicodeDecodeError,
 )
-_UNREAD_SUFFIXES = (
-    *(".orc", ".avro", ".feather", ".arrow", ".xlsx", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
-)
+_UNREAD_SUFFIXES = [
+    ".orc",
+    ".avro",
+    ".feather",
+    ".arrow",
+    ".xlsx",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".bz2",
+    ".xz",
+    ".7z",
+    ".rar",
+]
 """Formats of data that a folder's files may not silently be left out for."""
 
 

@@ -58,6 +58,11 @@ FOLDERS = [
         rule="names that start with `.` or `_` are left out, as Spark and Hive do",
     ),
     Case(
+        name="columns in the names of folders, as Hive partitions",
+        make=files({"day=1/a.parquet": lambda: frame(CLEAN[:9]), "day=2/a.parquet": lambda: frame(CLEAN[9:])}),
+        rule="the files are read, such columns are not",
+    ),
+    Case(
         name="files that are no data beside the log",
         make=files({**ONE, "README.md": "x", "schema.json": "{}"}),
         rule="in a folder only the endings of logs are read (.json only where the file itself is named)",

@@ -206,6 +206,12 @@ JSON_LINES = [
         rule='7 and "7" are one id in JSON',
     ),
     Case(
+        name="JSON with a fraction or a boolean as id",
+        make=content(JSON + f'{{"user_id": 7.5, "item_id": true, "timestamp": {START}}}\n', "log.jsonl"),
+        events=[*((str(u), str(i), t) for u, i, t in CLEAN), ("7.5", "true", START)],
+        rule="its text is the id",
+    ),
+    Case(
         name="JSON with an object or a list as id",
         make=content(JSON + f'{{"user_id": [1], "item_id": 1, "timestamp": {START}}}\n', "log.jsonl"),
         reasons={"bad_json": 1},

@@ -33,17 +33,21 @@ def follow(job: str, logs: Path) -> int:
     """
     tails = _Tails(logs, job)
     told: dict[str, str] = {}
+    ended: dict[str, str] = {}
     try:
         while True:
-            states = _states(job)
+            states = _states(job, told)
             tails.show()
             for task, state in states.items():
                 if told.get(task) != state:
                     print(f"job {task}: {state}", file=sys.stderr, flush=True)
-            told = {**told, **states}
+            told |= states
             _refuse_hopeless(job, states)
-            if all(state.split()[0] in ENDED for state in told.values()):
-                return 0 if all(state.split()[0] == "COMPLETED" for state in told.values()) else 1
+            ended |= {task: state for task, state in states.items() if state.split()[0] in ENDED}
+            if (
+                states.keys() <= ended.keys()
+            ):  # the tasks of an array that wait are one entry, which goes when they run
+                return 0 if ended and all(state.split()[0] == "COMPLETED" for state in ended.values()) else 1
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         print(
@@ -60,12 +64,12 @@ def _refuse_hopeless(job: str, states: dict[str, str]) -> None:
             raise ConfigError(f"job {job} would wait for ever ({reason}) and was taken back: {HOPELESS[reason]}")
 
 
-def _states(job: str) -> dict[str, str]:
+def _states(job: str, last: dict[str, str]) -> dict[str, str]:
     """``STATE (reason)`` by task; empty when Slurm has forgotten the job, minutes after its end."""
     try:
         lines = slurm("scontrol", "show", "job", "--oneliner", job).splitlines()
-    except ConfigError:
-        return {}
+    except ConfigError as error:
+        return {} if "Invalid job id" in str(error) else last  # Slurm's controller may be away for a while
     states = {}
     for line in lines:
         told = dict(word.partition("=")[::2] for word in line.split() if "=" in word)

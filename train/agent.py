@@ -118,8 +118,7 @@ class _Agent(LocalElasticAgent):
 
 def _meeting(node: Node) -> RendezvousParameters:
     choices: dict[str, Any] = {"timeout": node.join_timeout_s, "join_timeout": node.join_timeout_s}
-    if node.max_nodes > 1:
-        choices |= {"is_host": node.is_host}
+    choices["is_host"] = node.is_host  # torchrun would guess by the name of the machine
     if node.min_nodes < node.max_nodes:
         choices |= {"last_call_timeout": LAST_CALL_S}
     return RendezvousParameters(

@@ -27,7 +27,7 @@ RUN = [
     f"num_steps={STEPS}",
     "hardware.num_ranks=2",
 ]
-LONG = ["num_steps=3000", "evaluation.patience=100000", "evaluation.every_steps=1000"]
+ENDLESS = ["num_steps=1000000", "evaluation.patience=100000", "evaluation.every_steps=1000"]
 SLURM = ["cluster=slurm", "cluster.nodes=2"]
 
 
@@ -152,14 +152,18 @@ def test_one_run_is_not_queued_twice(slurm: dict[str, str], store: str, tmp_path
 
 
 @pytest.mark.slow
-def test_a_time_limit_of_a_minute_does_not_keep_a_longer_run_from_its_end(
+def test_a_job_of_a_minute_saves_before_its_end_and_goes_on_in_another(
     slurm: dict[str, str], store: str, tmp_path: Path
 ):
-    with launched(slurm, store, tmp_path / "run", "cluster.time_limit=1", *LONG) as command:
-        told, _ = command.communicate(timeout=280)
-    assert command.returncode == 0, told
+    with launched(slurm, store, tmp_path / "run", "cluster.time_limit=1", *ENDLESS) as command:
+        assert command.stdout is not None
+        told = ""
+        while told.count(": steps ") < 2 and (line := command.stdout.readline()):
+            told += line
+        subprocess.run(["scancel", job_of(tmp_path / "run")], env=slurm, check=True)
+        command.communicate(timeout=60)
     assert "start 2: on shardrec" in told
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 3000
+    assert first_step_of(told, start=2) == int(re.findall(r"saved at step (\d+): queued again", told)[0]) > 0
 
 
 def launched(variables: dict[str, str], store: str, run_dir: Path, *more: str) -> "subprocess.Popen[str]":

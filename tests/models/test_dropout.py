@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from configs.schema import SASRecConfig
+from models import dropped_attention as dropped_attention_module
 from models.attention import layout_of
 from models.dropout import Dropout, dropout
+from models.dropped_attention import dropped_attention
 from models.sasrec import SASRec
 
 
@@ -54,3 +56,30 @@ def test_attention_dropout_keeps_the_mean_and_the_past():
     first = encoder(tokens, layout)
     torch.manual_seed(1)
     torch.testing.assert_close(encoder(changed, layout)[:2], first[:2])
+
+
+@pytest.mark.parametrize("longest", [3, 7, 9])
+def test_gradients_of_attention_with_dropout_are_those_of_its_values(longest: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    torch.manual_seed(0)
+    packed = torch.randn(2, longest, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    def with_the_same_mask(packed: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)
+        return dropped_attention(packed, 0.3)
+
+    assert torch.autograd.gradcheck(with_the_same_mask, packed)
+
+
+def test_attention_with_dropout_in_blocks_equals_the_textbook_s_with_the_same_mask(monkeypatch: pytest.MonkeyPatch):
+    """Values that are the unit vectors: what comes out is the probabilities themselves, each kept or dropped."""
+    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 8, 8)
+    packed = torch.stack([query, key, torch.eye(8)], 1).view(1, 8, 3, 1, 8)
+    out = dropped_attention(packed, 0.5).view(8, 8)
+    score = (query @ key.t() / 8**0.5).masked_fill(torch.ones(8, 8).triu(1).bool(), float("-inf"))
+    expected = torch.softmax(score, -1) * 2
+    is_kept = out != 0
+    torch.testing.assert_close(out[is_kept], expected[is_kept])
+    assert 0 < int(is_kept.sum()) < 36

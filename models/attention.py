@@ -134,6 +134,7 @@ class _Jagged(torch.autograd.Function):
 def _attention(packed: Tensor, rate: float) -> Tensor:
     """``[B, L, 3, H, D / H]`` to ``[B, L, H, D / H]``; ``rate`` is the dropout on attention probabilities."""
     if rate > 0 and packed.device.type == "cpu":
-        return dropped_attention(packed, rate)
+        with torch.autocast("cpu", enabled=False):
+            return dropped_attention(packed, rate)
     query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
     return functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True).transpose(1, 2)

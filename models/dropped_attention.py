@@ -26,21 +26,20 @@ class _DroppedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, packed: Tensor, rate: float) -> Tensor:
-        query, key, value = _by_head(packed)
+        query, key, value = _by_head(packed.permute(2, 0, 3, 1, 4)).flatten(1, 2).unbind(0)
         query.mul_(packed.shape[-1] ** -0.5)
         num_histories, longest, _, num_heads, width = packed.shape
         mixed = packed.new_empty(num_histories, longest, num_heads, width)
         drawn = random_bytes(len(query) * sum((end - start) * end for start, end in _blocks(longest)))
-        future = packed.new_full((ROWS, ROWS), float("-inf")).triu_(1)
+        future = query.new_full((ROWS, ROWS), float("-inf")).triu_(1)
         saved = []
         for start, end in _blocks(longest):
-            num_rows = end - start
             score = torch.bmm(query[:, start:end], key[:, :end].mT)
-            score[:, :, start:].add_(future[:num_rows, :num_rows])
+            score[:, :, start:].add_(future[: end - start, : end - start])
             probability = torch.softmax(score, -1)
             ours, drawn = drawn[: score.numel()], drawn[score.numel() :]
             dropped = kept(ours, rate, score).mul_(probability)
-            out = torch.bmm(dropped, value[:, :end]).view(num_histories, num_heads, num_rows, width)
+            out = torch.bmm(dropped, value[:, :end]).view(num_histories, num_heads, -1, width)
             torch.mul(out.transpose(1, 2), kept_scale(rate), out=mixed[:, start:end])
             saved += [probability, dropped]
         ctx.save_for_backward(query, key, value, *saved)
@@ -51,13 +50,15 @@ class _DroppedAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *saved = ctx.saved_tensors
         num_histories, longest, num_heads, width = grad.shape
-        grad = (grad.transpose(1, 2) * ctx.scale).reshape(-1, longest, width)
-        query_grad, key_grad, value_grad = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        packed_grad = grad.new_empty(num_histories, longest, 3, num_heads, width)
+        grad = _by_head(grad.transpose(1, 2)).mul_(ctx.scale).flatten(0, 1)
+        key_grad = value_grad = torch.empty(0)
         for index, (start, end) in reversed(list(enumerate(_blocks(longest)))):
             probability, dropped = saved[2 * index : 2 * index + 2]
             score_grad = torch.bmm(grad[:, start:end], value[:, :end].mT).mul_(dropped)
             score_grad.addcmul_(probability, score_grad.sum(-1, keepdim=True), value=-1)
-            query_grad[:, start:end] = torch.bmm(score_grad, key[:, :end])
+            of_query = torch.bmm(score_grad, key[:, :end]).view(num_histories, num_heads, -1, width)
+            torch.mul(of_query.transpose(1, 2), width**-0.5, out=packed_grad[:, start:end, 0])
             of_key = torch.bmm(score_grad.mT, query[:, start:end])
             of_value = torch.bmm(dropped.mT, grad[:, start:end])
             if end == longest:  # the first to come, and the only one to reach every key
@@ -65,15 +66,15 @@ class _DroppedAttention(torch.autograd.Function):
             else:
                 key_grad[:, :end] += of_key
                 value_grad[:, :end] += of_value
-        query_grad.mul_(width**-0.5)
-        parts = [each.view(num_histories, num_heads, longest, width) for each in (query_grad, key_grad, value_grad)]
-        return torch.stack([part.transpose(1, 2) for part in parts], 2), None
+        for place, part in ((1, key_grad), (2, value_grad)):
+            packed_grad[:, :, place] = part.view(num_histories, num_heads, longest, width).transpose(1, 2)
+        return packed_grad, None
 
 
-def _by_head(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value, ``[N, L, d]`` each, of ``[B, L, 3, H, d]``; copies."""
-    query, key, value = packed.permute(2, 0, 3, 1, 4).contiguous().flatten(1, 2).unbind(0)
-    return query, key, value
+def _by_head(projected: Tensor) -> Tensor:
+    """A contiguous copy of ``[..., L, d]``, at least float32: a bfloat16 product is compiled for every new shape."""
+    dtype = torch.promote_types(projected.dtype, torch.float32)
+    return torch.empty(projected.shape, dtype=dtype).copy_(projected)
 
 
 def _blocks(longest: int) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.schema import SASRecConfig
+from configs.schema import Precision, SASRecConfig
 from models import dropped_attention as dropped_attention_module
 from models.attention import layout_of
 from models.dropout import Dropout, dropout
@@ -83,3 +83,20 @@ def test_attention_with_dropout_in_blocks_equals_the_textbook_s_with_the_same_ma
     is_kept = out != 0
     torch.testing.assert_close(out[is_kept], expected[is_kept])
     assert 0 < int(is_kept.sum()) < 36
+
+
+def test_blocks_in_bfloat16_are_near_the_exact_ones_in_training_and_exact_outside():
+    lengths = torch.tensor([40, 3, 70, 1])
+    tokens = torch.randn(114, 16, generator=torch.Generator().manual_seed(0))
+    queries, grads, ranked = [], [], []
+    for precision in (Precision.FP32, Precision.BF16):
+        torch.manual_seed(0)
+        encoder = SASRec(SASRecConfig(embedding_dim=16, feed_forward_dim=16, precision=precision), max_tokens=70)
+        query = encoder(tokens, layout_of(lengths))
+        grads.append(torch.autograd.grad(query.square().sum(), encoder.blocks[0].qkv.weight)[0])
+        queries.append(query.detach())
+        ranked.append(encoder.eval().last(tokens, layout_of(lengths)).detach())
+    assert torch.equal(*ranked)
+    for near, exact in (queries[::-1], grads[::-1]):
+        assert near.dtype == torch.float32
+        assert 0 < float((near - exact).norm() / exact.norm()) < 0.03

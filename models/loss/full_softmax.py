@@ -100,19 +100,21 @@ def _against_everything(
     """
     dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
     items, in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
-    query_grad, slice_grad = torch.empty_like(queries), torch.zeros_like(slice_vector.t().contiguous())
-    log_normaliser = queries.new_empty(len(queries))
+    weighted, slice_grad = torch.empty_like(in_bits), torch.zeros_like(slice_vector.t().contiguous())
+    normaliser, shift = queries.new_empty(len(queries)), queries.new_zeros(len(queries))
     is_safe = _largest_possible(queries, slice_vector, peers) <= LARGEST_SAFE_LOGIT
     buffer = items.new_empty(min(chunk_tokens, max(len(queries), 1)), len(items))
     for start in range(0, len(queries), chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, len(queries)))
         logits = torch.mm(in_bits[rows], items.t(), out=buffer[: rows.stop - start])
-        shift = queries.new_zeros(len(logits)) if is_safe else _subtract_largest(logits, peers)
-        normaliser = peers.sum(logits.exp2_().sum(1, dtype=queries.dtype))
-        log_normaliser[rows] = (normaliser.log2() + shift) * math.log(2)
-        query_grad[rows] = torch.mm(logits, items) / normaliser[:, None]
-        slice_grad += torch.mm((queries[rows] / normaliser[:, None]).to(dtype).t(), logits)
-    return _Parts(log_normaliser, query_grad, slice_grad.t().contiguous())
+        if not is_safe:
+            shift[rows] = _subtract_largest(logits, peers)
+        torch.sum(logits.exp2_(), 1, dtype=queries.dtype, out=normaliser[rows])
+        peers.sum(normaliser[rows])
+        torch.mm(logits, items, out=weighted[rows])
+        slice_grad += torch.mm((queries[rows] / normaliser[rows, None]).to(dtype).t(), logits)
+    log_normaliser = (normaliser.log2() + shift) * math.log(2)
+    return _Parts(log_normaliser, weighted / normaliser[:, None], slice_grad.t().contiguous())
 
 
 def _largest_possible(queries: Tensor, slice_vector: Tensor, peers: Peers) -> float:

@@ -12,7 +12,7 @@ from torchrec import EmbeddingCollection, KeyedJaggedTensor
 
 from configs.schema import SASRecConfig, UserInput
 from data_pipeline.batch import SequenceBatch
-from models.attention import layout_of
+from models.attention import MAX_BUCKETS, TRAINING_BUCKETS, layout_of
 from models.sasrec import SASRec
 
 
@@ -62,7 +62,8 @@ class Recommender(nn.Module):
         lengths = (batch.lengths - 1).clamp(min=0)
         inputs = event.index_select(0, input_index)  # indexing with [] takes five times as long on a CPU
         tokens, token_lengths, place = self._tokens(inputs, lengths, user, owner[input_index])
-        query = self.encoder(tokens, layout_of(token_lengths))
+        max_buckets = TRAINING_BUCKETS if tokens.device.type == "cpu" else MAX_BUCKETS
+        query = self.encoder(tokens, layout_of(token_lengths, max_buckets))
         query = query if place is None else query[place]
         target_vector = event.index_select(0, input_index + 1)
         return Predictions(query, batch.item[input_index + 1], target_vector, candidate)

@@ -28,7 +28,7 @@ STEPS_PER_ROUND = 5
 DEFAULTS = ["hardware.num_ranks=1", "hardware.num_threads=2"]
 LOSSES = {
     "full_softmax": ["loss=full_softmax"],
-    "full_softmax_bf16": ["loss=full_softmax", "loss.precision=bf16"],
+    "full_softmax_bf16": ["loss=full_softmax", "loss.precision=bf16", "model.precision=bf16"],
     "sampled_128": ["loss=sampled_softmax", "loss.num_negatives=128"],
 }
 

@@ -42,7 +42,7 @@ class TableOptimizer(str, Enum):
 
 
 class Precision(str, Enum):
-    """Number format of the large products of a loss."""
+    """Number format of matrix products in training."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -158,6 +158,8 @@ class SASRecConfig:
     attention_dropout: float = 0.2
     user_input: UserInput = UserInput.NONE
     initial_std: float = 0.02
+    precision: Precision = Precision.FP32
+    """Of the blocks' linear layers in training; norms, residuals and ranking are float32."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "num_blocks", "num_heads", "feed_forward_dim"):

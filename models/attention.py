@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-from models.dropout import dropout
+from models.dropped_attention import dropped_attention
 
 MAX_BUCKETS = 8
+
+TRAINING_BUCKETS = 6
+"""On a CPU, where blocks of queries leave out some of the padding: fewer and larger calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,8 @@ def causal_attention(qkv: Tensor, layout: Layout, *, num_heads: int, rate: float
     padded = _Padded.apply(qkv, torch.cat([index.view(-1) for index in layout.buckets]), layout.inverse)
     mixed = []
     for index, part in zip(layout.buckets, padded.split([index.numel() for index in layout.buckets]), strict=True):
-        packed = part.view(*index.shape, 3, num_heads, width // num_heads).permute(2, 0, 3, 1, 4)
-        query, key, value = packed.unbind(0)
-        out = _attention(query, key, value, rate)
-        mixed.append(out.transpose(1, 2).reshape(-1, width))
+        packed = part.view(*index.shape, 3, num_heads, width // num_heads)
+        mixed.append(_attention(packed, rate).reshape(-1, width))
     jagged: Tensor = _Jagged.apply(torch.cat(mixed), layout.inverse)
     return jagged
 
@@ -133,18 +134,10 @@ class _Jagged(torch.autograd.Function):
         return padded.index_copy_(0, inverse, grad), None
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
-    """``[B, H, L, D / H]`` each; ``rate`` is the dropout on attention probabilities.
-
-    torch's CPU kernel takes no dropout, and its fallback spends a third of its time on random numbers and checks.
-    """
-    if rate == 0 or query.device.type != "cpu":
-        return functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
-    longest = query.shape[2]
-    future = query.new_full((longest, longest), float("-inf")).triu(1)
-    scaled = query * query.shape[3] ** -0.5
-    score = torch.baddbmm(
-        future.expand(query.shape[0] * query.shape[1], -1, -1), scaled.flatten(0, 1), key.flatten(0, 1).mT
-    )
-    probability = dropout(torch.softmax(score, -1), rate)
-    return torch.bmm(probability, value.flatten(0, 1)).view_as(query)
+def _attention(packed: Tensor, rate: float) -> Tensor:
+    """``[B, L, 3, H, D / H]`` to ``[B, L, H, D / H]``; ``rate`` is the dropout on attention probabilities."""
+    if rate > 0 and packed.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            return dropped_attention(packed, rate)
+    query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    return functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True).transpose(1, 2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from configs.schema import SASRecConfig
+from configs.schema import Precision, SASRecConfig
 from models.attention import Layout, causal_attention, last_attention, last_tokens
 from models.dropout import Dropout
 
@@ -60,6 +60,7 @@ class SASRec(nn.Module):
     def __init__(self, config: SASRecConfig, max_tokens: int) -> None:
         """``max_tokens``: the longest history it will see, a first user token included."""
         super().__init__()
+        self.precision = config.precision
         self.position = nn.Embedding(max_tokens, config.embedding_dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
@@ -69,8 +70,10 @@ class SASRec(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Item vectors ``[T, D]`` to the queries ``[T, D]`` that are scored against the catalogue."""
         hidden = self.dropout(tokens + self.position(layout.position))
-        for block in self.blocks:
-            hidden = block(hidden, layout)
+        is_narrow = self.training and self.precision is Precision.BF16
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=is_narrow):
+            for block in self.blocks:
+                hidden = block(hidden, layout)
         return self.norm(hidden)
 
     def last(self, tokens: Tensor, layout: Layout) -> Tensor:

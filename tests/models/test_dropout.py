@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from configs.schema import SASRecConfig
-from models.attention import layout_of
+from configs.schema import Precision, SASRecConfig
+from models import dropped_attention as dropped_attention_module
+from models.attention import causal_attention, layout_of
 from models.dropout import Dropout, dropout
+from models.dropped_attention import dropped_attention
 from models.sasrec import SASRec
 
 
@@ -54,3 +56,51 @@ def test_attention_dropout_keeps_the_mean_and_the_past():
     first = encoder(tokens, layout)
     torch.manual_seed(1)
     torch.testing.assert_close(encoder(changed, layout)[:2], first[:2])
+
+
+@pytest.mark.parametrize("lengths", [[3], [7, 9, 5, 9], [1, 2, 8]])
+@pytest.mark.parametrize("max_buckets", [1, 2])
+def test_gradients_of_attention_with_dropout_are_those_of_its_values(
+    lengths: list[int], max_buckets: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    torch.manual_seed(0)
+    qkv = torch.randn(sum(lengths), 3 * 4, dtype=torch.float64, requires_grad=True)
+    layout = layout_of(torch.tensor(lengths), max_buckets)
+
+    def with_the_same_mask(qkv: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)
+        return causal_attention(qkv, layout, num_heads=2, rate=0.3)
+
+    assert torch.autograd.gradcheck(with_the_same_mask, qkv)
+
+
+def test_attention_with_dropout_in_blocks_equals_the_textbook_s_with_the_same_mask(monkeypatch: pytest.MonkeyPatch):
+    """Values that are the unit vectors: what comes out is the probabilities themselves, each kept or dropped."""
+    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 8, 8)
+    packed = torch.stack([query, key, torch.eye(8)], 1).view(1, 8, 3, 1, 8)
+    out = dropped_attention(packed, 0.5).view(8, 8)
+    score = (query @ key.t() / 8**0.5).masked_fill(torch.ones(8, 8).triu(1).bool(), float("-inf"))
+    expected = torch.softmax(score, -1) * 2
+    is_kept = out != 0
+    torch.testing.assert_close(out[is_kept], expected[is_kept])
+    assert 0 < int(is_kept.sum()) < 36
+
+
+def test_blocks_in_bfloat16_are_near_the_exact_ones_in_training_and_exact_outside():
+    lengths = torch.tensor([40, 3, 70, 1])
+    tokens = torch.randn(114, 16, generator=torch.Generator().manual_seed(0))
+    queries, grads, ranked = [], [], []
+    for precision in (Precision.FP32, Precision.BF16):
+        torch.manual_seed(0)
+        encoder = SASRec(SASRecConfig(embedding_dim=16, feed_forward_dim=16, precision=precision), max_tokens=70)
+        query = encoder(tokens, layout_of(lengths))
+        grads.append(torch.autograd.grad(query.square().sum(), encoder.blocks[0].qkv.weight)[0])
+        queries.append(query.detach())
+        ranked.append(encoder.eval().last(tokens, layout_of(lengths)).detach())
+    assert torch.equal(*ranked)
+    for near, exact in (queries[::-1], grads[::-1]):
+        assert near.dtype == torch.float32
+        assert 0 < float((near - exact).norm() / exact.norm()) < 0.03

@@ -108,7 +108,9 @@ def _duckdb_lists(config: DataConfig) -> object:
 
     query = """select user_id, list(item_id order by timestamp), list(timestamp order by timestamp)
                from read_parquet(?) group by user_id"""
-    return duckdb.execute(query, [f"{config.log}/*.parquet"]).to_arrow_table()
+    lists = duckdb.sql(query, params=[f"{config.log}/*.parquet"])
+    assert lists is not None, "a select gives rows"
+    return lists.to_arrow_table()
 
 
 KINDS: dict[str, Callable[[DataConfig], object]] = {

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import polars as pl
 
 _VERSION = b"shardrec-fingerprint-1"
@@ -34,9 +35,9 @@ class Fingerprint:
             whole.update(name.encode() + b"\0" + self._columns[name].digest())
         return whole.hexdigest()
 
-    def _feed(self, name: str, data: bytes) -> None:
+    def _feed(self, name: str, data: bytes | np.ndarray) -> None:
         self._columns.setdefault(name, hashlib.sha256()).update(data)
 
 
-def _int64_bytes(values: pl.Series) -> bytes:
-    return values.cast(pl.Int64).to_numpy().astype("<i8", copy=False).tobytes()
+def _int64_bytes(values: pl.Series) -> np.ndarray:
+    return np.ascontiguousarray(values.cast(pl.Int64).to_numpy(), dtype="<i8")

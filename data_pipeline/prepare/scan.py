@@ -27,12 +27,13 @@ from data_pipeline.prepare.workspace import Workspace
 
 BYTES_PER_EVENT = 256
 """Memory that an event takes where it is sorted, with its copies and a string id or two."""
-ROWS_PER_RANGE = 4_000_000
+ROWS_PER_RANGE = 1_000_000
+"""Small, so that sorting and writing overlap from early on, and a sort stays near the cache."""
 ROWS_PER_BLOCK = 2_000_000
 ROWS_PER_BATCH = 250_000
 _BYTES_PER_TEXT_ROW = 24
-_NUM_SAMPLES = 48
-_ROWS_PER_SAMPLE = 4096
+_NUM_SAMPLES = 24
+_ROWS_PER_SAMPLE = 8192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

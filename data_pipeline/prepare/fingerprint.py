@@ -40,4 +40,4 @@ class Fingerprint:
 
 
 def _int64_bytes(values: pl.Series) -> memoryview:
-    return memoryview(np.ascontiguousarray(values.cast(pl.Int64).to_numpy(), dtype="<i8"))
+    return np.ascontiguousarray(values.cast(pl.Int64).to_numpy(), dtype="<i8").data

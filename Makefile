@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPARK_STAMP := $(VENV)/.spark-installed
 
-.PHONY: setup train test test-slurm test-slow check clean
+.PHONY: setup train test test-slurm test-spark test-slow check clean
 
 setup: $(STAMP)
 
@@ -19,12 +20,20 @@ train: $(STAMP)
 	$(BIN)/shardrec train experiment=smoke
 
 test: $(STAMP)
-	$(BIN)/pytest -m 'not slow and not slurm'
+	$(BIN)/pytest -m 'not slow and not slurm and not spark'
 
 # Jobs of two nodes on a real Slurm, which it installs and starts: Debian, as root. Elsewhere they are skipped.
 test-slurm: $(STAMP)
 	tests/install_slurm.sh || true
 	$(BIN)/pytest -m 'slurm and not slow' -rs
+
+# `prepare` on a real Spark of this machine; skipped where there is no Java.
+test-spark: $(SPARK_STAMP)
+	$(BIN)/pytest -m 'spark and not slow' -rs
+
+$(SPARK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[spark]'
+	touch $(SPARK_STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from configs.engine import Engine
 from configs.errors import ConfigError
 from configs.source import SourceConfig
 
@@ -107,6 +108,9 @@ class DataConfig:
     """Where prepare keeps what does not fit in memory; empty: beside the store."""
     append: bool = False
     """Add the log to a store that is there, instead of making it anew."""
+    engine: Engine = Engine.EMBEDDED
+    spark_master: str = ""
+    """Such as ``spark://host:7077``; empty: what SPARK_REMOTE or spark-submit says, or else this machine."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     split: Split = Split.LEAVE_ONE_OUT
     global_time_valid_fraction: float = 0.8
@@ -136,6 +140,10 @@ class DataConfig:
             0 < self.global_time_valid_fraction < self.global_time_test_fraction < 1,
             f"data.global_time_valid_fraction={self.global_time_valid_fraction} must lie below "
             f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
+        )
+        require(
+            not (self.append and self.engine is Engine.SPARK),
+            "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",
         )
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
         require(self.prefetch_batches >= 0, f"data.prefetch_batches={self.prefetch_batches} must not be negative")

@@ -26,6 +26,9 @@ MAY_CHANGE = (
     "data.log",
     "data.store",
     "data.memory_gib",
+    "data.spill_dir",
+    "data.engine",
+    "data.spark_master",
     "data.prefetch_batches",
     "evaluation.batch_size",
 )

@@ -2,20 +2,24 @@
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from configs.engine import Engine
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
 from data_pipeline.prepare.append import Base, base_of, joined, new_files
 from data_pipeline.prepare.engine import ENGINE, Made, run_stages
-from data_pipeline.prepare.origin import digest_of, origin_of, save_origin, saved_origin
+from data_pipeline.prepare.origin import Origin, digest_of, origin_of, save_origin, saved_origin
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.scan import log_sources
 from data_pipeline.prepare.sources import LogFile, column_names, find_log_files, id_type, open_log
-from data_pipeline.prepare.workspace import State, is_store, put_back, remove_leftovers, workspace_of
+from data_pipeline.prepare.workspace import State, Workspace, is_store, put_back, remove_leftovers, workspace_of
 
 
 def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
@@ -59,8 +63,10 @@ def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progres
 
 def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
     files = open_log(paths, config.columns, config.source)
-    id_types = _id_types(config, base, files)
     origin = origin_of(config, paths)
+    if config.engine is Engine.SPARK:
+        return _make_on_spark(config, files, origin, progress)
+    id_types = _id_types(config, base, files)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
     with workspace_of(Path(config.store), config.spill_dir, started_from) as work:
         origin.digests = [digest_of(path) for path in paths]
@@ -68,10 +74,45 @@ def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Pr
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
         known = base.raw_items if base else pl.Series(dtype=id_types["item"])
         made = run_stages([base.source(), *sources] if base else sources, known, config, work, progress)
-        manifest = _manifest(made, work.state, base)
-        _check_nothing_is_lost(manifest)
-        save_manifest(str(work.store), manifest)
-        save_origin(work.store, joined(base, origin) if base else origin)
+        return _finished(made, work, base, joined(base, origin) if base else origin)
+
+
+def _make_on_spark(config: DataConfig, files: list[LogFile], origin: Origin, progress: Progress) -> Manifest:
+    missing = [name for name in ("pyspark", "pandas") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"data.engine=spark needs {' and '.join(missing)}: pip install 'shardrec[spark]', "
+            f"or set data.engine=embedded"
+        )
+    from data_pipeline.prepare.spark.engine import ENGINE, run_on_spark, survey  # an extra
+    from data_pipeline.prepare.spark.session import session_of
+
+    names = column_names(config.columns)
+    with session_of(config) as session:
+        found = survey(session, files, config)
+        told = {file.path: row for file, row in zip(files, found, strict=True)}
+        id_types = {
+            key: id_type(files, names[key], key, is_integer_text=partial(_answer_of, told, key))
+            for key in ("user", "item")
+        }
+        with workspace_of(Path(config.store), config.spill_dir, {**asdict(origin), "engine": ENGINE}) as work:
+            origin.digests = [str(row["digest"]) for row in found]
+            return _finished(run_on_spark(session, files, config, id_types, work, progress), work, None, origin)
+
+
+def _answer_of(told: dict[Path, dict[str, Any]], key: str, file: LogFile, name: str) -> bool | None:
+    """What a survey has found of the ids of ``key``, in column ``name`` of ``file``."""
+    answer = told[file.path][key]
+    assert answer is None or isinstance(answer, bool), f"column {name} was looked at"
+    return answer
+
+
+def _finished(made: Made, work: Workspace, base: Base | None, origin: Origin) -> Manifest:
+    """The manifest and the origin of what was made, saved beside it."""
+    manifest = _manifest(made, work.state, base)
+    _check_nothing_is_lost(manifest)
+    save_manifest(str(work.store), manifest)
+    save_origin(work.store, origin)
     return manifest
 
 
@@ -118,7 +159,7 @@ def _manifest(made: Made, state: State, base: Base | None) -> Manifest:
         first_time_ms=int(items["first_time"].to_numpy().min()),
         last_time_ms=int(items["last_time"].to_numpy().max()),
         columns=["item", "timestamp"],
-        engine=ENGINE,
+        engine=made.engine,
         rows_read=rows_read,
         rows_used=histories.num_events,
         rows_filtered=dict(filtered),

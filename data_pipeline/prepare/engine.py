@@ -28,10 +28,11 @@ ENGINE = f"polars-{pl.__version__}"
 
 @dataclass(kw_only=True, slots=True)
 class Made:
-    """What was written into the folder of a workspace."""
+    """What was written into the folder of a workspace, by which ``engine``."""
 
     items: pl.DataFrame
     histories: HistoryCounts
+    engine: str = ENGINE
 
 
 def run_stages(
@@ -46,16 +47,22 @@ def run_stages(
     ranges = _settled(len(raw_items), config, work, progress)
     blocks = (block for path in ranges for block in blocks_of(path))
     items, dense = item_table(raw_items, item_counts_of(blocks, len(raw_items)), len(known))
+    num_rows = num_events_left(items, config)
+    items.write_parquet(work.store / "items.parquet")
+    histories = write_histories(ranges, dense, items["raw_item"], work.store / "histories", num_rows, progress)
+    assert histories.num_events == num_rows, "every event that is counted must be written"
+    return Made(items=items, histories=histories)
+
+
+def num_events_left(items: pl.DataFrame, config: DataConfig) -> int:
+    """Events in the table ``items``; :class:`DataError` where the options leave none."""
     num_rows = int(items["count"].sum())
     if num_rows == 0:
         raise DataError(
             f"no event of data.log={config.log} is left: data.event_types={config.event_types}, data.min_user_events="
             f"{config.min_user_events} and data.min_item_events={config.min_item_events} drop all; loosen them"
         )
-    items.write_parquet(work.store / "items.parquet")
-    histories = write_histories(ranges, dense, items["raw_item"], work.store / "histories", num_rows, progress)
-    assert histories.num_events == num_rows, "every event that is counted must be written"
-    return Made(items=items, histories=histories)
+    return num_rows
 
 
 def _spilled(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.prepare.fingerprint import Fingerprint
 from data_pipeline.prepare.progress import Progress
-from data_pipeline.prepare.sorting import in_order, run_lengths
+from data_pipeline.prepare.sorting import in_order, runs_of
 from data_pipeline.prepare.spill import events_of
 from data_pipeline.prepare.write import HistoryWriter
 
@@ -45,8 +45,7 @@ def write_histories(
     with ThreadPoolExecutor(1) as behind:
         written = behind.submit(lambda: None)
         for events in _sorted_ranges(ranges, last_user):
-            lengths = run_lengths(events["user"])
-            users = events["user"].gather(np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+            users, lengths = runs_of(events["user"])
             items = pl.Series(dense[events["item"].to_numpy()])
             written.result()
             written = behind.submit(writer.append, users, lengths, items, events["timestamp"])
@@ -55,6 +54,18 @@ def write_histories(
         written.result()
     writer.close()
     total.num_users, total.fingerprint = writer.num_users, fingerprint.hexdigest()
+    return total
+
+
+def count_histories(folder: Path, raw_items: pl.Series, num_rows: int, progress: Progress) -> HistoryCounts:
+    """Counts and fingerprint of the parts in ``folder``, all of them whole; ``raw_items`` by dense id."""
+    total, fingerprint = HistoryCounts(), Fingerprint()
+    progress.begin("counting", num_rows)
+    for users, lengths, items, times in _whole_parts(sorted(folder.glob("part-*.parquet"))):
+        _count(total, fingerprint, users, lengths, items, times, raw_items)
+        total.num_users += len(users)
+        progress.advance(len(items))
+    total.fingerprint = fingerprint.hexdigest()
     return total
 
 

@@ -124,28 +124,19 @@ class _Scanner:
         """Count the rows of ``batch``, and keep the sound and wanted ones for the next block."""
         state, config = self._work.state, self._config
         state.rows_of_source += len(batch)
-        sound = batch
+        wanted = batch
         if is_log:
             state.rows_read += len(batch)
-            sound = self._sound(batch)
+            sound, broken = told_apart(batch)
+            wanted = wanted_of(sound, config)
+            state.bad_of_source += sum(broken.values())
+            for reason, count in broken.items():
+                _count(state.rows_quarantined, reason, count)
             if config.event_types:
-                wanted = sound.filter(pl.col("event_type").is_in(config.event_types))
                 _count(state.rows_filtered, "event_type", len(sound) - len(wanted))
-                sound = wanted
-        state.rows_spilled += len(sound)
-        self._num_pending += len(sound)
-        names = ["user", "item", "timestamp", *(["event_type"] if keeps_event_type(config) else [])]
-        self._pending.append(sound.select(names))
-
-    def _sound(self, batch: pl.DataFrame) -> pl.DataFrame:
-        state = self._work.state
-        num_bad = len(batch) - batch[REASON].null_count()
-        if num_bad == 0:
-            return batch
-        state.bad_of_source += num_bad
-        for reason, count in batch[REASON].drop_nulls().value_counts().sort(REASON).iter_rows():
-            _count(state.rows_quarantined, reason, count)
-        return batch.filter(pl.col(REASON).is_null())
+        state.rows_spilled += len(wanted)
+        self._num_pending += len(wanted)
+        self._pending.append(wanted.select(columns_kept(config)))
 
     def _flush(self) -> None:
         """Write the waiting rows as one block a range, and save the state that has them."""
@@ -161,6 +152,24 @@ class _Scanner:
     def _save(self) -> None:
         self._work.state.sizes = {**self._spill.sizes(), Path(self._ids.name).name: self._ids.tell()}
         self._work.save()
+
+
+def told_apart(batch: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The sound rows of ``batch`` in order, and how many are broken for each reason, by name."""
+    if batch[REASON].null_count() == len(batch):
+        return batch, {}
+    broken = batch[REASON].drop_nulls().value_counts().sort(REASON)
+    return batch.filter(pl.col(REASON).is_null()), dict(broken.iter_rows())
+
+
+def wanted_of(sound: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+    """The rows of ``data.event_types``, or all of them where it is empty."""
+    return sound.filter(pl.col("event_type").is_in(config.event_types)) if config.event_types else sound
+
+
+def columns_kept(config: DataConfig) -> list[str]:
+    """What is kept of a row that is sound and wanted; two rows with all of it alike are duplicates."""
+    return ["user", "item", "timestamp", *(["event_type"] if keeps_event_type(config) else [])]
 
 
 def keeps_event_type(config: DataConfig) -> bool:

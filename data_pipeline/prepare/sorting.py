@@ -35,6 +35,12 @@ def run_lengths(users: pl.Series) -> np.ndarray:
     return users.rle().struct.field("len").cast(pl.Int64).to_numpy()
 
 
+def runs_of(users: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """Value and length of each run of equal ``users``; at least one row."""
+    lengths = run_lengths(users)
+    return users.gather(np.concatenate([[0], np.cumsum(lengths)[:-1]])), lengths
+
+
 def _user_keys(users: pl.Series) -> np.ndarray:
     """Integers from 0 that are ordered as ``users`` are, and small enough to be joined with a row's place."""
     if users.dtype == pl.Int64:

@@ -3,7 +3,7 @@
 import errno
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,16 +178,20 @@ def is_whole(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
 
 
-def id_type(files: list[LogFile], name: str, key: str) -> pl.DataType:
+def id_type(
+    files: list[LogFile], name: str, key: str, is_integer_text: Callable[[LogFile, str], bool | None] | None = None
+) -> pl.DataType:
     """``Int64`` or ``String``: how the ids in column ``name`` are read, the same in every file.
 
     Typed files decide. Where there are none that hold ids, text holds integers only if every id in all of it is the
-    plain decimal form of an int64 ("7", not "07").
+    plain decimal form of an int64 ("7", not "07"). ``is_integer_text`` answers for the text of a file where it has
+    been read already.
     """
+    is_integer_text = is_integer_text or holds_integers
     typed = {f.path: is_whole(f.schema[name]) for f in files if not f.is_text and f.schema[name] != pl.Null}
     text = [f for f in files if f.is_text]
     if text and set(typed.values()) != {False}:
-        found = [is_integer for f in text if (is_integer := _is_integer_text(f, name)) is not None]
+        found = [is_integer for f in text if (is_integer := is_integer_text(f, name)) is not None]
         if found:
             typed[text[0].path] = all(found)
     if len(set(typed.values())) > 1:
@@ -209,8 +213,8 @@ def text_id(file: LogFile, name: str) -> pl.Expr:
     return pl.when((stripped != "") & ~stripped.is_in(file.source.missing)).then(text)
 
 
-def _is_integer_text(file: LogFile, name: str) -> bool | None:
-    """Whether all ids are plain int64 numbers; None where there is no id at all.
+def holds_integers(file: LogFile, name: str) -> bool | None:
+    """Whether all ids in column ``name`` of text are plain int64 numbers; None where there is no id at all.
 
     Only those that are not plain as they stand are looked at closely: the look takes five times as long.
     """

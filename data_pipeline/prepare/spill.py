@@ -29,7 +29,7 @@ class Spill:
 
     def append(self, events: pl.DataFrame) -> None:
         """Add ``events`` to the files of their users, in the order in which they stand."""
-        ranges = _ranges_of(events["user"], self._cuts)
+        ranges = ranges_of(events["user"], self._cuts)
         ends = np.cumsum(np.bincount(ranges, minlength=len(self._files)))
         ordered = events[np.argsort(ranges, kind="stable")]
         start = 0
@@ -139,7 +139,7 @@ def _split(path: Path, max_rows: int) -> None:
     step = -(-num_rows // _SAMPLE)
     sample = pl.concat([block["user"].gather_every(step) for block in blocks_of(path)])
     cuts = cuts_of(sample, -(-2 * num_rows // max_rows))
-    if len(cuts) == 0 or _ranges_of(sample, cuts).min() == _ranges_of(sample, cuts).max():
+    if len(cuts) == 0 or ranges_of(sample, cuts).min() == ranges_of(sample, cuts).max():
         return
     spill = Spill(path.parent, cuts, prefix)
     for block in blocks_of(path):
@@ -150,7 +150,7 @@ def _split(path: Path, max_rows: int) -> None:
         _split(piece, max_rows)
 
 
-def _ranges_of(users: pl.Series, cuts: pl.Series) -> np.ndarray:
+def ranges_of(users: pl.Series, cuts: pl.Series) -> np.ndarray:
     """Index of the range that each user falls into, uint16: a cut belongs to the range above it."""
     if len(cuts) == 0:
         return np.zeros(len(users), dtype=np.uint16)

@@ -9,22 +9,24 @@ import pyarrow.parquet as pq
 
 USERS_PER_ROW_GROUP = 1024
 ROW_GROUPS_PER_PART = 256
+USERS_PER_PART = USERS_PER_ROW_GROUP * ROW_GROUPS_PER_PART
 
 
 class HistoryWriter:
     """Writes ``histories/part-*.parquet``: full row groups of users, cut by dense id alone, never by memory.
 
-    Goes on after the parts that ``folder`` holds. Ids and times are stored without a dictionary: few of them are
+    Goes on after the parts that ``folder`` holds, or after ``first_user`` users, a multiple of ``USERS_PER_PART``,
+    that others write. Ids and times are stored without a dictionary: few of them are
     alike within a row group, and a bare column is written and read faster, and is smaller.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_user: int = 0) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._pending: pa.Table | None = None
         self._writer: pq.ParquetWriter | None = None
         self.whole_parts = sorted(folder.glob("part-*.parquet"))
-        self.num_users = sum(pq.read_metadata(part).num_rows for part in self.whole_parts)
+        self.num_users = first_user + sum(pq.read_metadata(part).num_rows for part in self.whole_parts)
         self._num_row_groups = -(-self.num_users // USERS_PER_ROW_GROUP)
 
     def append(self, raw_users: pl.Series, lengths: np.ndarray, items: pl.Series, times: pl.Series) -> None:

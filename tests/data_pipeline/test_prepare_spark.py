@@ -1,0 +1,143 @@
+"""A real Spark on this machine makes the store that the embedded engine makes: to the last byte."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from logs import IDS, ML100K, files_of, needs_ml100k, random_log
+
+from configs.engine import Engine
+from configs.errors import ConfigError, DataError
+from configs.schema import ColumnsConfig, DataConfig, SyntheticConfig
+from data_pipeline.manifest import Manifest
+from data_pipeline.prepare import prepare
+from data_pipeline.prepare.write import USERS_PER_PART
+from data_pipeline.synthetic import write_log
+
+pytestmark = pytest.mark.spark
+pyspark_sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: pip install 'shardrec[spark]'")
+if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+    pytest.skip("there is no Java here: apt-get install openjdk-17-jre-headless", allow_module_level=True)
+
+from data_pipeline.prepare.spark import engine, session  # noqa: E402  (they need pyspark)
+
+WITH_TYPES = {"columns": ColumnsConfig(event_type="event_type")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spark() -> Iterator[object]:
+    """One session for all; two workers, and few pieces in a shuffle, since each is a task."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    options = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "3", "spark.driver.memory": "1g"}
+    builder = pyspark_sql.SparkSession.builder.master("local[2]").config(map=options)
+    started = builder.getOrCreate()
+    started.sparkContext.setLogLevel("ERROR")
+    yield started
+    started.stop()
+
+
+def both(log: Path, folder: Path, **options: object) -> tuple[Manifest, Manifest]:
+    """The manifests of the embedded engine's store and of Spark's, made in ``folder``."""
+    first = prepare(DataConfig(log=str(log), store=str(folder / "embedded"), **options))  # type: ignore[arg-type]
+    config = DataConfig(log=str(log), store=str(folder / "spark"), engine=Engine.SPARK, **options)  # type: ignore[arg-type]
+    return first, prepare(config)
+
+
+def check_same(log: Path, folder: Path, **options: object) -> Manifest:
+    """Make both stores and compare all that is in them; returns the manifest of Spark's."""
+    embedded, spark = both(log, folder, **options)
+    assert spark.engine.startswith("spark-")
+    assert asdict(spark) == asdict(embedded) | {"engine": spark.engine}
+    stores = [files_of(folder / name) for name in ("embedded", "spark")]
+    for store in stores:
+        del store["manifest.json"]
+    assert stores[0] == stores[1]
+    assert not [path for path in folder.iterdir() if "spark." in path.name], "nothing is left beside the store"
+    return spark
+
+
+@needs_ml100k
+def test_a_real_log(tmp_path: Path) -> None:
+    assert check_same(ML100K, tmp_path, min_user_events=5, min_item_events=5).rows_filtered["min_events"] > 0
+
+
+def test_text_in_several_files(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    rows = random_log(900, kind="dense")
+    rows[:400].write_csv(log / "b.csv")
+    rows[400:].write_csv(log / "a.csv")
+    (log / "c.csv").write_text("user_id,item_id,timestamp,event_type\n,1,2,view\n7,NULL,3,view\n8,9,x,buy\n")
+    made = check_same(log, tmp_path, event_types=["view"], max_bad_fraction=1.0, **WITH_TYPES)
+    assert made.rows_quarantined == {"non_integer_timestamp": 1, "null_item": 1, "null_user": 1}
+    assert made.num_time_ties > 0
+    assert pl.read_parquet(tmp_path / "spark" / "items.parquet")["raw_item"].dtype == pl.Int64
+
+
+@pytest.mark.parametrize("kind", ["wide", "string"])
+def test_duplicates_the_core_and_files_in_pieces(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kind in IDS
+    monkeypatch.setattr(engine, "ROWS_PER_PIECE", 700)
+    rows = random_log(3000, kind=kind, num_users=300)
+    rows = pl.concat([rows, rows[::7].with_columns(event_type=pl.lit(None, pl.String)), rows[::5]])
+    (tmp_path / "log").mkdir()
+    for k, part in enumerate(rows.iter_slices(2000)):
+        part.write_parquet(tmp_path / "log" / f"{k}.parquet", row_group_size=250)
+    options = {"deduplicate": True, "min_user_events": 6, "min_item_events": 100}
+    filtered = check_same(tmp_path / "log", tmp_path, **options, **WITH_TYPES).rows_filtered
+    assert filtered["duplicate"] > 0
+    assert filtered["min_events"] > 0
+
+
+def test_a_dirty_log_in_which_much_is_put_aside(tmp_path: Path) -> None:
+    write_log(SyntheticConfig(num_users=400, num_items=80, dirty_fraction=0.1), str(tmp_path / "log.parquet"))
+    made = check_same(tmp_path / "log.parquet", tmp_path, max_bad_fraction=0.5)
+    assert len(made.rows_quarantined) >= 4
+
+
+def test_more_users_than_a_part_holds(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    num_users = 2 * USERS_PER_PART + 5000
+    users = np.concatenate([draw.permutation(num_users), draw.integers(0, num_users, 50_000)]) * 3 - 10**6
+    rows = {
+        "user_id": users,
+        "item_id": draw.integers(0, 99, len(users)),
+        "timestamp": draw.integers(0, 9, len(users)),
+    }
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    check_same(tmp_path / "log.parquet", tmp_path)
+    assert len(list((tmp_path / "spark" / "histories").iterdir())) == 3
+
+
+def test_a_damaged_file_is_named_as_the_embedded_engine_names_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    for name in "abc":
+        random_log(500).write_parquet(log / f"{name}.parquet", compression="uncompressed")
+    whole = (log / "b.parquet").read_bytes()
+    (log / "b.parquet").write_bytes(b"PAR1" + b"\xff" * 200 + whole[204:])
+    messages = []
+    for chosen in Engine:
+        with pytest.raises(DataError) as told:
+            prepare(DataConfig(log=str(log), store=str(tmp_path / "store"), engine=chosen))
+        messages.append(str(told.value))
+    assert "b.parquet cannot be read" in messages[0]
+    assert messages[0] == messages[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_no_java_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.SparkSession, "getActiveSession", lambda: None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with (
+        pytest.raises(ConfigError, match="Java 17 or newer.*openjdk"),
+        session.session_of(DataConfig(engine=Engine.SPARK)),
+    ):
+        pass

@@ -53,7 +53,7 @@ class Node:
     run_id: str = ""
     """The same on all nodes of one start of a job."""
     is_host: bool = True
-    """Whether the meeting point is on this machine."""
+    """Whether the meeting point is on this machine; of one machine it always is."""
     max_restarts: int = 0
     join_timeout_s: int = 60
     """How long the nodes wait for one another."""
@@ -118,7 +118,7 @@ class _Agent(LocalElasticAgent):
 
 def _meeting(node: Node) -> RendezvousParameters:
     choices: dict[str, Any] = {"timeout": node.join_timeout_s, "join_timeout": node.join_timeout_s}
-    choices["is_host"] = node.is_host  # torchrun would guess by the name of the machine
+    choices["is_host"] = node.is_host or node.max_nodes == 1  # torchrun would guess by the name of the machine
     if node.min_nodes < node.max_nodes:
         choices |= {"last_call_timeout": LAST_CALL_S}
     return RendezvousParameters(

@@ -137,7 +137,7 @@ def test_no_java_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with (
-        pytest.raises(ConfigError, match="Java 17 or newer.*openjdk"),
+        pytest.raises(ConfigError, match=r"Java 17 or newer.*openjdk"),
         session.session_of(DataConfig(engine=Engine.SPARK)),
     ):
         pass

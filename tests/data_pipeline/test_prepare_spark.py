@@ -64,7 +64,7 @@ def check_same(log: Path, folder: Path, **options: object) -> Manifest:
 
 @needs_ml100k
 def test_a_real_log(tmp_path: Path) -> None:
-    assert check_same(ML100K, tmp_path, min_user_events=5, min_item_events=5).rows_filtered["min_events"] > 0
+    assert check_same(ML100K, tmp_path).num_events == 100_000
 
 
 def test_text_in_several_files(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_duplicates_the_core_and_files_in_pieces(tmp_path: Path, kind: str, monk
     (tmp_path / "log").mkdir()
     for k, part in enumerate(rows.iter_slices(2000)):
         part.write_parquet(tmp_path / "log" / f"{k}.parquet", row_group_size=250)
-    options = {"deduplicate": True, "min_user_events": 6, "min_item_events": 100}
+    options = {"deduplicate": True, "min_user_events": 6, "min_item_events": 90}
     filtered = check_same(tmp_path / "log", tmp_path, **options, **WITH_TYPES).rows_filtered
     assert filtered["duplicate"] > 0
     assert filtered["min_events"] > 0

@@ -1,7 +1,7 @@
 """What Spark's machines run, run here without Spark: the rows and their reasons are the embedded engine's."""
 
-import itertools
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -72,7 +72,7 @@ def test_pieces_of_a_file_are_the_file(tmp_path: Path) -> None:
     random_log(1000).write_parquet(path, row_group_size=100)
     config = DataConfig(log=str(path), columns=ColumnsConfig(event_type="event_type"), event_types=["buy"])
     cuts = [0, 100, 400, 700, 1000]
-    pieces = [Piece(path=path, file=0, first_row=a, num_rows=b - a) for a, b in itertools.pairwise(cuts)]
+    pieces = [Piece(path=path, file=0, first_row=a, num_rows=b - a) for a, b in pairwise(cuts)]
     by_piece, whole = scanned(config, pieces), scanned(config, [Piece(path=path, file=0)])
     assert by_piece.drop_nulls("user").equals(whole.drop_nulls("user"))
     totals = [rows.drop_nulls("count_of").group_by("count_of").agg(pl.sum("count")) for rows in (by_piece, whole)]

@@ -35,9 +35,9 @@ class Fingerprint:
             whole.update(name.encode() + b"\0" + self._columns[name].digest())
         return whole.hexdigest()
 
-    def _feed(self, name: str, data: bytes | np.ndarray) -> None:
+    def _feed(self, name: str, data: bytes | memoryview) -> None:
         self._columns.setdefault(name, hashlib.sha256()).update(data)
 
 
-def _int64_bytes(values: pl.Series) -> np.ndarray:
-    return np.ascontiguousarray(values.cast(pl.Int64).to_numpy(), dtype="<i8")
+def _int64_bytes(values: pl.Series) -> memoryview:
+    return np.ascontiguousarray(values.cast(pl.Int64).to_numpy(), dtype="<i8").data

@@ -6,6 +6,8 @@ so, its S3 client (26.0) returns a buffer of the full length whose end nobody wr
 """
 
 import io
+import os
+import secrets
 import shutil
 import threading
 from dataclasses import dataclass
@@ -89,10 +91,11 @@ class ObjectFile(io.RawIOBase):
     def _fetched_once(self, start: int, end: int) -> bytes:
         """Into a buffer with a mark in its last byte: bytes come in order, so that the mark outlives a short answer.
 
-        Where the mark is there it may be the data's own byte; another mark decides.
+        Where the mark is there it may be the data's own byte; another mark decides. Marks are drawn, so that no data
+        is unlucky twice.
         """
-        buffer = bytearray(end - start)
-        for mark in (0xA5, 0x5A):
+        buffer, drawn = bytearray(end - start), secrets.randbelow(256)
+        for mark in (drawn, drawn ^ 0xFF):
             buffer[-1] = mark
             with self._lock:
                 self._handle.seek(start)
@@ -188,6 +191,8 @@ class ObjectPath:
         target.parent.mkdir(parents=True, exist_ok=True)
         with self.open() as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy, _COPY_BYTES)
+        changed_ns = self.stat().st_mtime_ns
+        os.utime(partial, ns=(changed_ns, changed_ns))
         partial.replace(target)
 
     def unlink(self) -> None:
@@ -232,13 +237,21 @@ def files_in(folder: Place, pattern: str) -> list[Place]:
     return [each for each in folder.files_below() if len(each.parts) == depth and fnmatchcase(each.name, pattern)]
 
 
-def objects_of(pattern: str) -> list[ObjectPath]:
-    """The objects whose URLs fit ``pattern`` (``*``, ``?``, ``[...]`` within a part, ``**`` over any number), and all
-    below the folders that fit, in order."""
+def objects_of(pattern: str) -> "list[tuple[ObjectPath, bool]]":
+    """The objects whose URLs fit ``pattern`` (``*``, ``?``, ``[...]`` within a part, ``**`` over any number), each
+    with True, and all below the folders that fit, with False; in order."""
     parts = pattern.rstrip("/").split("/")
-    num_plain = next((k for k, part in enumerate(parts) if k > 2 and any(c in part for c in "*?[")), len(parts))
-    below = ObjectPath("/".join(parts[:num_plain])).files_below()
-    return [each for each in below if any(_fits(each.parts[:k], parts) for k in range(1, len(each.parts) + 1))]
+    num_plain = next((k for k, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
+    named = ObjectPath("/".join(parts))
+    if num_plain == len(parts) and named.is_file():
+        return [(named, True)]
+    found: list[tuple[ObjectPath, bool]] = []
+    for each in ObjectPath("/".join(parts[: max(num_plain, 3)])).files_below():
+        if _fits(each.parts, parts):
+            found.append((each, True))
+        elif any(_fits(each.parts[:k], parts) for k in range(3, len(each.parts))):
+            found.append((each, False))
+    return found
 
 
 def _fits(parts: tuple[str, ...], pattern: list[str]) -> bool:

@@ -69,14 +69,18 @@ def save_manifest(store: str, manifest: Manifest) -> None:
     (Path(store) / "manifest.json").write_text(text, encoding="utf-8")
 
 
+def item_table(store: str, columns: list[str]) -> pa.Table:
+    """Columns of ``items.parquet``, in the order of the file; :class:`DataError` when it cannot be read."""
+    path = place_of(store) / "items.parquet"
+    try:
+        return pq.read_table(parquet_source(path), columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+
+
 def item_counts(store: str) -> np.ndarray:
     """Events of each dense item id, int64 [V]; :class:`DataError` when the table cannot be read.
 
     Descending, but for a store that was appended to: its old items keep their ids.
     """
-    path = place_of(store) / "items.parquet"
-    try:
-        table = pq.read_table(parquet_source(path), columns=["count"])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
-    return table.column("count").to_numpy().astype(np.int64)
+    return item_table(store, ["count"]).column("count").to_numpy().astype(np.int64)

@@ -148,6 +148,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(object_client, "RETRY_DELAYS_S", (0.01, 0.02, 0.04, 0.08))
+    monkeypatch.setattr(object_client, "S3_WRITE_ATTEMPTS", 1)
     monkeypatch.setattr(object_client, "S3_REQUEST_TIMEOUT_S", 2.0)
 
 

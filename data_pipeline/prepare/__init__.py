@@ -1,19 +1,22 @@
 """Raw logs into a store: typed, cleaned, ordered, counted, fingerprinted, and never half-written."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from data_pipeline.files import ObjectPath, Place, place_of
 from data_pipeline.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
 from data_pipeline.prepare.append import Base, base_of, joined, new_files
 from data_pipeline.prepare.engine import ENGINE, Made, run_stages
-from data_pipeline.prepare.origin import digest_of, origin_of, save_origin, saved_origin
+from data_pipeline.prepare.fetch import local_text
+from data_pipeline.prepare.origin import Origin, digest_of, origin_of, save_origin, saved_origin
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.scan import log_sources
+from data_pipeline.prepare.send import made_there
 from data_pipeline.prepare.sources import LogFile, column_names, find_log_files, id_type, open_log
 from data_pipeline.prepare.workspace import State, is_store, put_back, remove_leftovers, workspace_of
 
@@ -31,8 +34,10 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
         raise ConfigError(
             f"data.event_types={config.event_types} needs data.columns.event_type: name the column that holds them"
         )
-    progress = progress or Progress()
-    paths, store = find_log_files(config.log, config.source), Path(config.store)
+    progress, store = progress or Progress(), place_of(config.store)
+    if isinstance(store, ObjectPath):
+        return made_there(config, lambda local: prepare(local, progress), progress)
+    config, paths = replace(config, store=str(store)), find_log_files(config.log, config.source)
     put_back(store)
     if config.append and is_store(store):
         return _append(config, base_of(store, config), paths, progress)
@@ -48,7 +53,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
     return _make(config, None, paths, progress)
 
 
-def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progress) -> Manifest:
+def _append(config: DataConfig, base: Base, paths: list[Place], progress: Progress) -> Manifest:
     new, known = new_files(base, config, paths)
     for path, before in known:
         progress.say(f"{path} is in {base.folder} already, added as {before}: not added again")
@@ -57,8 +62,18 @@ def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progres
     return _make(config, base, new, progress) if new else base.manifest
 
 
-def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
-    files = open_log(paths, config.columns, config.source)
+def _make(config: DataConfig, base: Base | None, paths: list[Place], progress: Progress) -> Manifest:
+    with local_text(paths, config, progress) as readable:
+        files = open_log(readable, config.columns, config.source)
+        for file, path in zip(files, paths, strict=True):
+            file.name = str(path)
+        return _made_of(files, config, base, paths, progress)
+
+
+def _made_of(
+    files: list[LogFile], config: DataConfig, base: Base | None, paths: list[Place], progress: Progress
+) -> Manifest:
+    """The store of ``files``, which are ``paths`` opened."""
     id_types = _id_types(config, base, files)
     origin = origin_of(config, paths)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
@@ -70,9 +85,19 @@ def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Pr
         made = run_stages([base.source(), *sources] if base else sources, known, config, work, progress)
         manifest = _manifest(made, work.state, base)
         _check_nothing_is_lost(manifest)
+        _refuse_changed_objects(config, origin, paths)
         save_manifest(str(work.store), manifest)
         save_origin(work.store, joined(base, origin) if base else origin)
     return manifest
+
+
+def _refuse_changed_objects(config: DataConfig, origin: Origin, paths: list[Place]) -> None:
+    """An object is read by many requests: one that is replaced in between would be read half old and half new."""
+    objects = [path for path in paths if isinstance(path, ObjectPath)]
+    before = {str(file[0]): file for file in origin.files}
+    for now in origin_of(config, objects).files:
+        if now != before[str(now[0])]:
+            raise DataError(f"{now[0]} was changed while it was read; start the same command again")
 
 
 def _id_types(config: DataConfig, base: Base | None, files: list[LogFile]) -> dict[str, pl.DataType]:

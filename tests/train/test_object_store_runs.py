@@ -1,0 +1,65 @@
+"""A run whose store is behind ``s3://`` learns and ranks what the run on the local copy does, faults or not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import load_config
+from data_pipeline.files import ObjectPath
+from object_store import BUCKET, FaultyProxy, connect, s3_server
+from ranks import run_ranks
+from stores import synthetic_store
+from train.evaluate import evaluate
+from train.run import run
+
+RUN = [
+    "model.embedding_dim=16",
+    "model.feed_forward_dim=16",
+    "data.max_history=12",
+    "data.global_batch_size=32",
+    "num_steps=6",
+    "log_every_steps=1",
+    "sharding=row_wise",
+]
+
+
+def test_a_run_on_a_store_behind_a_url_equals_the_run_on_the_local_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = synthetic_store(tmp_path)
+    with s3_server() as port:
+        proxy = FaultyProxy(port)
+        connect(monkeypatch, proxy.port)
+        for path in sorted(Path(local).rglob("*.*")):
+            ObjectPath(f"s3://{BUCKET}/store/{path.relative_to(local).as_posix()}").send(path)
+        proxy.every(4, "500", "short", "cut")
+        found = [
+            learnt(store, tmp_path / name) for name, store in (("there", f"s3://{BUCKET}/store"), ("here", local))
+        ]
+        assert set(proxy.done) == {"500", "short", "cut"}
+        proxy.close()
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 6
+
+
+def learnt(store: str, folder: Path) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
+    """Losses of every step, and the quality that the run and a later evaluation have found."""
+    run_ranks(2, train_and_evaluate, [*RUN, f"data.store={store}", f"run_dir={folder}"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    qualities = [json.loads((folder / name).read_text())["quality"] for name in ("summary.json", "evaluation.json")]
+    return [line["loss"] for line in lines if "loss" in line], qualities[0], qualities[1]
+
+
+def train_and_evaluate(overrides: list[str]) -> None:
+    config = load_config(overrides)
+    run(config, overrides)
+    evaluate(config)
+
+
+@pytest.mark.parametrize("key", ["run_dir", "data.spill_dir"])
+def test_a_url_where_only_a_local_folder_will_do_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}=s3://bucket/run.*local"):
+        load_config([f"{key}=s3://bucket/run"])

@@ -26,6 +26,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_store_behind_a_url_equals_the_run_on_the_local_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,27 +37,33 @@ def test_a_run_on_a_store_behind_a_url_equals_the_run_on_the_local_copy(
         for path in sorted(Path(local).rglob("*.*")):
             ObjectPath(f"s3://{BUCKET}/store/{path.relative_to(local).as_posix()}").send(path)
         proxy.every(4, "500", "short", "cut")
-        found = [
-            learnt(store, tmp_path / name) for name, store in (("there", f"s3://{BUCKET}/store"), ("here", local))
+        runs = [
+            [*RUN, f"data.store={store}", f"run_dir={tmp_path / name}"]
+            for name, store in (("there", f"s3://{BUCKET}/store"), ("here", local))
         ]
+        run_ranks(2, train_and_evaluate, runs)
         assert set(proxy.done) == {"500", "short", "cut"}
         proxy.close()
-    assert found[0] == found[1]
-    assert len(found[0][0]) == 6
+    assert learnt(tmp_path / "there") == learnt(tmp_path / "here")
+    assert len(learnt(tmp_path / "there")[0]) == 6
 
 
-def learnt(store: str, folder: Path) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
-    """Losses of every step, and the quality that the run and a later evaluation have found."""
-    run_ranks(2, train_and_evaluate, [*RUN, f"data.store={store}", f"run_dir={folder}"])
+def learnt(folder: Path) -> tuple[list[float], dict[str, Any], dict[str, Any]]:
+    """Losses of every step, and what the run and a later evaluation have found of the test events."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    qualities = [json.loads((folder / name).read_text())["quality"] for name in ("summary.json", "evaluation.json")]
-    return [line["loss"] for line in lines if "loss" in line], qualities[0], qualities[1]
+    summary = json.loads((folder / "summary.json").read_text())["quality"]
+    return (
+        [line["loss"] for line in lines if "loss" in line],
+        summary,
+        json.loads((folder / "evaluation.json").read_text()),
+    )
 
 
-def train_and_evaluate(overrides: list[str]) -> None:
-    config = load_config(overrides)
-    run(config, overrides)
-    evaluate(config)
+def train_and_evaluate(runs: list[list[str]]) -> None:
+    for overrides in runs:
+        config = load_config(overrides)
+        run(config, overrides)
+        evaluate(config)
 
 
 @pytest.mark.parametrize("key", ["run_dir", "data.spill_dir"])

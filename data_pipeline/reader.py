@@ -92,17 +92,26 @@ class HistoryReader:
     def _read(self, index: int) -> Histories:
         file, row_group = self._row_groups[index]
         where = f"{self._paths[file]}, row group {row_group}"
-        source = self._objects[file]
         try:
-            if source is not None:
-                source.hold(*_span_of(self._files[file].metadata.row_group(row_group)))
-            table = self._files[file].read_row_group(row_group, columns=COLUMNS)
+            table = self._table(file, row_group)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
         first_user = int(self._first_users[index])
         histories = _decoded(table, first_user, where)
         _check(histories, self._num_items, where)
         return histories
+
+    def _table(self, file: int, row_group: int) -> pa.Table:
+        """Decoded; from an object by one request, and by one more where bytes were damaged on their way."""
+        parquet, source = self._files[file], self._objects[file]
+        if source is not None:
+            span = _span_of(parquet.metadata.row_group(row_group))
+            source.hold(*span)
+            try:
+                return parquet.read_row_group(row_group, columns=COLUMNS)
+            except (pa.ArrowInvalid, OSError):
+                source.hold(*span)
+        return parquet.read_row_group(row_group, columns=COLUMNS)
 
 
 def _opened(paths: list[Place]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:

@@ -19,7 +19,7 @@ from data_pipeline import object_client
 BUCKET = "bucket"
 Fault = Callable[[str, str], str]
 """(method, path) of a request -> what to do to its answer: one of FAULTS, or nothing."""
-FAULTS = ("500", "503", "slow", "cut", "short", "expired")
+FAULTS = ("500", "503", "slow", "cut", "short", "flip", "expired")
 _EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 
@@ -100,9 +100,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes, fault: str = "") -> None:
-        """``cut``: the connection ends in the middle; ``short``: a shorter range than asked for, said to be whole."""
+        """``cut``: the connection ends in the middle; ``short``: a shorter range than asked for, said to be whole;
+        ``flip``: the byte in the middle is another."""
         if self.command == "HEAD":
             fault = ""
+        if fault == "flip":
+            middle = len(content) // 2
+            content = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
         sent = content[: len(content) // 2] if fault in ("cut", "short") else content
         length = len(sent) if fault == "short" else len(content)
         if self.command == "HEAD":

@@ -11,10 +11,11 @@ from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.files import ObjectPath, place_of
 from data_pipeline.manifest import load_manifest
+from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream, evaluation_batches
 from object_store import BUCKET, FaultyProxy, connect, s3_server
-from stores import random_histories, write_store
+from stores import random_histories, synthetic_store, write_store
 
 STORE = f"s3://{BUCKET}/stores/tiny"
 
@@ -115,6 +116,24 @@ def test_an_endpoint_that_does_not_listen_is_named(monkeypatch: pytest.MonkeyPat
     connect(monkeypatch, 9)
     with pytest.raises(DataError, match=rf"{STORE}/manifest.json: 5 tries.*AWS_ENDPOINT_URL"):
         load_manifest(STORE)
+
+
+def test_bytes_that_are_damaged_on_their_way_are_asked_for_again_and_damaged_ones_at_rest_are_an_error(
+    proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    store = synthetic_store(tmp_path)
+    url, manifest = sent(store, f"s3://{BUCKET}/stores/damaged"), load_manifest(store)
+    expected, reader = HistoryReader(store, manifest).read(0, 150), HistoryReader(url, manifest)
+    seen = []
+    proxy.fault = lambda method, path: "flip" if not seen and not seen.append(path) else ""
+    found = reader.read(0, 150)
+    assert seen, "a byte was damaged"
+    assert found.item.tolist() == expected.item.tolist()
+    assert found.timestamp.tolist() == expected.timestamp.tolist()
+    fresh = HistoryReader(url, manifest)
+    proxy.every(1, "flip")
+    with pytest.raises(DataError, match=r"part-00000.parquet, row group 0: cannot be read"):
+        fresh.read(0, 150)
 
 
 @pytest.mark.parametrize("last", [0x00, 0xA5, 0x5A, 0xFF])

@@ -10,6 +10,7 @@ import torch
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.files import ObjectPath, place_of
+from data_pipeline.inspect.__main__ import main as inspect
 from data_pipeline.manifest import load_manifest
 from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset
@@ -70,6 +71,16 @@ def test_batches_of_a_store_behind_a_url_equal_those_of_the_local_copy(proxy: Fa
     assert load_manifest(url) == load_manifest(local)
     assert_equal(train_batches(url), train_batches(local))
     assert_equal(ranked_batches(url), ranked_batches(local))
+
+
+def test_a_store_behind_a_url_is_inspected_without_a_picture_beside_it(
+    proxy: FaultyProxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = synthetic_store(tmp_path)
+    assert inspect([sent(store, f"s3://{BUCKET}/stores/inspected")]) == 0
+    there = capsys.readouterr().out
+    assert inspect([store, "png="]) == 0
+    assert there.splitlines()[1:] == capsys.readouterr().out.splitlines()[1:]
 
 
 @pytest.mark.parametrize(

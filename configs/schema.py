@@ -359,6 +359,9 @@ class RunConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
+        for key, folder in (("run_dir", self.run_dir), ("data.spill_dir", self.data.spill_dir)):
+            message = f"{key}={folder} is a URL; name a local or shared folder (docs/object_stores.md)"
+            require("://" not in folder, message)
         require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
         require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
         require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
+from data_pipeline.files import parquet_source, place_of
 
 FORMAT_VERSION = 1
 
@@ -40,9 +41,11 @@ class Manifest:
 
 def load_manifest(store: str) -> Manifest:
     """Read the manifest of ``store``; :class:`DataError` when it is missing, unreadable or of another version."""
-    path = Path(store) / "manifest.json"
+    path = place_of(store) / "manifest.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except (ConfigError, DataError):
+        raise
     except FileNotFoundError as error:
         raise DataError(
             f"{path} does not exist: data.store={store} is not a store; make it with `shardrec prepare` first"
@@ -66,14 +69,18 @@ def save_manifest(store: str, manifest: Manifest) -> None:
     (Path(store) / "manifest.json").write_text(text, encoding="utf-8")
 
 
+def item_table(store: str, columns: list[str]) -> pa.Table:
+    """Columns of ``items.parquet``, in the order of the file; :class:`DataError` when it cannot be read."""
+    path = place_of(store) / "items.parquet"
+    try:
+        return pq.read_table(parquet_source(path), columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+
+
 def item_counts(store: str) -> np.ndarray:
     """Events of each dense item id, int64 [V]; :class:`DataError` when the table cannot be read.
 
     Descending, but for a store that was appended to: its old items keep their ids.
     """
-    path = Path(store) / "items.parquet"
-    try:
-        table = pq.read_table(path, columns=["count"])
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
-    return table.column("count").to_numpy().astype(np.int64)
+    return item_table(store, ["count"]).column("count").to_numpy().astype(np.int64)

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
+from data_pipeline.files import ObjectFile, Place, files_in, parquet_source, place_of
 from data_pipeline.manifest import Manifest
 
 COLUMNS = ["user", "item", "timestamp"]
 CACHE_BYTES = 64 * 2**20
 """Decoded row groups that are kept: lanes of a small store share them, and each would be decoded once a lane."""
+_FOOTERS_AT_ONCE = 16
+"""Of a store behind a URL, where opening a part is two requests and their waits."""
 
 
 @dataclass(slots=True)
@@ -44,14 +48,16 @@ class HistoryReader:
     def __init__(self, store: str, manifest: Manifest) -> None:
         self._num_items = manifest.num_items
         self._files: list[pq.ParquetFile] = []
-        self._paths: list[Path] = []
+        self._paths: list[Place] = files_in(place_of(store) / "histories", "part-*.parquet")
+        self._objects: list[ObjectFile | None] = []
         self._row_groups: list[tuple[int, int]] = []
         self._decoded: OrderedDict[int, Histories] = OrderedDict()
         self._num_bytes = 0
         self._lock = threading.Lock()
         sizes: list[int] = []
-        for path in sorted(Path(store, "histories").glob("part-*.parquet")):
-            self._open(path, sizes)
+        for source, file in _opened(self._paths):
+            self._objects.append(source if isinstance(source, ObjectFile) else None)
+            self._add(file, sizes)
         self._first_users = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         if self._first_users[-1] != manifest.num_users:
             raise DataError(
@@ -65,19 +71,11 @@ class HistoryReader:
         last = int(np.searchsorted(self._first_users, end, side="left"))
         return _joined([_sliced(self._row_group(index), start, end) for index in range(first, last)], start)
 
-    def _open(self, path: Path, sizes: list[int]) -> None:
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
-        missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
-        if missing:
-            raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
+    def _add(self, file: pq.ParquetFile, sizes: list[int]) -> None:
         for row_group in range(file.num_row_groups):
             sizes.append(file.metadata.row_group(row_group).num_rows)
             self._row_groups.append((len(self._files), row_group))
         self._files.append(file)
-        self._paths.append(path)
 
     def _row_group(self, index: int) -> Histories:
         """Row group ``index`` of all files; the least recently used ones leave the cache, the newest stays."""
@@ -95,13 +93,54 @@ class HistoryReader:
         file, row_group = self._row_groups[index]
         where = f"{self._paths[file]}, row group {row_group}"
         try:
-            table = self._files[file].read_row_group(row_group, columns=COLUMNS)
+            table = self._table(file, row_group)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
         first_user = int(self._first_users[index])
         histories = _decoded(table, first_user, where)
         _check(histories, self._num_items, where)
         return histories
+
+    def _table(self, file: int, row_group: int) -> pa.Table:
+        """Decoded; from an object by one request, and by one more where bytes were damaged on their way."""
+        parquet, source = self._files[file], self._objects[file]
+        if source is not None:
+            span = _span_of(parquet.metadata.row_group(row_group))
+            source.hold(*span)
+            try:
+                return parquet.read_row_group(row_group, columns=COLUMNS)
+            except (pa.ArrowInvalid, OSError):
+                source.hold(*span)
+        return parquet.read_row_group(row_group, columns=COLUMNS)
+
+
+def _opened(paths: list[Place]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:
+    """Every part with its footer read; those of a store behind a URL some at a time, by threads."""
+    if all(isinstance(path, Path) for path in paths):
+        return [_open(path) for path in paths]
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
+        return list(pool.map(_open, paths))
+
+
+def _open(path: Place) -> tuple[Path | ObjectFile, pq.ParquetFile]:
+    try:
+        source = parquet_source(path)
+        file = pq.ParquetFile(source, page_checksum_verification=isinstance(source, ObjectFile))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
+    missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
+    if missing:
+        raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
+    return source, file
+
+
+def _span_of(row_group: pq.RowGroupMetaData) -> tuple[int, int]:
+    """The bytes [start, end) that hold the chunks of ``COLUMNS``: they lie side by side, so that one request does."""
+    chunks = [row_group.column(k) for k in range(row_group.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in COLUMNS]
+    starts = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset))) for chunk in chunks]
+    ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
+    return min(starts), max(ends)
 
 
 def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import DataError
 from configs.schema import SyntheticConfig, require
-from data_pipeline.manifest import load_manifest
+from data_pipeline.manifest import item_table, load_manifest
 from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset
 
@@ -213,7 +213,7 @@ def _with_dirty_rows(rows: np.ndarray, fraction: float, rng: np.random.Generator
 
 
 def _latent_of_dense(world: World, store: str) -> np.ndarray:
-    raw = pq.read_table(f"{store}/items.parquet", columns=["item", "raw_item"]).sort_by("item")["raw_item"].to_numpy()
+    raw = item_table(store, ["item", "raw_item"]).sort_by("item")["raw_item"].to_numpy()
     latent = np.full(world.num_items + RAW_ITEM_OFFSET, -1, dtype=np.int64)
     latent[world.raw_item] = np.arange(world.num_items)
     if raw.size == 0 or raw.min() < 0 or raw.max() >= latent.size or (latent[raw] < 0).any():

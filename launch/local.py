@@ -36,8 +36,13 @@ def run_ranks(module: str, config: RunConfig, overrides: Sequence[str], *, max_r
 
 
 def _must_prepare(config: RunConfig) -> bool:
-    """Whether there is no store yet; a synthetic log is looked at again, since its choices may have changed."""
+    """Whether there is no store yet; a synthetic log is looked at again, since its choices may have changed.
+
+    A store behind a URL is made by ``shardrec prepare`` alone: the launcher has nothing to look there with.
+    """
     data = config.data
+    if "://" in data.store:
+        return False
     is_missing = not (Path(data.store) / "manifest.json").exists()
     return data.synthetic.num_users > 0 or (bool(data.log) and is_missing)
 

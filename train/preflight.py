@@ -6,12 +6,15 @@ Without torch: it takes a moment, and torchrun's own traceback does not bury the
 import json
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
+from data_pipeline.files import place_of
 from data_pipeline.manifest import load_manifest
+from data_pipeline.object_client import is_url
 from train.run_folder import open_run_folder
 
 
@@ -27,15 +30,22 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def _refuse_other_log(config: RunConfig, overrides: Sequence[str]) -> None:
     """Refuse a store that was made from another log than the one that the user named."""
-    path = Path(config.data.store) / "prepared_from.json"
-    if not path.is_file() or not config.data.log or not any(key.startswith("data.log=") for key in overrides):
+    path, log = place_of(config.data.store) / "prepared_from.json", config.data.log
+    if not log or not any(key.startswith("data.log=") for key in overrides) or not path.is_file():
         return
-    log = json.loads(path.read_text())["options"]["log"]
-    if Path(log).resolve() != Path(config.data.log).resolve():
+    files = [str(file) for file, _, _ in json.loads(path.read_text())["files"]]
+    if not any(_is_of(file, log) for file in files):
         raise ConfigError(
-            f"data.store={config.data.store} was made from {log}, not from data.log={config.data.log}; "
+            f"data.store={config.data.store} was made from {', '.join(files[:3])}, not from data.log={log}; "
             f"choose another data.store, or make it anew with `shardrec prepare`"
         )
+
+
+def _is_of(file: str, log: str) -> bool:
+    """Whether ``file`` is the log, lies below it or fits it as a glob; paths may be written differently."""
+    if not is_url(log):
+        file, log = str(Path(file).resolve()), str(Path(log).resolve())
+    return file == log or file.startswith(f"{log.rstrip('/')}/") or fnmatchcase(file, log.replace("**/", "*"))
 
 
 def main(overrides: Sequence[str]) -> int:

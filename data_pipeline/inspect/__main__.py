@@ -11,13 +11,14 @@ from data_pipeline.inspect.picture import HOW_TO_INSTALL, write_picture
 from data_pipeline.inspect.samples import Titles, sample_histories
 from data_pipeline.inspect.summary import summary_of
 from data_pipeline.inspect.text import text_of
+from data_pipeline.object_client import is_url
 
 _NUM_EVENTS = 8
 
 
 @dataclass(kw_only=True, slots=True)
 class InspectOptions:
-    """What the command line chooses; ``png`` is by default ``STORE.png``, beside the store."""
+    """What the command line chooses; ``png`` is by default ``STORE.png``, beside a local store, else none."""
 
     store: str
     json: bool = False
@@ -38,7 +39,7 @@ def options_of(words: Sequence[str]) -> InspectOptions:
     stores = [word for word in words if "=" not in word and not word.startswith("-")]
     if len(stores) != 1:
         raise ConfigError(f"inspect needs one STORE, got {stores}: shardrec inspect STORE [--json] [key=value ...]")
-    options = InspectOptions(store=stores[0], png=f"{stores[0].rstrip('/')}.png")
+    options = InspectOptions(store=stores[0], png="" if is_url(stores[0]) else f"{stores[0].rstrip('/')}.png")
     known = [field.name for field in fields(InspectOptions) if field.name not in ("store", "json")]
     for word in words:
         key, is_pair, value = word.partition("=")

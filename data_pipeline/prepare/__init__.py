@@ -1,7 +1,7 @@
 """Raw logs into a store: typed, cleaned, ordered, counted, fingerprinted, and never half-written."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +12,15 @@ import polars as pl
 from configs.engine import Engine
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from data_pipeline.files import ObjectPath, Place, place_of
 from data_pipeline.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
 from data_pipeline.prepare.append import Base, base_of, joined, new_files
 from data_pipeline.prepare.engine import ENGINE, Made, run_stages
+from data_pipeline.prepare.fetch import local_text
 from data_pipeline.prepare.origin import Origin, digest_of, origin_of, save_origin, saved_origin
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.scan import log_sources
+from data_pipeline.prepare.send import made_there
 from data_pipeline.prepare.sources import LogFile, column_names, find_log_files, id_type, open_log
 from data_pipeline.prepare.workspace import State, Workspace, is_store, put_back, remove_leftovers, workspace_of
 
@@ -35,8 +38,12 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
         raise ConfigError(
             f"data.event_types={config.event_types} needs data.columns.event_type: name the column that holds them"
         )
-    progress = progress or Progress()
-    paths, store = find_log_files(config.log, config.source), Path(config.store)
+    if config.engine is Engine.SPARK:
+        _refuse_spark_of_urls(config)
+    progress, store = progress or Progress(), place_of(config.store)
+    if isinstance(store, ObjectPath):
+        return made_there(config, lambda local: prepare(local, progress), progress)
+    config, paths = replace(config, store=str(store)), find_log_files(config.log, config.source)
     put_back(store)
     if config.append and is_store(store):
         return _append(config, base_of(store, config), paths, progress)
@@ -52,7 +59,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
     return _make(config, None, paths, progress)
 
 
-def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progress) -> Manifest:
+def _append(config: DataConfig, base: Base, paths: list[Place], progress: Progress) -> Manifest:
     new, known = new_files(base, config, paths)
     for path, before in known:
         progress.say(f"{path} is in {base.folder} already, added as {before}: not added again")
@@ -61,12 +68,22 @@ def _append(config: DataConfig, base: Base, paths: list[Path], progress: Progres
     return _make(config, base, new, progress) if new else base.manifest
 
 
-def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Progress) -> Manifest:
-    files = open_log(paths, config.columns, config.source)
-    origin = origin_of(config, paths)
-    if config.engine is Engine.SPARK:
-        return _make_on_spark(config, files, origin, progress)
+def _make(config: DataConfig, base: Base | None, paths: list[Place], progress: Progress) -> Manifest:
+    with local_text(paths, config, progress) as readable:
+        files = open_log(readable, config.columns, config.source)
+        for file, path in zip(files, paths, strict=True):
+            file.name = str(path)
+        if config.engine is Engine.SPARK:
+            return _made_on_spark(config, files, origin_of(config, paths), progress)
+        return _made_of(files, config, base, paths, progress)
+
+
+def _made_of(
+    files: list[LogFile], config: DataConfig, base: Base | None, paths: list[Place], progress: Progress
+) -> Manifest:
+    """The store of ``files``, which are ``paths`` opened."""
     id_types = _id_types(config, base, files)
+    origin = origin_of(config, paths)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
     with workspace_of(Path(config.store), config.spill_dir, started_from) as work:
         origin.digests = [digest_of(path) for path in paths]
@@ -74,10 +91,11 @@ def _make(config: DataConfig, base: Base | None, paths: list[Path], progress: Pr
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
         known = base.raw_items if base else pl.Series(dtype=id_types["item"])
         made = run_stages([base.source(), *sources] if base else sources, known, config, work, progress)
+        _refuse_changed_objects(config, origin, paths)
         return _finished(made, work, base, joined(base, origin) if base else origin)
 
 
-def _make_on_spark(config: DataConfig, files: list[LogFile], origin: Origin, progress: Progress) -> Manifest:
+def _made_on_spark(config: DataConfig, files: list[LogFile], origin: Origin, progress: Progress) -> Manifest:
     missing = [name for name in ("pyspark", "pandas") if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -90,7 +108,7 @@ def _make_on_spark(config: DataConfig, files: list[LogFile], origin: Origin, pro
     names = column_names(config.columns)
     with session_of(config) as session:
         found = survey(session, files, config)
-        told = {file.path: row for file, row in zip(files, found, strict=True)}
+        told = {str(file.path): row for file, row in zip(files, found, strict=True)}
         id_types = {
             key: id_type(files, names[key], key, is_integer_text=partial(_answer_of, told, key))
             for key in ("user", "item")
@@ -100,11 +118,27 @@ def _make_on_spark(config: DataConfig, files: list[LogFile], origin: Origin, pro
             return _finished(run_on_spark(session, files, config, id_types, work, progress), work, None, origin)
 
 
-def _answer_of(told: dict[Path, dict[str, Any]], key: str, file: LogFile, name: str) -> bool | None:
+def _answer_of(told: dict[str, dict[str, Any]], key: str, file: LogFile, name: str) -> bool | None:
     """What a survey has found of the ids of ``key``, in column ``name`` of ``file``."""
-    answer = told[file.path][key]
+    answer = told[str(file.path)][key]
     assert answer is None or isinstance(answer, bool), f"column {name} was looked at"
     return answer
+
+
+def _refuse_spark_of_urls(config: DataConfig) -> None:
+    """Spark's tasks open files by path; a bucket that is mounted on every machine has paths."""
+    for key, value in (("data.log", config.log), ("data.store", config.store)):
+        if isinstance(place_of(value), ObjectPath):
+            raise ConfigError(f"{key}={value}: data.engine=spark takes paths that every machine sees; mount it")
+
+
+def _refuse_changed_objects(config: DataConfig, origin: Origin, paths: list[Place]) -> None:
+    """An object is read by many requests: one that is replaced in between would be read half old and half new."""
+    objects = [path for path in paths if isinstance(path, ObjectPath)]
+    before = {str(file[0]): file for file in origin.files}
+    for now in origin_of(config, objects).files:
+        if now != before[str(now[0])]:
+            raise DataError(f"{now[0]} was changed while it was read; start the same command again")
 
 
 def _finished(made: Made, work: Workspace, base: Base | None, origin: Origin) -> Manifest:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from configs.errors import exit_code_of
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataConfig
 from configs.source import TimeUnit
 from data_pipeline.manifest import Manifest
+from data_pipeline.object_client import is_url
 from data_pipeline.prepare import prepare
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.synthetic import write_log
@@ -50,6 +51,9 @@ def make_synthetic_log(config: DataConfig) -> None:
     """
     if config.synthetic.num_users == 0 or not config.log:
         return
+    if is_url(config.log):
+        raise ConfigError(f"data.log={config.log}: a log of data.synthetic is written to a local path")
+
     told = Path(f"{config.log}.synthetic.json")
     choices = json.dumps(asdict(config.synthetic))
     is_ours = told.is_file()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from data_pipeline.files import Place
 from data_pipeline.manifest import Manifest, load_manifest
 from data_pipeline.prepare.histories import columns_of
 from data_pipeline.prepare.origin import Origin, digest_of, origin_of, saved_origin
@@ -96,14 +97,14 @@ def base_of(store: Path, config: DataConfig) -> Base:
     )
 
 
-def new_files(base: Base, config: DataConfig, paths: list[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+def new_files(base: Base, config: DataConfig, paths: list[Place]) -> tuple[list[Place], list[tuple[Place, str]]]:
     """The files of ``paths`` that the store does not hold, and those that it holds with the path they came by.
 
     A file is known by its bytes, whatever its name. DataError for a known path with other bytes.
     """
     path_of = dict(zip(base.origin.digests, (str(path) for path, _, _ in base.origin.files), strict=True))
     known_files = {tuple(file) for file in base.origin.files}
-    new, known = list[Path](), list[tuple[Path, str]]()
+    new, known = list[Place](), list[tuple[Place, str]]()
     for path, file in zip(paths, origin_of(config, paths).files, strict=True):
         if tuple(file) in known_files:
             known.append((path, str(path)))

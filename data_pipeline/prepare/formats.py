@@ -8,6 +8,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.source import Layout, SourceConfig
+from data_pipeline.files import Place
 from data_pipeline.prepare.parquet import scan_parquet
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -30,7 +31,7 @@ class Scan:
     broken: pl.Expr
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: Place) -> str:
     """The ending that tells the layout: lower case, without that of a compression."""
     name = path.name.lower()
     for compressed in COMPRESSED:
@@ -38,7 +39,7 @@ def suffix_of(path: Path) -> str:
     return Path(name).suffix
 
 
-def layout_of(path: Path, source: SourceConfig) -> Layout:
+def layout_of(path: Place, source: SourceConfig) -> Layout:
     """``source.layout``, or what the ending of ``path`` says; ``AUTO`` where it says nothing."""
     if source.layout is not Layout.AUTO:
         return source.layout
@@ -47,7 +48,7 @@ def layout_of(path: Path, source: SourceConfig) -> Layout:
     return by_suffix.get(suffix_of(path), Layout.AUTO)
 
 
-def scan_file(path: Path, names: dict[str, str], source: SourceConfig, first_row: int = 0) -> Scan:
+def scan_file(path: Place, names: dict[str, str], source: SourceConfig, first_row: int = 0) -> Scan:
     """A scan of ``path`` from ``first_row`` on in which the columns ``names`` (ours -> the log's) can be looked up.
 
     Raises ``DataError`` for a file of another kind than its layout, and what Polars raises for an unreadable one.
@@ -55,6 +56,7 @@ def scan_file(path: Path, names: dict[str, str], source: SourceConfig, first_row
     layout = layout_of(path, source)
     if layout is Layout.PARQUET:
         return _scan_parquet(path, names, first_row)
+    assert isinstance(path, Path), "text of an object store is read from a local copy"
     scan = _scan_text(path, layout, names, source)
     return Scan(rows=scan.rows.slice(first_row), broken=scan.broken) if first_row else scan
 
@@ -69,7 +71,7 @@ def _scan_text(path: Path, layout: Layout, names: dict[str, str], source: Source
     return _scan_delimited(path, separator, source)
 
 
-def _scan_parquet(path: Path, names: dict[str, str], first_row: int) -> Scan:
+def _scan_parquet(path: Place, names: dict[str, str], first_row: int) -> Scan:
     """As it is typed, but binary columns in use as text: old writers did not say that their strings are strings."""
     rows = scan_parquet(path, first_row)
     schema = rows.collect_schema()
@@ -227,7 +229,7 @@ def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str
             raise missing_column(path, key, name, list(keys))
 
 
-def missing_column(path: Path, key: str, name: str, there: list[str]) -> DataError:
+def missing_column(path: Place, key: str, name: str, there: list[str]) -> DataError:
     """The error of a file that has no column ``name``, which ``data.columns.<key>`` asks for."""
     return DataError(
         f"{path} has no column {name!r} (data.columns.{key}); its columns are {', '.join(there)}; "

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from configs.errors import DataError
 from configs.schema import DataConfig
+from data_pipeline.files import ObjectFile, Place
 from data_pipeline.manifest import FORMAT_VERSION
 from data_pipeline.prepare.sources import reading
 
@@ -31,7 +33,7 @@ class Origin:
     """[path, bytes, time of change in ns] of each file, in the order in which they were added."""
     format_version: int = FORMAT_VERSION
     digests: list[str] = field(default_factory=list)
-    """SHA-256 of each file's bytes; what a file is recognised by under another name."""
+    """SHA-256 of each file's bytes, or an object's ETag and size; what a file is recognised by under another name."""
     num_appends: int = 0
 
     def made_the_same(self, other: "Origin") -> bool:
@@ -40,22 +42,24 @@ class Origin:
         return all(mine[key] == others[key] for key in ("options", "files", "format_version"))
 
 
-def origin_of(config: DataConfig, paths: Sequence[Path]) -> Origin:
+def origin_of(config: DataConfig, paths: Sequence[Place]) -> Origin:
     """The files as they are now, without their digests, and the options."""
     options = asdict(config)
     return Origin(options={key: options[key] for key in _OPTIONS}, files=[_as_it_is(path) for path in paths])
 
 
-def _as_it_is(path: Path) -> list[object]:
+def _as_it_is(path: Place) -> list[object]:
     with reading(path):
         found = path.stat()
     return [str(path), found.st_size, found.st_mtime_ns]
 
 
-def saved_origin(store: Path) -> Origin | None:
+def saved_origin(store: Place) -> Origin | None:
     """The origin that a finished store was made from; None where there is none to be read."""
     try:
         return Origin(**json.loads((store / FILE).read_text(encoding="utf-8")))
+    except DataError:
+        raise
     except (OSError, ValueError, TypeError):
         return None
 
@@ -65,7 +69,9 @@ def save_origin(store: Path, origin: Origin) -> None:
     (store / FILE).write_text(json.dumps(asdict(origin), indent=2) + "\n", encoding="utf-8")
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes; DataError where it cannot be read."""
+def digest_of(path: Place) -> str:
+    """SHA-256 of a file's bytes, or what an object store says of them; DataError where it cannot be read."""
     with reading(path), path.open("rb") as file:
+        if isinstance(file, ObjectFile) and (tag := file.metadata().get("ETag")):
+            return f"etag:{tag}:{file.size}"
         return hashlib.file_digest(file, "sha256").hexdigest()

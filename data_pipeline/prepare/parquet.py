@@ -6,7 +6,6 @@ left some, as Spark does. It is as fast here: 5 M events sorted into sound and b
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.io.plugins import register_io_source
 
+from data_pipeline.files import Place, parquet_source
+
 _ROWS_PER_BATCH = 131_072
 
 
-def scan_parquet(path: Path, first_row: int = 0) -> pl.LazyFrame:
+def scan_parquet(path: Place, first_row: int = 0) -> pl.LazyFrame:
     """Rows of ``path`` from ``first_row`` on, in order; no more than a few batches of the columns in use in memory.
 
     Row groups before ``first_row`` are not read; a slice of the scan would read all that is before it.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(parquet_source(path)) as file:
         all_names = file.schema_arrow.names  # raises for names that are no UTF-8, on which Polars would panic
         empty = _frame_of(file.schema_arrow.empty_table())
 
@@ -42,9 +43,9 @@ def scan_parquet(path: Path, first_row: int = 0) -> pl.LazyFrame:
     return register_io_source(batches, schema=empty.schema)
 
 
-def _frames(path: Path, first_row: int, names: list[str], batch_size: int) -> Iterator[pl.DataFrame]:
+def _frames(path: Place, first_row: int, names: list[str], batch_size: int) -> Iterator[pl.DataFrame]:
     """Columns ``names`` from ``first_row`` on; for no columns at all, rows alone, without reading any."""
-    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+    with pq.ParquetFile(parquet_source(path), page_checksum_verification=True, pre_buffer=False) as file:
         ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)], dtype=int)
         first_group = int(np.searchsorted(ends, first_row, side="right"))
         num_to_skip = first_row - (int(ends[first_group - 1]) if first_group else 0)

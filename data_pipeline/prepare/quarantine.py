@@ -63,7 +63,7 @@ def write_quarantine(
     broken = _with_reason(file, rows, names, id_types).filter(pl.col(REASON).is_not_null())
     folder.mkdir(exist_ok=True)
     with reading(file.path):
-        broken.drop(_TYPED.values()).with_columns(log_file=pl.lit(str(file.path))).sink_parquet(
+        broken.drop(_TYPED.values()).with_columns(log_file=pl.lit(file.name or str(file.path))).sink_parquet(
             folder / f"part-{part:05d}.parquet"
         )
 

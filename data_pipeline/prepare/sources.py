@@ -3,7 +3,7 @@
 import errno
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig
 from configs.source import Layout, SourceConfig
+from data_pipeline.files import Place, objects_of, place_of
 from data_pipeline.prepare.formats import SUFFIXES, layout_of, missing_column, scan_file, suffix_of
 from data_pipeline.prepare.where import place_in
 
@@ -44,11 +45,13 @@ _UNREAD_SUFFIXES = [
 class LogFile:
     """One file of the log: its path, a scan of it, its columns' types, why a row is broken as a whole or null."""
 
-    path: Path
+    path: Place
     scan: pl.LazyFrame
     schema: pl.Schema
     source: SourceConfig = field(default_factory=SourceConfig)
     broken: pl.Expr
+    name: str = ""
+    """What the quarantine calls it: the URL where ``path`` is a copy."""
 
     @property
     def layout(self) -> Layout:
@@ -62,7 +65,7 @@ class LogFile:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Place) -> Iterator[None]:
     """Turn the engine's words on an unreadable ``path`` into one :class:`DataError`; a full disk is not its fault.
 
     Arrow's word for a column's name that is no UTF-8 is ``UnicodeDecodeError``; Polars panics on some damaged types.
@@ -78,8 +81,8 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {place}{reason}; mend or remove the file") from error
 
 
-def find_log_files(log: str, source: SourceConfig | None = None) -> list[Path]:
-    """Paths of ``log`` (a file, a folder with all below it, or a glob), sorted by name: the order of arrival.
+def find_log_files(log: str, source: SourceConfig | None = None) -> list[Place]:
+    """Places of ``log`` (a file, a folder with all below it, or a glob), sorted by name: the order of arrival.
 
     In a folder, names that start with ``.`` or ``_`` are left out, as Spark and Hive do, and so are endings that are
     no log's; links are followed, each folder once. A folder that a glob names is taken with all below it.
@@ -87,24 +90,47 @@ def find_log_files(log: str, source: SourceConfig | None = None) -> list[Path]:
     source = source or SourceConfig()
     if not log:
         raise ConfigError("data.log is empty; set it to a file, a folder or a glob of Parquet, CSV or JSON lines")
-    path = Path(log)
-    named = [path] if path.exists() else [Path(name) for name in glob.glob(log, recursive=True)]
-    found: set[Path] = set()
-    for entry in named:
-        found.update(_files_below(entry) if entry.is_dir() else [entry])
+    place = place_of(log)
+    found = _local_files(place) if isinstance(place, Path) else _objects(place.url)
     if not found:
         raise DataError(
             f"data.log={log} names no file; give a {', '.join(SUFFIXES)} file, a folder or a glob of them"
         )
     for file in found:
-        if not file.is_file():
+        if isinstance(file, Path) and not file.is_file():
             raise DataError(f"{file} is no regular file; data.log takes files")
         if layout_of(file, source) is Layout.AUTO:
             raise DataError(
                 f"{file} is of an unknown format; data.log takes {', '.join(SUFFIXES)}, and others where "
                 f"data.source.layout says how they are written"
             )
-    return sorted(found)
+    return sorted(found, key=lambda file: file.parts)
+
+
+def _local_files(path: Path) -> set[Place]:
+    named = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
+    found: set[Place] = set()
+    for entry in named:
+        found.update(_files_below(entry) if entry.is_dir() else [entry])
+    return found
+
+
+def _objects(url: str) -> set[Place]:
+    """Objects by the rules for local files: those that are named, and of those below a folder the ones of a log.
+
+    Empty objects whose names end with a slash stand for folders in some tools; they are none of a log's files.
+    """
+    found: set[Place] = set()
+    for place, is_named in objects_of(url):
+        below = place.parts[len(place_of(url).parts) :]
+        if is_named:
+            found.add(place)
+        elif "_delta_log" in below:
+            _refuse_delta(url)
+        elif not any(name.startswith((".", "_")) for name in below):
+            _refuse_unread(place)
+            found.update([place] if suffix_of(place) in SUFFIXES else [])
+    return found
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -117,23 +143,31 @@ def _files_below(folder: Path) -> list[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         if "_delta_log" in folders:
-            raise DataError(
-                f"{place} is a Delta table: its folder also holds files that no longer count; export it to Parquet"
-            )
+            _refuse_delta(place)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         files = [Path(place) / name for name in names if not name.startswith((".", "_"))]
         for file in files:
-            if suffix_of(file) in _UNREAD_SUFFIXES or file.suffix.lower() in _UNREAD_SUFFIXES:
-                raise DataError(f"{file} is of a format that is not read; convert it, or move it out of data.log")
+            _refuse_unread(file)
         found += [file for file in files if suffix_of(file) in SUFFIXES]
     return found
+
+
+def _refuse_delta(place: str) -> None:
+    raise DataError(
+        f"{place} is a Delta table: its folder also holds files that no longer count; export it to Parquet"
+    )
+
+
+def _refuse_unread(file: Place) -> None:
+    if suffix_of(file) in _UNREAD_SUFFIXES or file.suffix.lower() in _UNREAD_SUFFIXES:
+        raise DataError(f"{file} is of a format that is not read; convert it, or move it out of data.log")
 
 
 def _raise(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
 
 
-def open_log(paths: list[Path], columns: ColumnsConfig, source: SourceConfig | None = None) -> list[LogFile]:
+def open_log(paths: Sequence[Place], columns: ColumnsConfig, source: SourceConfig | None = None) -> list[LogFile]:
     """Open every file and check that it has the columns, with fitting types; reads only the files' headers."""
     return [_open(path, columns, source or SourceConfig()) for path in paths]
 
@@ -144,7 +178,7 @@ def column_names(columns: ColumnsConfig) -> dict[str, str]:
     return {**names, "event_type": columns.event_type} if columns.event_type else names
 
 
-def _open(path: Path, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
+def _open(path: Place, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
     names = column_names(columns)
     with reading(path):
         scan = scan_file(path, names, source)
@@ -159,7 +193,7 @@ def _open(path: Path, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
     return LogFile(path=path, scan=scan.rows, schema=schema, source=source, broken=scan.broken)
 
 
-def _check_types(path: Path, names: dict[str, str], schema: pl.Schema) -> None:
+def _check_types(path: Place, names: dict[str, str], schema: pl.Schema) -> None:
     for key, name in names.items():
         dtype = schema[name]
         is_string = dtype in (pl.String, pl.Categorical, pl.Enum)

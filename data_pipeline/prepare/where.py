@@ -3,15 +3,15 @@
 Arrow raises ``ValueError`` for names that are no UTF-8.
 """
 
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from data_pipeline.files import Place, parquet_source
 
 _MAX_BYTES = 2**30
 
 
-def place_in(path: Path) -> str:
+def place_in(path: Place) -> str:
     """Such as ``row group 3, column 'item_id'`` or ``line 17: ...``; empty where the place is not found."""
     try:
         with path.open("rb") as file:
@@ -24,9 +24,9 @@ def place_in(path: Path) -> str:
         return ""
 
 
-def _chunk_in(path: Path) -> str:
+def _chunk_in(path: Place) -> str:
     """The first column chunk that Arrow cannot decode."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(parquet_source(path), page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             for name in file.schema_arrow.names:
                 try:
@@ -36,7 +36,7 @@ def _chunk_in(path: Path) -> str:
     return ""
 
 
-def _quote_in(path: Path) -> str:
+def _quote_in(path: Place) -> str:
     """The line of the last quote that is opened, where it is never closed; else the first with an odd number."""
     first_odd, opened, is_open = 0, 0, False
     with path.open("rb") as file:

@@ -16,8 +16,9 @@ class HistoryWriter:
     """Writes ``histories/part-*.parquet``: full row groups of users, cut by dense id alone, never by memory.
 
     Goes on after the parts that ``folder`` holds, or after ``first_user`` users, a multiple of ``USERS_PER_PART``,
-    that others write. Ids and times are stored without a dictionary: few of them are
-    alike within a row group, and a bare column is written and read faster, and is smaller.
+    that others write. Ids and times are stored without a dictionary: few of them are alike within a row group, and a
+    bare column is written and read faster, and is smaller. Pages have checksums, which are looked at where the store
+    is read over a network.
     """
 
     def __init__(self, folder: Path, first_user: int = 0) -> None:
@@ -58,7 +59,8 @@ class HistoryWriter:
     def _write_row_group(self, table: pa.Table) -> None:
         if self._writer is None:
             partial = self._folder / "growing.parquet"
-            self._writer = pq.ParquetWriter(partial, table.schema, compression="zstd", use_dictionary=False)
+            options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}
+            self._writer = pq.ParquetWriter(partial, table.schema, **options)
         self._writer.write_table(table, row_group_size=USERS_PER_ROW_GROUP)
         self._num_row_groups += 1
         if self._num_row_groups % ROW_GROUPS_PER_PART == 0:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stores import write_store
+from stores import synthetic_store, write_store
 from train.preflight import main
 
 
@@ -60,10 +60,10 @@ def test_the_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path,
 
 
 def test_a_store_of_another_log_than_the_one_named_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    synthetic_store(tmp_path)
     overrides = _overrides(tmp_path)
-    origin = {"options": {"log": str(tmp_path / "log.parquet")}}
-    (tmp_path / "store" / "prepared_from.json").write_text(json.dumps(origin))
-    assert main([*overrides, f"data.log={tmp_path / 'log.parquet'}"]) == 0
+    for log in (tmp_path / "log.parquet", tmp_path, tmp_path / "*.parquet"):
+        assert main([*overrides, f"data.log={log}"]) == 0
     assert main([*overrides, f"data.log={tmp_path / 'other.parquet'}"]) == 2
     assert "was made from" in capsys.readouterr().err
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.manifest import Manifest, load_manifest
+from data_pipeline.manifest import Manifest, item_table, load_manifest
 from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions, train_lengths
 from train.evaluation.metrics import quality_of
@@ -84,7 +83,7 @@ class _Cases:
 
 
 def _count(rule: SplitRule, store: str, manifest: Manifest) -> dict[str, _Floor]:
-    raw_item = pq.read_table(f"{store}/items.parquet", columns=["item", "raw_item"]).sort_by("item")["raw_item"]
+    raw_item = item_table(store, ["item", "raw_item"]).sort_by("item")["raw_item"]
     raw_order = np.argsort(np.argsort(raw_item.to_numpy(zero_copy_only=False), kind="stable"))
     count, recent, num_items = np.zeros_like(raw_order), np.zeros_like(raw_order), len(raw_order)
     pair, pair_count = np.empty(0, np.int64), np.empty(0, np.int64)

@@ -11,6 +11,7 @@ histories once more, a row group at a time, for the fingerprint, which is over a
 
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ ROWS_PER_PIECE = 2_000_000
 
 def survey(session: SparkSession, files: list[LogFile], config: DataConfig) -> list[dict[str, Any]]:
     """Of each file: ``digest``, and whether ``user`` and ``item`` hold integers where it is text."""
-    pieces = [Piece(path=file.path, file=number) for number, file in enumerate(files)]
+    pieces = [Piece(path=_path_of(file), file=number) for number, file in enumerate(files)]
     found = arrow_of(over(session, len(pieces), tasks.survey(pieces, config), tasks.SURVEY)).to_pylist()
     _raise_first(found, "file")
     return sorted(found, key=lambda row: row["file"])
@@ -66,7 +67,7 @@ def run_on_spark(
     _raise_first(told, "file")
     _count(told, config, work.state)
     broken = sorted({row["file"] for row in told if row["count_of"].startswith(tasks.BROKEN)})
-    _keep_broken(session, [Piece(path=files[k].path, file=k) for k in broken], config, id_types, work)
+    _keep_broken(session, [Piece(path=_path_of(files[k]), file=k) for k in broken], config, id_types, work)
     check_some_rows(work.state.rows_read, config)
     check_fraction(work.state.rows_quarantined, work.state.rows_read, config.max_bad_fraction)
     events = scanned.where(F.col("user").isNotNull()).drop("count_of", "count", "failure")
@@ -86,19 +87,24 @@ def run_on_spark(
     return Made(items=items, histories=histories, engine=ENGINE)
 
 
+def _path_of(file: LogFile) -> Path:
+    assert isinstance(file.path, Path), "prepare refuses URLs for Spark"
+    return file.path
+
+
 def _pieces_of(file: LogFile, number: int) -> list[Piece]:
     """Runs of row groups with at least ``ROWS_PER_PIECE`` rows, but for the last."""
     if file.is_text:
-        return [Piece(path=file.path, file=number)]
+        return [Piece(path=_path_of(file), file=number)]
     with reading(file.path):
-        footer = pq.read_metadata(file.path)
+        footer = pq.read_metadata(_path_of(file))
         lengths = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
-    pieces = [Piece(path=file.path, file=number, num_rows=0)]
+    pieces = [Piece(path=_path_of(file), file=number, num_rows=0)]
     for length in lengths:
         last = pieces[-1]
         assert last.num_rows is not None, "pieces of Parquet have an end"
         if last.num_rows >= ROWS_PER_PIECE:
-            last = Piece(path=file.path, file=number, first_row=last.first_row + last.num_rows, num_rows=0)
+            last = Piece(path=_path_of(file), file=number, first_row=last.first_row + last.num_rows, num_rows=0)
             pieces.append(last)
         last.num_rows = (last.num_rows or 0) + length
     return pieces

@@ -1,0 +1,183 @@
+"""Stores and logs behind ``s3://``: the batches of the local copy, or one clear error; never a wrong batch."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.errors import ConfigError, DataError
+from configs.schema import DataConfig
+from data_pipeline.files import ObjectPath, place_of
+from data_pipeline.inspect.__main__ import main as inspect
+from data_pipeline.manifest import load_manifest
+from data_pipeline.reader import HistoryReader
+from data_pipeline.split import Subset
+from data_pipeline.stream import SequenceStream, evaluation_batches
+from object_store import BUCKET, FaultyProxy, connect, s3_server
+from stores import random_histories, synthetic_store, write_store
+
+STORE = f"s3://{BUCKET}/stores/tiny"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    made = FaultyProxy(server)
+    connect(monkeypatch, made.port)
+    yield made
+    made.close()
+
+
+def sent(folder: str | Path, url: str) -> str:
+    """Copy all files of a local folder to ``url``; the URL."""
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            ObjectPath(f"{url}/{path.relative_to(folder)}").send(path)
+    return url
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> str:
+    items, times = random_histories(300, seed=3)
+    return write_store(tmp_path / "store", items, times, row_group_users=50, part_users=100)
+
+
+def train_batches(store: str, num: int = 12) -> list[tuple[torch.Tensor, ...]]:
+    config = DataConfig(store=store, global_batch_size=32, num_lanes=4, window_row_groups=2)
+    batches = SequenceStream(config, seed=1, rank=0, world_size=2).batches()
+    return [(batch.item, batch.lengths, batch.user, batch.timestamp) for batch in islice(batches, num)]
+
+
+def ranked_batches(store: str) -> list[tuple[torch.Tensor, ...]]:
+    batches = evaluation_batches(DataConfig(store=store), Subset.TEST, batch_size=64, rank=1, world_size=2)
+    return [(batch.history.item, batch.history.user, batch.target, batch.seen) for batch in batches]
+
+
+def assert_equal(found: list[tuple[torch.Tensor, ...]], expected: list[tuple[torch.Tensor, ...]]) -> None:
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_batches_of_a_store_behind_a_url_equal_those_of_the_local_copy(proxy: FaultyProxy, local: str) -> None:
+    url = sent(local, STORE)
+    assert load_manifest(url) == load_manifest(local)
+    assert_equal(train_batches(url), train_batches(local))
+    assert_equal(ranked_batches(url), ranked_batches(local))
+
+
+def test_a_store_behind_a_url_is_inspected_without_a_picture_beside_it(
+    proxy: FaultyProxy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = synthetic_store(tmp_path)
+    assert inspect([sent(store, f"s3://{BUCKET}/stores/inspected")]) == 0
+    there = capsys.readouterr().out
+    assert inspect([store, "png="]) == 0
+    assert there.splitlines()[1:] == capsys.readouterr().out.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    "faults", [("500", "503"), ("cut",), ("short",), ("slow",), ("short", "500", "cut", "short", "slow")]
+)
+def test_answers_that_fail_in_passing_change_no_batch(
+    proxy: FaultyProxy, local: str, faults: tuple[str, ...]
+) -> None:
+    url = sent(local, STORE)
+    expected = train_batches(local)
+    proxy.every(3, *faults)
+    assert_equal(train_batches(url), expected)
+    assert set(proxy.done) == set(faults), "every fault was met"
+
+
+@pytest.mark.parametrize("fault", ["500", "cut", "short"])
+def test_a_store_that_fails_to_the_end_is_one_clear_error(proxy: FaultyProxy, local: str, fault: str) -> None:
+    url = sent(local, STORE)
+    proxy.every(1, fault, only="part-00001")
+    with pytest.raises(DataError, match=f"{url}/histories/part-00001.parquet.*tries.*AWS_ENDPOINT_URL"):
+        train_batches(url)
+
+
+def test_credentials_that_expire_while_batches_are_read_end_at_once_and_say_what_to_renew(
+    proxy: FaultyProxy, local: str
+) -> None:
+    url = sent(local, STORE)
+    config = DataConfig(store=url, global_batch_size=32, num_lanes=4, prefetch_batches=0)
+    batches = SequenceStream(config, seed=1, rank=0, world_size=1).batches()
+    proxy.every(1, "expired")
+    with pytest.raises(DataError, match=r"part-0000.*credentials.*expired.*AWS_SESSION_TOKEN"):
+        list(islice(batches, 12))
+    assert proxy.done["expired"] <= 2, "refused requests are not sent again and again"
+
+
+def test_a_place_without_a_store_and_a_bucket_that_is_not_there_are_told_apart(proxy: FaultyProxy) -> None:
+    with pytest.raises(DataError, match=rf"s3://{BUCKET}/none/manifest.json does not exist.*shardrec prepare"):
+        load_manifest(f"s3://{BUCKET}/none")
+    with pytest.raises(DataError, match="no such bucket"):
+        ObjectPath("s3://no-such-bucket/store/manifest.json").write_bytes(b"{}")
+
+
+def test_an_endpoint_that_does_not_listen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, 9)
+    with pytest.raises(DataError, match=rf"{STORE}/manifest.json: 5 tries.*AWS_ENDPOINT_URL"):
+        load_manifest(STORE)
+
+
+def test_bytes_that_are_damaged_on_their_way_are_asked_for_again_and_damaged_ones_at_rest_are_an_error(
+    proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    store = synthetic_store(tmp_path)
+    url, manifest = sent(store, f"s3://{BUCKET}/stores/damaged"), load_manifest(store)
+    expected, reader = HistoryReader(store, manifest).read(0, 150), HistoryReader(url, manifest)
+    seen = []
+    proxy.fault = lambda method, path: "flip" if not seen and not seen.append(path) else ""
+    found = reader.read(0, 150)
+    assert seen, "a byte was damaged"
+    assert found.item.tolist() == expected.item.tolist()
+    assert found.timestamp.tolist() == expected.timestamp.tolist()
+    fresh = HistoryReader(url, manifest)
+    proxy.every(1, "flip")
+    with pytest.raises(DataError, match=r"part-00000.parquet, row group 0: cannot be read"):
+        fresh.read(0, 150)
+
+
+@pytest.mark.parametrize("last", [0x00, 0xA5, 0x5A, 0xFF])
+def test_a_short_answer_is_told_from_data_that_ends_like_the_mark(proxy: FaultyProxy, last: int) -> None:
+    place, content = ObjectPath(f"s3://{BUCKET}/marks/{last}"), bytes([*range(200), last])
+    place.write_bytes(content)
+    assert place.read_bytes() == content
+    proxy.every(2, "short")
+    assert place.read_bytes() == content
+    proxy.every(1, "short")
+    with pytest.raises(DataError, match="not all of bytes"):
+        place.read_bytes()
+
+
+def test_only_the_bytes_of_the_lanes_of_a_rank_are_read(proxy: FaultyProxy, local: str) -> None:
+    url = sent(local, STORE)
+    asked: list[tuple[str, str]] = []
+
+    def note(method: str, path: str) -> str:
+        asked.append((method, path.rsplit("/", 1)[-1]))
+        return ""
+
+    proxy.fault = note
+    config = DataConfig(store=url, global_batch_size=30, num_lanes=3, prefetch_batches=0)
+    stream = SequenceStream(config, seed=1, rank=0, world_size=3)
+    asked.clear()
+    list(islice(stream.batches(), stream.steps_per_epoch))
+    assert set(asked) == {("GET", "part-00000.parquet")}
+    assert len(asked) == 2, "one request a row group, not one a column"
+
+
+def test_a_file_url_is_the_local_path_and_other_schemes_are_refused(local: str) -> None:
+    assert load_manifest(f"file://{local}") == load_manifest(local)
+    assert place_of(f"file://{local}") == Path(local)
+    with pytest.raises(ConfigError, match=r"ftp://.*s3://"):
+        load_manifest("ftp://host/store")

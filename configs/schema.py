@@ -116,6 +116,8 @@ class DataConfig:
     num_lanes: int = 8
     window_row_groups: int = 8
     prefetch_batches: int = 4
+    prefetch_mib: int = 64
+    """Decoded events that a rank's threads may hold ahead of the batches; 0: no threads, read when needed."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -138,7 +140,8 @@ class DataConfig:
             f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
         )
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
-        require(self.prefetch_batches >= 0, f"data.prefetch_batches={self.prefetch_batches} must not be negative")
+        for name in ("prefetch_batches", "prefetch_mib"):
+            require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")
         require(
             not self.event_types or bool(self.columns.event_type),
             f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",

@@ -60,7 +60,7 @@ class Order:
     def windows(self, epoch: int, lane: int) -> list[Window]:
         """The windows of ``lane`` in ``epoch``, in order; costs one small permutation, reads nothing."""
         key = (self.key, epoch, lane)
-        segments = segments_of(int(self._lane_bounds[lane]), int(self._lane_bounds[lane + 1]))
+        segments = segments_of(*self.range_of(lane))
         shuffled = [segments[index] for index in permutation(key, len(segments))]
         windows: list[Window] = []
         place = 0
@@ -70,6 +70,14 @@ class Order:
             windows.append(Window(members, place, end, (*key, len(windows))))
             place = end
         return windows
+
+    def step_of(self, window: Window) -> int:
+        """The step of the epoch that takes the first user of ``window``."""
+        return window.start // self.share
+
+    def range_of(self, lane: int) -> tuple[int, int]:
+        """Users [start, end) of ``lane``."""
+        return int(self._lane_bounds[lane]), int(self._lane_bounds[lane + 1])
 
     def users(self, epoch: int, step: int) -> np.ndarray:
         """Users of the global batch of ``step`` (within ``epoch``), before those without targets are dropped."""

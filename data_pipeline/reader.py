@@ -38,7 +38,8 @@ class Histories:
 class HistoryReader:
     """Reads any range of users; opens the footers once and holds the last ``CACHE_BYTES`` of decoded events.
 
-    Row groups are read one at a time by ``ParquetFile.read_row_group``: dataset scanners keep growing in memory.
+    Safe to use from several threads, which decode different row groups at the same time and none of them twice. Row
+    groups are read one at a time by ``ParquetFile.read_row_group``: dataset scanners keep growing in memory.
     """
 
     def __init__(self, store: str, manifest: Manifest) -> None:
@@ -48,7 +49,9 @@ class HistoryReader:
         self._row_groups: list[tuple[int, int]] = []
         self._decoded: OrderedDict[int, Histories] = OrderedDict()
         self._num_bytes = 0
-        self._lock = threading.Lock()
+        self._num_bytes_read = 0
+        self._in_flight: set[int] = set()
+        self._changed = threading.Condition()
         sizes: list[int] = []
         for path in sorted(Path(store, "histories").glob("part-*.parquet")):
             self._open(path, sizes)
@@ -61,9 +64,50 @@ class HistoryReader:
 
     def read(self, start: int, end: int) -> Histories:
         """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
+        return _joined([_sliced(self._row_group(index), start, end) for index in self._indices(start, end)], start)
+
+    @property
+    def num_bytes_read(self) -> int:
+        """Bytes of the column chunks that were read, as they lie in the files; a chunk read twice counts twice."""
+        return self._num_bytes_read
+
+    def num_bytes_needed(self, start: int, end: int) -> float:
+        """What users [start, end) take up in the files: of each row group their share, by the number of users."""
+        return sum(
+            self._num_file_bytes(index) * self._share(index, start, end) for index in self._indices(start, end)
+        )
+
+    def num_bytes_decoded(self, start: int, end: int) -> int:
+        """At least the memory of the row groups that :meth:`read` decodes for [start, end), from the footers."""
+        return sum(self._num_decoded_bytes(index) for index in self._indices(start, end))
+
+    def num_events_bound(self, start: int, end: int) -> int:
+        """At least the events of users [start, end): those of the row groups that hold them, from the footers."""
+        return sum(self._chunks(index)["item"].num_values for index in self._indices(start, end))
+
+    def _indices(self, start: int, end: int) -> range:
         first = int(np.searchsorted(self._first_users, start, side="right")) - 1
-        last = int(np.searchsorted(self._first_users, end, side="left"))
-        return _joined([_sliced(self._row_group(index), start, end) for index in range(first, last)], start)
+        return range(first, int(np.searchsorted(self._first_users, end, side="left")))
+
+    def _share(self, index: int, start: int, end: int) -> float:
+        low, high = int(self._first_users[index]), int(self._first_users[index + 1])
+        return (min(end, high) - max(start, low)) / max(high - low, 1)
+
+    def _chunks(self, index: int) -> dict[str, pq.ColumnChunkMetaData]:
+        file, row_group = self._row_groups[index]
+        metadata = self._files[file].metadata.row_group(row_group)
+        chunks = (metadata.column(column) for column in range(metadata.num_columns))
+        return {name: chunk for chunk in chunks if (name := chunk.path_in_schema.split(".")[0]) in COLUMNS}
+
+    def _num_file_bytes(self, index: int) -> int:
+        return sum(chunk.total_compressed_size for chunk in self._chunks(index).values())
+
+    def _num_decoded_bytes(self, index: int) -> int:
+        """Values of the lists (an empty list counts one) and the offsets."""
+        chunks, num_users = self._chunks(index), int(self._first_users[index + 1] - self._first_users[index])
+        sizes = {"INT32": 4, "INT64": 8}
+        lists = (chunks[name] for name in ("item", "timestamp"))
+        return 8 * (num_users + 1) + sum(chunk.num_values * sizes.get(chunk.physical_type, 8) for chunk in lists)
 
     def _open(self, path: Path, sizes: list[int]) -> None:
         try:
@@ -81,15 +125,29 @@ class HistoryReader:
 
     def _row_group(self, index: int) -> Histories:
         """Row group ``index`` of all files; the least recently used ones leave the cache, the newest stays."""
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: index not in self._in_flight)
             if index in self._decoded:
                 self._decoded.move_to_end(index)
                 return self._decoded[index]
-            histories = self._decoded[index] = self._read(index)
+            self._in_flight.add(index)
+        try:
+            histories = self._read(index)
+            self._keep(index, histories)
+        finally:
+            with self._changed:
+                self._in_flight.remove(index)
+                self._changed.notify_all()
+        return histories
+
+    def _keep(self, index: int, histories: Histories) -> None:
+        num_file_bytes = self._num_file_bytes(index)
+        with self._changed:
+            self._num_bytes_read += num_file_bytes
+            self._decoded[index] = histories
             self._num_bytes += histories.num_bytes
             while self._num_bytes > CACHE_BYTES and len(self._decoded) > 1:
                 self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
-            return histories
 
     def _read(self, index: int) -> Histories:
         file, row_group = self._row_groups[index]

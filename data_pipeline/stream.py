@@ -1,7 +1,9 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import count
 
 import numpy as np
 import torch
@@ -12,9 +14,18 @@ from data_pipeline.batch import EvaluationBatch, SequenceBatch
 from data_pipeline.manifest import load_manifest
 from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, lanes_of
 from data_pipeline.prefetch import prefetch
+from data_pipeline.read_ahead import ReadAhead
 from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.split import Subset, split_rule, target_positions
-from data_pipeline.window import TrainHistories, TrainWindows, joined_histories, offsets_of, ragged_index
+from data_pipeline.window import (
+    Segment,
+    TrainHistories,
+    TrainSegments,
+    joined_histories,
+    offsets_of,
+    ragged_index,
+    shuffled_histories,
+)
 
 
 class SequenceStream:
@@ -27,7 +38,7 @@ class SequenceStream:
     def __init__(self, config: DataConfig, *, seed: int, rank: int, world_size: int) -> None:
         self.manifest = load_manifest(config.store)
         self._lanes = lanes_of(rank, world_size, config.num_lanes)
-        self._prefetch_batches = config.prefetch_batches
+        self._config = config
         rule = split_rule(config, self.manifest)
         key = OrderKey(
             self.manifest.fingerprint,
@@ -39,7 +50,8 @@ class SequenceStream:
             self.manifest.num_users,
         )
         self._order = Order(key)
-        self._windows = TrainWindows(HistoryReader(config.store, self.manifest), rule, config.max_history)
+        self._reader = HistoryReader(config.store, self.manifest)
+        self._segments = TrainSegments(self._reader, rule, config.max_history)
         self.steps_per_epoch = self._order.steps_per_epoch
         """Global steps of an epoch; the last one is smaller. The same on every rank."""
 
@@ -48,22 +60,55 @@ class SequenceStream:
 
         Starts at any step in the same time: it reads the window that holds the step and nothing before it.
         """
-        return prefetch(self._batches(start), self._prefetch_batches)
+        return prefetch(self._batches(start), self._config.prefetch_batches)
+
+    @property
+    def num_bytes_read(self) -> int:
+        """Bytes of the store's files that this rank has read so far, what it read ahead included."""
+        return self._reader.num_bytes_read
+
+    def num_bytes_needed(self) -> float:
+        """Bytes that the users of this rank take up in the store's files: what an epoch has to read."""
+        return sum(self._reader.num_bytes_needed(*self._order.range_of(lane)) for lane in self._lanes)
 
     def _batches(self, step: int) -> Generator[SequenceBatch, None, None]:
-        cursors = [_LaneCursor(self._order, self._windows, lane) for lane in self._lanes]
-        while True:
-            epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-            parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
-            yield _train_batch(joined_histories(parts))
-            step += 1
+        ahead = ReadAhead(
+            self._coming_segments(step),
+            self._segments.segment,
+            self._segments.bytes_at_most,
+            num_bytes=self._config.prefetch_mib * 2**20,
+            num_places=len(self._lanes) * self._config.window_row_groups,
+        )
+        with closing(ahead):
+            cursors = [_LaneCursor(self._order, ahead.take, lane) for lane in self._lanes]
+            while True:
+                epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+                parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
+                yield _train_batch(joined_histories(parts))
+                step += 1
+
+    def _coming_segments(self, step: int) -> Iterator[Segment]:
+        """Segments in the order in which the batches from ``step`` on ask for them, without end."""
+        if not any(self._order.windows(0, lane) for lane in self._lanes):
+            return  # a rank without users would look for one for ever
+        first_epoch, first_step = divmod(step, self.steps_per_epoch)
+        for epoch in count(first_epoch):
+            low = first_step if epoch == first_epoch else 0
+            needed = [
+                (max(self._order.step_of(window), low), lane, index, window)
+                for lane in self._lanes
+                for index, window in enumerate(self._order.windows(epoch, lane))
+                if window.end > low * self._order.share
+            ]
+            for *_, window in sorted(needed, key=lambda entry: entry[:3]):
+                yield from window.segments
 
 
 class _LaneCursor:
     """The window of one lane that is in use; at most one is held."""
 
-    def __init__(self, order: Order, windows: TrainWindows, lane: int) -> None:
-        self._order, self._source, self._lane = order, windows, lane
+    def __init__(self, order: Order, take: Callable[[Segment], TrainHistories], lane: int) -> None:
+        self._order, self._take, self._lane = order, take, lane
         self._epoch = -1
         self._windows: list[Window] = []
         self._starts: list[int] = []
@@ -86,7 +131,7 @@ class _LaneCursor:
     def _rows(self, index: int, low: int, high: int) -> TrainHistories:
         window = self._windows[index]
         if index != self._held:
-            self._histories = self._source.window(window)
+            self._histories = shuffled_histories(window, self._take)
             self._offsets = offsets_of(self._histories.lengths)
             self._held = index
         start, end = max(low, window.start) - window.start, min(high, window.end) - window.start

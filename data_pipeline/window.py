@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,13 @@ CACHE_BYTES = 256 * 2**20
 """Decoded training events kept over epochs; a small store (ML-1M takes 12 MB) is decoded once."""
 MIN_TRAIN_EVENTS = 2
 """An event to start from and one to predict."""
+BYTES_PER_ROW = 16
+"""User and length."""
+BYTES_PER_EVENT = 16
+"""Item and time at most."""
+
+Segment = tuple[int, int]
+"""Users [start, end)."""
 
 
 @dataclass(slots=True)
@@ -38,8 +46,8 @@ class TrainHistories:
         )
 
 
-class TrainWindows:
-    """Windows of shuffled training histories, over a cache of their segments; safe to use from several threads."""
+class TrainSegments:
+    """Training histories of segments, over a cache of them; safe to use from several threads."""
 
     def __init__(self, reader: HistoryReader, rule: SplitRule, max_history: int) -> None:
         self._reader, self._rule, self._max_history = reader, rule, max_history
@@ -47,28 +55,36 @@ class TrainWindows:
         self._num_bytes = 0
         self._lock = threading.Lock()
 
-    def window(self, window: Window) -> TrainHistories:
-        """The users of ``window`` in their shuffled order, each with its last ``max_history + 1`` training events."""
-        joined = joined_histories([self._segment(start, end) for start, end in window.segments])
-        order = window.permutation()
-        offsets = offsets_of(joined.lengths)
-        lengths = joined.lengths[order]
-        events = ragged_index(offsets[:-1][order], lengths)
-        return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events])
-
-    def _segment(self, start: int, end: int) -> TrainHistories:
+    def segment(self, segment: Segment) -> TrainHistories:
+        """The users of ``segment`` in user order, each with its last ``max_history + 1`` training events."""
         with self._lock:
-            if (start, end) in self._segments:
-                self._segments.move_to_end((start, end))
-                return self._segments[start, end]
-        segment = train_histories(self._reader.read(start, end), self._rule, self._max_history)
+            if segment in self._segments:
+                self._segments.move_to_end(segment)
+                return self._segments[segment]
+        histories = train_histories(self._reader.read(*segment), self._rule, self._max_history)
         with self._lock:
-            if (start, end) not in self._segments:
-                self._segments[start, end] = segment
-                self._num_bytes += segment.num_bytes
+            if segment not in self._segments:
+                self._segments[segment] = histories
+                self._num_bytes += histories.num_bytes
             while self._num_bytes > CACHE_BYTES:
                 self._num_bytes -= self._segments.popitem(last=False)[1].num_bytes
-        return segment
+        return histories
+
+    def bytes_at_most(self, segment: Segment) -> int:
+        """Memory that :meth:`segment` needs at most: the decoded row groups and what is cut out of them."""
+        decoded = self._reader.num_bytes_decoded(*segment)
+        num_users, num_events = segment[1] - segment[0], self._reader.num_events_bound(*segment)
+        return decoded + BYTES_PER_ROW * num_users + BYTES_PER_EVENT * num_events
+
+
+def shuffled_histories(window: Window, take: Callable[[Segment], TrainHistories]) -> TrainHistories:
+    """The users of ``window`` in their shuffled order; ``take`` gives those of a segment."""
+    joined = joined_histories([take(segment) for segment in window.segments])
+    order = window.permutation()
+    offsets = offsets_of(joined.lengths)
+    lengths = joined.lengths[order]
+    events = ragged_index(offsets[:-1][order], lengths)
+    return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events])
 
 
 def train_histories(histories: Histories, rule: SplitRule, max_history: int) -> TrainHistories:

@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "data.store",
     "data.memory_gib",
     "data.prefetch_batches",
+    "data.prefetch_mib",
     "evaluation.batch_size",
 )
 """Keys that a resumed run may set anew: they do not change which batches are learned from.

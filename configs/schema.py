@@ -14,6 +14,13 @@ class Split(str, Enum):
     GLOBAL_TIME = "global_time"
 
 
+class LongHistories(str, Enum):
+    """Which training sequences a history longer than ``data.max_history`` gives."""
+
+    LATEST = "latest"
+    WINDOWS = "windows"
+
+
 class UserInput(str, Enum):
     """How the user table reaches the encoder."""
 
@@ -112,7 +119,10 @@ class DataConfig:
     global_time_valid_fraction: float = 0.8
     global_time_test_fraction: float = 0.9
     max_history: int = 200
+    long_histories: LongHistories = LongHistories.LATEST
     global_batch_size: int = 128
+    global_batch_tokens: int = 0
+    """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
     num_lanes: int = 8
     window_row_groups: int = 8
     prefetch_batches: int = 4
@@ -140,7 +150,7 @@ class DataConfig:
             f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
         )
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
-        for name in ("prefetch_batches", "prefetch_mib"):
+        for name in ("prefetch_batches", "prefetch_mib", "global_batch_tokens"):
             require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")
         require(
             not self.event_types or bool(self.columns.event_type),

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,17 @@ class HistoryReader:
         """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
         return _joined([_sliced(self._row_group(index), start, end) for index in self._indices(start, end)], start)
 
+    def times(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Offsets [B + 1] from 0 and timestamps [T] of every row group in order; no other column is read or kept."""
+        for index in range(len(self._row_groups)):
+            table, where = self._table(index, ["timestamp"])
+            column = _column(table, "timestamp", where)
+            offsets = column.offsets.to_numpy().astype(np.int64)
+            yield offsets - offsets[0], column.values.slice(offsets[0], offsets[-1] - offsets[0]).to_numpy()
+
     @property
     def num_bytes_read(self) -> int:
-        """Bytes of the column chunks that were read, as they lie in the files; a chunk read twice counts twice."""
+        """Bytes of column chunks read by :meth:`read`, as they lie in the files; a chunk read twice counts twice."""
         return self._num_bytes_read
 
     def num_bytes_needed(self, start: int, end: int) -> float:
@@ -150,16 +159,19 @@ class HistoryReader:
                 self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
 
     def _read(self, index: int) -> Histories:
+        table, where = self._table(index, COLUMNS)
+        histories = _decoded(table, int(self._first_users[index]), where)
+        _check(histories, self._num_items, where)
+        return histories
+
+    def _table(self, index: int, columns: list[str]) -> tuple[pa.Table, str]:
+        """``columns`` of a row group, and where they are from."""
         file, row_group = self._row_groups[index]
         where = f"{self._paths[file]}, row group {row_group}"
         try:
-            table = self._files[file].read_row_group(row_group, columns=COLUMNS)
+            return self._files[file].read_row_group(row_group, columns=columns), where
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
-        first_user = int(self._first_users[index])
-        histories = _decoded(table, first_user, where)
-        _check(histories, self._num_items, where)
-        return histories
 
 
 def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:

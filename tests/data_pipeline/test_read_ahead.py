@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from configs.schema import DataConfig
+from configs.schema import DataConfig, LongHistories
 from data_pipeline.manifest import load_manifest
 from data_pipeline.order import segments_of
 from data_pipeline.read_ahead import ReadAhead
 from data_pipeline.reader import HistoryReader
+from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import split_rule
 from data_pipeline.stream import SequenceStream
 from data_pipeline.window import TrainSegments
@@ -134,15 +135,15 @@ def names_of_readers() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("longest", [1, 3, 300])
-@pytest.mark.parametrize("row_group_users", [300, 1024, 5000])
-def test_a_segment_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users):
+@pytest.mark.parametrize(("row_group_users", "max_history", "long"), [(300, 1000, "latest"), (5000, 2, "windows")])
+def test_a_segment_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users, max_history, long):
     items, times = random_histories(2100, longest=longest)
     items[5], times[5] = [], []
     store = write_store(tmp_path / "s", items, times, row_group_users=row_group_users)
-    config = DataConfig(store=store, max_history=1000)
+    config = DataConfig(store=store, max_history=max_history, long_histories=LongHistories(long))
     manifest = load_manifest(store)
     reader = HistoryReader(store, manifest)
-    segments = TrainSegments(reader, split_rule(config, manifest), config.max_history)
+    segments = TrainSegments(reader, split_rule(config, manifest), sequence_rule(config))
     for segment in segments_of(0, 2100):
         needed = segments.segment(segment).num_bytes
         needed += sum(reader._row_group(index).num_bytes for index in reader._indices(*segment))

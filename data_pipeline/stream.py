@@ -63,9 +63,11 @@ class SequenceStream:
         """Bytes of the store's files that this rank has read so far, what it read ahead included."""
         return self._reader.num_bytes_read
 
-    def lane_of(self, user: np.ndarray) -> np.ndarray:
-        """The lane of each user: int64 [B]."""
-        return self._order.lane_of(user)
+    def tokens_by_lane(self, batch: SequenceBatch) -> np.ndarray:
+        """Events of ``batch`` in each lane of the store, of this rank or not: int64 [num_lanes]."""
+        lanes = self._order.lane_of(batch.user.numpy())
+        num_lanes = self._config.num_lanes
+        return np.bincount(lanes, batch.lengths.numpy(), minlength=num_lanes).astype(np.int64)
 
     def num_bytes_needed(self) -> float:
         """Bytes that the users of this rank take up in the store's files: what an epoch has to read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 NUM_THREADS = 2
-"""Arrow frees the interpreter lock while it decodes, and decodes the columns of a row group in parallel itself."""
+"""Arrow frees the interpreter lock while it decodes."""
 
 
 class Sized(Protocol):

@@ -6,14 +6,17 @@
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.harness import interleaved, paired_ratio, seconds_of, spread_of, write_result
+from benchmarks.harness import Spread, interleaved, paired_ratio, seconds_of, spread_of, write_result
 from configs.load import load_config
 from configs.schema import RunConfig
+from data_pipeline.balance import lane_imbalance
 from data_pipeline.stream import SequenceStream
 
 NUM_ROUNDS = 7
@@ -21,6 +24,8 @@ STEPS = (1, 1_000, 1_000_000)
 """Where the first batch after a resume is timed."""
 NUM_EPOCHS = 10
 """Over which the memory of a reading process is watched."""
+WORLD_SIZES = (2, 4, 8)
+"""For which the bytes read and the tokens of the ranks are counted; at most ``data.num_lanes``."""
 
 
 def main(overrides: list[str]) -> None:
@@ -57,6 +62,7 @@ def main(overrides: list[str]) -> None:
         ),
         "resident_gib_over_epochs": spread_of(resident),
         "resident_last_against_first_epoch": spread_of([resident[-1] / resident[0]]),
+        **_counted(config),
     }
     notes = {
         "num_users": manifest.num_users,
@@ -65,7 +71,12 @@ def main(overrides: list[str]) -> None:
         "steps_per_epoch": stream.steps_per_epoch,
         "tokens_per_epoch": tokens_per_epoch,
         "max_history": config.data.max_history,
+        "long_histories": config.data.long_histories.value,
         "global_batch_size": config.data.global_batch_size,
+        "global_batch_tokens": config.data.global_batch_tokens,
+        "prefetch_mib": config.data.prefetch_mib,
+        "read_amplification": "bytes a rank read in an epoch over bytes of its users; of the rank with the most",
+        "token_imbalance": "tokens of the fullest rank over the mean, by step; mean and worst of an epoch",
         "events": "events of the store; those outside training or beyond max_history are decoded, then dropped",
         "later_epoch": "a stream that has already read one; it decodes again what exceeds the cache",
     }
@@ -104,6 +115,30 @@ def _resident_gib_by_epoch(stream: SequenceStream) -> list[float]:
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         resident.append(pages * resource.getpagesize() / 2**30)
     return resident
+
+
+def _counted(config: RunConfig) -> dict[str, Spread]:
+    """Read amplification and token imbalance by number of ranks: counts, not times."""
+    stream = _stream(config)
+    epoch = islice(stream.batches(), stream.steps_per_epoch)
+    tokens = np.stack([stream.tokens_by_lane(batch) for batch in epoch])
+    figures = {}
+    for world_size in (size for size in WORLD_SIZES if size <= config.data.num_lanes):
+        imbalance = lane_imbalance(tokens, world_size)
+        amplification = [read_amplification(config, rank, world_size) for rank in range(world_size)]
+        figures[f"read_amplification_of_{world_size}_ranks"] = spread_of([max(amplification)])
+        figures[f"token_imbalance_mean_of_{world_size}_ranks"] = spread_of([imbalance.mean])
+        figures[f"token_imbalance_worst_of_{world_size}_ranks"] = spread_of([imbalance.worst])
+    return figures
+
+
+def read_amplification(config: RunConfig, rank: int, world_size: int) -> float:
+    """Bytes that a rank reads in its first epoch over those that its users take up; nothing of the second is read."""
+    data = replace(config.data, prefetch_batches=0, prefetch_mib=0)
+    stream = SequenceStream(data, seed=config.seed, rank=rank, world_size=world_size)
+    for _ in islice(stream.batches(), stream.steps_per_epoch):
+        pass
+    return stream.num_bytes_read / stream.num_bytes_needed()
 
 
 def _decode(store: str) -> None:

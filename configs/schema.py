@@ -15,6 +15,13 @@ class Split(str, Enum):
     GLOBAL_TIME = "global_time"
 
 
+class LongHistories(str, Enum):
+    """Which training sequences a history longer than ``data.max_history`` gives."""
+
+    LATEST = "latest"
+    WINDOWS = "windows"
+
+
 class UserInput(str, Enum):
     """How the user table reaches the encoder."""
 
@@ -116,10 +123,15 @@ class DataConfig:
     global_time_valid_fraction: float = 0.8
     global_time_test_fraction: float = 0.9
     max_history: int = 200
+    long_histories: LongHistories = LongHistories.LATEST
     global_batch_size: int = 128
+    global_batch_tokens: int = 0
+    """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
     num_lanes: int = 8
     window_row_groups: int = 8
     prefetch_batches: int = 4
+    prefetch_mib: int = 64
+    """Decoded events that a rank's threads may hold ahead of the batches; 0: no threads, read when needed."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -146,7 +158,8 @@ class DataConfig:
             "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",
         )
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
-        require(self.prefetch_batches >= 0, f"data.prefetch_batches={self.prefetch_batches} must not be negative")
+        for name in ("prefetch_batches", "prefetch_mib", "global_batch_tokens"):
+            require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")
         require(
             not self.event_types or bool(self.columns.event_type),
             f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",

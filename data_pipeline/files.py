@@ -43,6 +43,13 @@ class ObjectFile(io.RawIOBase):
         self._position = 0
         self._held_from, self._held = 0, b""
 
+    def again(self) -> "ObjectFile":
+        """The same open object with a place and a held range of its own, for another reader."""
+        other = ObjectFile.__new__(ObjectFile)
+        other._url, other._handle, other._lock, other.size = self._url, self._handle, self._lock, self.size
+        other._position, other._held_from, other._held = 0, 0, b""
+        return other
+
     def hold(self, start: int, end: int) -> None:
         """Read bytes [start, end) by one request; they are what reads within them get until the next call."""
         self._held_from, self._held = start, self._fetched(start, end)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.errors import ConfigError, DataError
+from data_pipeline.weights import Weights
 
 SEGMENT_USERS = 1024
 """Users of a full segment; segments start at its multiples, where the store's row groups do."""
@@ -27,59 +28,107 @@ class OrderKey:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Segments of one lane whose users are shuffled together."""
+    """Segments of one lane whose sequences are shuffled together; places are users, or marks of ``Weights``."""
 
     segments: list[tuple[int, int]]
     """User ranges [start, end) in the order in which the epoch reads them."""
     start: int
-    """Place in the lane's order of the window's first user."""
+    """Place in the lane's order where the window starts."""
     end: int
-    """Place in the lane's order after the window's last user."""
+    """Place in the lane's order where it ends."""
     permutation_key: tuple[object, ...]
 
-    def permutation(self) -> np.ndarray:
-        """Order of the window's users: place -> index into the users of ``segments`` end to end, int64."""
-        return permutation(self.permutation_key, self.end - self.start)
+    def permutation(self, num_sequences: int) -> np.ndarray:
+        """Order of the window's sequences: place -> index into those of ``segments`` end to end, int64."""
+        return permutation(self.permutation_key, num_sequences)
 
 
 class Order:
     """The order of users in every epoch, one lane at a time.
 
     The users are cut into ``num_lanes`` contiguous ranges. An epoch permutes the segments of a lane and shuffles its
-    users within windows of ``window_row_groups`` segments; step k takes the k-th share of every lane's order.
+    users within windows of ``window_row_groups`` segments; step k takes the k-th share of every lane's order. Shares
+    are equal numbers of users, or with ``weights`` equal weights, in lanes of equal weights: every lane is then cut
+    into the same number of steps, and a sequence belongs to the step in which it starts.
     """
 
-    def __init__(self, key: OrderKey) -> None:
+    def __init__(self, key: OrderKey, weights: Weights | None = None) -> None:
         if key.num_users < 1:
             raise DataError("the store has no users, so an epoch has no steps; prepare it from a log that has some")
         self.key = key
         self.share = key.global_batch_size // key.num_lanes
+        self._weights = weights
         self._lane_bounds = bounds(key.num_users, key.num_lanes)
-        self.steps_per_epoch = -(-int(np.diff(self._lane_bounds).max()) // self.share)
+        self._lane_weights: list[int] = []
+        if weights is None:
+            self.steps_per_epoch = -(-int(np.diff(self._lane_bounds).max()) // self.share)
+        else:
+            self._cut_by_weight(weights)
+
+    def _cut_by_weight(self, weights: Weights) -> None:
+        if not weights.total:
+            raise DataError("no user of the store has an event to learn from; prepare it from a longer log")
+        lanes = self.key.num_lanes
+        inner = [weights.user_at(-(-weights.total * lane // lanes)) for lane in range(1, lanes)]
+        self._lane_bounds = np.array([0, *inner, self.key.num_users])
+        self._lane_weights = np.diff([weights.before(int(user)) for user in self._lane_bounds]).tolist()
+        self.steps_per_epoch = -(-weights.total // weights.target)
 
     def windows(self, epoch: int, lane: int) -> list[Window]:
-        """The windows of ``lane`` in ``epoch``, in order; costs one small permutation, reads nothing."""
+        """The windows of ``lane`` in ``epoch`` that weigh something, in order; reads no events.
+
+        Costs one small permutation.
+        """
         key = (self.key, epoch, lane)
-        segments = segments_of(int(self._lane_bounds[lane]), int(self._lane_bounds[lane + 1]))
+        segments = segments_of(*self.range_of(lane))
         shuffled = [segments[index] for index in permutation(key, len(segments))]
         windows: list[Window] = []
         place = 0
-        for first in range(0, len(shuffled), self.key.window_row_groups):
+        for index, first in enumerate(range(0, len(shuffled), self.key.window_row_groups)):
             members = shuffled[first : first + self.key.window_row_groups]
-            end = place + sum(end - start for start, end in members)
-            windows.append(Window(members, place, end, (*key, len(windows))))
+            end = place + sum(self._size_of(start, end) for start, end in members)
+            if end > place:
+                windows.append(Window(members, place, end, (*key, index)))
             place = end
         return windows
 
+    def share_of(self, lane: int, step: int) -> tuple[int, int]:
+        """Places [low, high) of the lane's order that ``step`` of an epoch takes."""
+        if self._weights is None:
+            return step * self.share, (step + 1) * self.share
+        weight, num_steps = self._lane_weights[lane], self.steps_per_epoch
+        return -(-step * weight // num_steps), -(-(step + 1) * weight // num_steps)
+
+    def step_of(self, lane: int, place: int) -> int:
+        """The step of an epoch that takes ``place`` of the lane's order."""
+        if self._weights is None:
+            return place // self.share
+        return place * self.steps_per_epoch // self._lane_weights[lane]
+
+    def _size_of(self, start: int, end: int) -> int:
+        return end - start if self._weights is None else self._weights.before(end) - self._weights.before(start)
+
+    def range_of(self, lane: int) -> tuple[int, int]:
+        """Users [start, end) of ``lane``."""
+        return int(self._lane_bounds[lane]), int(self._lane_bounds[lane + 1])
+
+    def lane_of(self, user: np.ndarray) -> np.ndarray:
+        """The lane of each user: int64 [B]."""
+        return np.searchsorted(self._lane_bounds, user, side="right") - 1
+
     def users(self, epoch: int, step: int) -> np.ndarray:
-        """Users of the global batch of ``step`` (within ``epoch``), before those without targets are dropped."""
+        """Users of the global batch of ``step`` (within ``epoch``), before those without targets are dropped.
+
+        Of an order without weights; with them, the lengths of the sequences decide too.
+        """
+        assert self._weights is None, "users are counted"
         low, high = step * self.share, (step + 1) * self.share
         found: list[np.ndarray] = [np.zeros(0, np.int64)]
         for lane in range(self.key.num_lanes):
             for window in self.windows(epoch, lane):
                 if window.start < high and window.end > low:
                     ids = np.concatenate([np.arange(start, end) for start, end in window.segments])
-                    shuffled = ids[window.permutation()]
+                    shuffled = ids[window.permutation(len(ids))]
                     found.append(shuffled[max(low - window.start, 0) : high - window.start])
         return np.concatenate(found)
 

@@ -2,23 +2,18 @@
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from configs.errors import DataError
-from data_pipeline.files import ObjectFile, Place, files_in, parquet_source, place_of
 from data_pipeline.manifest import Manifest
+from data_pipeline.row_groups import COLUMNS, RowGroups
 
-COLUMNS = ["user", "item", "timestamp"]
 CACHE_BYTES = 64 * 2**20
 """Decoded row groups that are kept: lanes of a small store share them, and each would be decoded once a lane."""
-_FOOTERS_AT_ONCE = 16
-"""Of a store behind a URL, where opening a part is two requests and their waits."""
 
 
 @dataclass(slots=True)
@@ -40,24 +35,20 @@ class Histories:
 
 
 class HistoryReader:
-    """Reads any range of users; opens the footers once and holds the last ``CACHE_BYTES`` of decoded events.
+    """Reads any range of users; holds the last ``CACHE_BYTES`` of decoded events.
 
-    Row groups are read one at a time by ``ParquetFile.read_row_group``: dataset scanners keep growing in memory.
+    Safe to use from several threads, which decode different row groups at the same time and none of them twice.
     """
 
     def __init__(self, store: str, manifest: Manifest) -> None:
         self._num_items = manifest.num_items
-        self._files: list[pq.ParquetFile] = []
-        self._paths: list[Place] = files_in(place_of(store) / "histories", "part-*.parquet")
-        self._objects: list[ObjectFile | None] = []
-        self._row_groups: list[tuple[int, int]] = []
+        self._row_groups = RowGroups(store)
         self._decoded: OrderedDict[int, Histories] = OrderedDict()
         self._num_bytes = 0
-        self._lock = threading.Lock()
-        sizes: list[int] = []
-        for source, file in _opened(self._paths):
-            self._objects.append(source if isinstance(source, ObjectFile) else None)
-            self._add(file, sizes)
+        self._num_bytes_read = 0
+        self._in_flight: set[int] = set()
+        self._changed = threading.Condition()
+        sizes = [self._row_groups.num_users(index) for index in range(len(self._row_groups))]
         self._first_users = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         if self._first_users[-1] != manifest.num_users:
             raise DataError(
@@ -67,80 +58,75 @@ class HistoryReader:
 
     def read(self, start: int, end: int) -> Histories:
         """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
-        first = int(np.searchsorted(self._first_users, start, side="right")) - 1
-        last = int(np.searchsorted(self._first_users, end, side="left"))
-        return _joined([_sliced(self._row_group(index), start, end) for index in range(first, last)], start)
+        return _joined([_sliced(self._row_group(index), start, end) for index in self._indices(start, end)], start)
 
-    def _add(self, file: pq.ParquetFile, sizes: list[int]) -> None:
-        for row_group in range(file.num_row_groups):
-            sizes.append(file.metadata.row_group(row_group).num_rows)
-            self._row_groups.append((len(self._files), row_group))
-        self._files.append(file)
+    def times(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Offsets [B + 1] from 0 and timestamps [T] of every row group in order; no other column is read or kept."""
+        for index in range(len(self._row_groups)):
+            table, where = self._row_groups.table(index, ["timestamp"])
+            column = _column(table, "timestamp", where)
+            offsets = column.offsets.to_numpy().astype(np.int64)
+            yield offsets - offsets[0], column.values.slice(offsets[0], offsets[-1] - offsets[0]).to_numpy()
+
+    @property
+    def num_bytes_read(self) -> int:
+        """Bytes of column chunks read by :meth:`read`, as they lie in the files; a chunk read twice counts twice."""
+        return self._num_bytes_read
+
+    def num_bytes_needed(self, start: int, end: int) -> float:
+        """What users [start, end) take up in the files: of each row group their share, by the number of users."""
+        return sum(
+            self._row_groups.num_file_bytes(index) * self._share(index, start, end)
+            for index in self._indices(start, end)
+        )
+
+    def num_bytes_decoded(self, start: int, end: int) -> int:
+        """At least the memory of the row groups that :meth:`read` decodes for [start, end), from the footers."""
+        return sum(self._row_groups.num_decoded_bytes(index) for index in self._indices(start, end))
+
+    def num_events_bound(self, start: int, end: int) -> int:
+        """At least the events of users [start, end): those of the row groups that hold them, from the footers."""
+        return sum(self._row_groups.chunks(index, ["item"])["item"].num_values for index in self._indices(start, end))
+
+    def _indices(self, start: int, end: int) -> range:
+        first = int(np.searchsorted(self._first_users, start, side="right")) - 1
+        return range(first, int(np.searchsorted(self._first_users, end, side="left")))
+
+    def _share(self, index: int, start: int, end: int) -> float:
+        low, high = int(self._first_users[index]), int(self._first_users[index + 1])
+        return (min(end, high) - max(start, low)) / max(high - low, 1)
 
     def _row_group(self, index: int) -> Histories:
         """Row group ``index`` of all files; the least recently used ones leave the cache, the newest stays."""
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: index not in self._in_flight)
             if index in self._decoded:
                 self._decoded.move_to_end(index)
                 return self._decoded[index]
-            histories = self._decoded[index] = self._read(index)
+            self._in_flight.add(index)
+        try:
+            histories = self._read(index)
+            self._keep(index, histories)
+        finally:
+            with self._changed:
+                self._in_flight.remove(index)
+                self._changed.notify_all()
+        return histories
+
+    def _keep(self, index: int, histories: Histories) -> None:
+        num_file_bytes = self._row_groups.num_file_bytes(index)
+        with self._changed:
+            self._num_bytes_read += num_file_bytes
+            self._decoded[index] = histories
             self._num_bytes += histories.num_bytes
             while self._num_bytes > CACHE_BYTES and len(self._decoded) > 1:
                 self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
-            return histories
 
     def _read(self, index: int) -> Histories:
-        file, row_group = self._row_groups[index]
-        where = f"{self._paths[file]}, row group {row_group}"
-        try:
-            table = self._table(file, row_group)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
-        first_user = int(self._first_users[index])
-        histories = _decoded(table, first_user, where)
+        table, where = self._row_groups.table(index, COLUMNS)
+        histories = _decoded(table, int(self._first_users[index]), where)
         _check(histories, self._num_items, where)
         return histories
-
-    def _table(self, file: int, row_group: int) -> pa.Table:
-        """Decoded; from an object by one request, and by one more where bytes were damaged on their way."""
-        parquet, source = self._files[file], self._objects[file]
-        if source is not None:
-            span = _span_of(parquet.metadata.row_group(row_group))
-            source.hold(*span)
-            try:
-                return parquet.read_row_group(row_group, columns=COLUMNS)
-            except (pa.ArrowInvalid, OSError):
-                source.hold(*span)
-        return parquet.read_row_group(row_group, columns=COLUMNS)
-
-
-def _opened(paths: list[Place]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:
-    """Every part with its footer read; those of a store behind a URL some at a time, by threads."""
-    if all(isinstance(path, Path) for path in paths):
-        return [_open(path) for path in paths]
-    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
-        return list(pool.map(_open, paths))
-
-
-def _open(path: Place) -> tuple[Path | ObjectFile, pq.ParquetFile]:
-    try:
-        source = parquet_source(path)
-        file = pq.ParquetFile(source, page_checksum_verification=isinstance(source, ObjectFile))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
-    missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
-    if missing:
-        raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
-    return source, file
-
-
-def _span_of(row_group: pq.RowGroupMetaData) -> tuple[int, int]:
-    """The bytes [start, end) that hold the chunks of ``COLUMNS``: they lie side by side, so that one request does."""
-    chunks = [row_group.column(k) for k in range(row_group.num_columns)]
-    chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in COLUMNS]
-    starts = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset))) for chunk in chunks]
-    ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
-    return min(starts), max(ends)
 
 
 def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:

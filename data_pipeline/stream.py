@@ -1,20 +1,27 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import count
 
 import numpy as np
 import torch
 
-from configs.errors import ConfigError
-from configs.schema import DataConfig
+from configs.errors import ConfigError, DataError
+from configs.schema import DataConfig, LongHistories
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
-from data_pipeline.manifest import load_manifest
+from data_pipeline.lengths import training_lengths
+from data_pipeline.manifest import Manifest, load_manifest
 from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, lanes_of
 from data_pipeline.prefetch import prefetch
+from data_pipeline.ragged import offsets_of, ragged_index
+from data_pipeline.read_ahead import ReadAhead
 from data_pipeline.reader import Histories, HistoryReader
-from data_pipeline.split import Subset, split_rule, target_positions
-from data_pipeline.window import TrainHistories, TrainWindows, joined_histories, offsets_of, ragged_index
+from data_pipeline.sequences import sequence_rule
+from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
+from data_pipeline.weights import Weights
+from data_pipeline.window import Segment, TrainHistories, TrainSegments, joined_histories, shuffled_histories
 
 
 class SequenceStream:
@@ -27,7 +34,7 @@ class SequenceStream:
     def __init__(self, config: DataConfig, *, seed: int, rank: int, world_size: int) -> None:
         self.manifest = load_manifest(config.store)
         self._lanes = lanes_of(rank, world_size, config.num_lanes)
-        self._prefetch_batches = config.prefetch_batches
+        self._config = config
         rule = split_rule(config, self.manifest)
         key = OrderKey(
             self.manifest.fingerprint,
@@ -38,45 +45,87 @@ class SequenceStream:
             config.window_row_groups,
             self.manifest.num_users,
         )
-        self._order = Order(key)
-        self._windows = TrainWindows(HistoryReader(config.store, self.manifest), rule, config.max_history)
+        self._reader = HistoryReader(config.store, self.manifest)
+        self._order = Order(key, _weights(config, self.manifest, rule, self._reader))
+        self._segments = TrainSegments(self._reader, rule, sequence_rule(config))
         self.steps_per_epoch = self._order.steps_per_epoch
-        """Global steps of an epoch; the last one is smaller. The same on every rank."""
+        """Global steps of an epoch; where users are counted the last one is smaller. The same on every rank."""
 
     def batches(self, start: int = 0) -> Generator[SequenceBatch, None, None]:
         """Batches of the global steps ``start``, ``start + 1``, ... without end, ``prefetch_batches`` made ahead.
 
         Starts at any step in the same time: it reads the window that holds the step and nothing before it.
         """
-        return prefetch(self._batches(start), self._prefetch_batches)
+        return prefetch(self._batches(start), self._config.prefetch_batches)
+
+    @property
+    def num_bytes_read(self) -> int:
+        """Bytes of the store's files that this rank has read so far, what it read ahead included."""
+        return self._reader.num_bytes_read
+
+    def tokens_by_lane(self, batch: SequenceBatch) -> np.ndarray:
+        """Events of ``batch`` in each lane of the store, of this rank or not: int64 [num_lanes]."""
+        lanes = self._order.lane_of(batch.user.numpy())
+        num_lanes = self._config.num_lanes
+        return np.bincount(lanes, batch.lengths.numpy(), minlength=num_lanes).astype(np.int64)
+
+    def num_bytes_needed(self) -> float:
+        """Bytes that the users of this rank take up in the store's files: what an epoch has to read."""
+        return sum(self._reader.num_bytes_needed(*self._order.range_of(lane)) for lane in self._lanes)
 
     def _batches(self, step: int) -> Generator[SequenceBatch, None, None]:
-        cursors = [_LaneCursor(self._order, self._windows, lane) for lane in self._lanes]
-        while True:
-            epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-            parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
-            yield _train_batch(joined_histories(parts))
-            step += 1
+        ahead = ReadAhead(
+            self._coming_segments(step),
+            self._segments.segment,
+            self._segments.bytes_at_most,
+            num_bytes=self._config.prefetch_mib * 2**20,
+            num_places=len(self._lanes) * self._config.window_row_groups,
+        )
+        with closing(ahead):
+            is_by_tokens = self._config.global_batch_tokens > 0
+            cursors = [_LaneCursor(self._order, ahead.take, lane, is_by_tokens) for lane in self._lanes]
+            while True:
+                epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+                parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
+                yield _train_batch(joined_histories(parts))
+                step += 1
+
+    def _coming_segments(self, step: int) -> Iterator[Segment]:
+        """Segments in the order in which the batches from ``step`` on ask for them, without end."""
+        if not any(self._order.windows(0, lane) for lane in self._lanes):
+            return  # a rank without users would look for one for ever
+        first_epoch, first_step = divmod(step, self.steps_per_epoch)
+        for epoch in count(first_epoch):
+            low = first_step if epoch == first_epoch else 0
+            needed = [
+                (max(self._order.step_of(lane, window.start), low), lane, index, window)
+                for lane in self._lanes
+                for index, window in enumerate(self._order.windows(epoch, lane))
+                if window.end > self._order.share_of(lane, low)[0]
+            ]
+            for *_, window in sorted(needed, key=lambda entry: entry[:3]):
+                yield from window.segments
 
 
 class _LaneCursor:
     """The window of one lane that is in use; at most one is held."""
 
-    def __init__(self, order: Order, windows: TrainWindows, lane: int) -> None:
-        self._order, self._source, self._lane = order, windows, lane
+    def __init__(
+        self, order: Order, take: Callable[[Segment], TrainHistories], lane: int, is_by_tokens: bool
+    ) -> None:
+        self._order, self._take, self._lane, self._is_by_tokens = order, take, lane, is_by_tokens
         self._epoch = -1
         self._windows: list[Window] = []
         self._starts: list[int] = []
         self._held = -1
 
     def share(self, epoch: int, step: int) -> list[TrainHistories]:
-        """The lane's users of ``step``, from each window that holds some."""
+        """The lane's sequences of ``step``, from each window that holds some."""
         if epoch != self._epoch:
             self._epoch, self._held = epoch, -1
             self._windows = self._order.windows(epoch, self._lane)
             self._starts = [window.start for window in self._windows]
-        low = step * self._order.share
-        high = low + self._order.share
+        low, high = self._order.share_of(self._lane, step)
         first = bisect_right(self._starts, low) - 1
         last = bisect_left(self._starts, high)
         return [
@@ -86,11 +135,32 @@ class _LaneCursor:
     def _rows(self, index: int, low: int, high: int) -> TrainHistories:
         window = self._windows[index]
         if index != self._held:
-            self._histories = self._source.window(window)
+            self._histories = shuffled_histories(window, self._take)
             self._offsets = offsets_of(self._histories.lengths)
+            self._places = self._offsets if self._is_by_tokens else np.arange(len(self._offsets))
+            _check_size(window, int(self._places[-1]))
             self._held = index
-        start, end = max(low, window.start) - window.start, min(high, window.end) - window.start
-        return self._histories.rows(start, end, self._offsets)
+        start, end = np.searchsorted(self._places[:-1], [low - window.start, high - window.start])
+        return self._histories.rows(int(start), int(end), self._offsets)
+
+
+def _check_size(window: Window, found: int) -> None:
+    if found != window.end - window.start:
+        raise DataError(
+            f"users {window.segments[0][0]} ...: {found} tokens or sequences where the lengths file of the store "
+            f"says {window.end - window.start}; delete the folder lengths in data.store, it is made again"
+        )
+
+
+def _weights(config: DataConfig, manifest: Manifest, rule: SplitRule, reader: HistoryReader) -> Weights | None:
+    """What users weigh in a step; None where each counts one, which needs no lengths."""
+    sequences = sequence_rule(config)
+    if not config.global_batch_tokens and sequences.long_histories is LongHistories.LATEST:
+        return None
+    lengths = training_lengths(config.store, manifest, rule, reader)
+    if config.global_batch_tokens:
+        return Weights(lengths, sequences.num_tokens, config.global_batch_tokens)
+    return Weights(lengths, sequences.num_sequences, config.global_batch_size)
 
 
 def evaluation_batches(

@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "data.engine",
     "data.spark_master",
     "data.prefetch_batches",
+    "data.prefetch_mib",
     "evaluation.batch_size",
 )
 """Keys that a resumed run may set anew: they do not change which batches are learned from.

@@ -89,8 +89,11 @@ def test_a_stream_resumed_at_a_step_equals_the_uninterrupted_one(store, start, w
     assert rows_of(batches_of(config, 36)[start:]) == rows_of(batches_of(config, 36 - start, start=start))
 
 
-def test_prefetch_depth_does_not_matter(store):
-    assert rows_of(batches_of(config_of(store, prefetch_batches=5), 20)) == rows_of(batches_of(config_of(store), 20))
+@pytest.mark.parametrize(("prefetch_batches", "prefetch_mib"), [(5, 0), (0, 1), (5, 64)])
+def test_prefetch_depth_does_not_matter(store, prefetch_batches, prefetch_mib):
+    ahead = config_of(store, prefetch_batches=prefetch_batches, prefetch_mib=prefetch_mib, window_row_groups=1)
+    plain = config_of(store, prefetch_mib=0, window_row_groups=1)
+    assert rows_of(batches_of(ahead, 40)) == rows_of(batches_of(plain, 40))
 
 
 def test_seeds_and_epochs_differ(store):
@@ -185,7 +188,7 @@ def test_training_past_the_split_point_is_refused(store, monkeypatch):
 
 def test_a_rank_reads_its_own_lanes_and_the_window_of_its_step_only(tmp_path, monkeypatch):
     store = write_store(tmp_path / "s", *random_histories(8192, longest=3))
-    config = config_of(store, num_lanes=2, window_row_groups=1)
+    config = config_of(store, num_lanes=2, window_row_groups=1, prefetch_mib=0)
     read: list[tuple[int, int]] = []
     monkeypatch.setattr(HistoryReader, "read", recording(HistoryReader.read, read))
     batches_of(config, 1, start=40, rank=1, world_size=2)

@@ -1,0 +1,92 @@
+"""Read what comes next on threads, within a budget of bytes."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+NUM_THREADS = 2
+"""Arrow frees the interpreter lock while it decodes."""
+
+
+class Sized(Protocol):
+    """Knows its memory."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory in bytes."""
+        ...
+
+
+Place = TypeVar("Place")
+Loaded = TypeVar("Loaded", bound=Sized)
+
+
+@dataclass(slots=True)
+class _Held(Generic[Place, Loaded]):
+    """A place that is being read, or was read and waits to be taken."""
+
+    place: Place
+    reserved: int
+    future: Future[Loaded]
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes at most while it is read, and what it takes afterwards."""
+        is_read = self.future.done() and self.future.exception() is None
+        return self.future.result().num_bytes if is_read else self.reserved
+
+
+class ReadAhead(Generic[Place, Loaded]):
+    """The things at ``places``, taken one after another; those that come next are loaded on threads.
+
+    What is loaded or being loaded and was not yet taken never exceeds ``num_bytes``: a place whose ``bytes_at_most``
+    does not fit is loaded when it is taken. At most ``num_places`` are ahead, so that a small store is not read for
+    many epochs to come. Not safe to share between threads that take.
+    """
+
+    def __init__(
+        self,
+        places: Iterator[Place],
+        load: Callable[[Place], Loaded],
+        bytes_at_most: Callable[[Place], int],
+        *,
+        num_bytes: int,
+        num_places: int,
+    ) -> None:
+        self._places, self._load, self._bytes_at_most = places, load, bytes_at_most
+        self._num_bytes, self._num_places = num_bytes, num_places
+        self._ahead: deque[_Held[Place, Loaded]] = deque()
+        self._pool = ThreadPoolExecutor(max_workers=NUM_THREADS, thread_name_prefix="read-ahead")
+        self._next: Place | None = next(places, None)
+
+    def take(self, place: Place) -> Loaded:
+        """What is at ``place``, which must be the next of ``places``; raises what its loading raised."""
+        if not self._ahead:
+            self._fill()
+        if self._ahead:
+            assert self._ahead[0].place == place, "things are taken in the order of places"
+            loaded = self._ahead[0].future.result()
+            self._ahead.popleft()
+        else:
+            assert self._next == place, "things are taken in the order of places"
+            loaded = self._load(place)
+            self._next = next(self._places, None)
+        self._fill()
+        return loaded
+
+    def close(self) -> None:
+        """End the threads; what was not taken is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.clear()
+
+    def _fill(self) -> None:
+        held = sum(ahead.num_bytes for ahead in self._ahead)
+        while self._next is not None and len(self._ahead) < self._num_places:
+            reserved = self._bytes_at_most(self._next)
+            if held + reserved > self._num_bytes:
+                return
+            held += reserved
+            self._ahead.append(_Held(self._next, reserved, self._pool.submit(self._load, self._next)))
+            self._next = next(self._places, None)

@@ -1,0 +1,78 @@
+"""A rank reads its own users' bytes and hardly any other; several threads decode a row group once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.schema import DataConfig
+from data_pipeline.manifest import load_manifest
+from data_pipeline.reader import HistoryReader
+from data_pipeline.stream import SequenceStream
+from stores import random_histories, write_store
+
+NUM_USERS = 200_000
+MAX_AMPLIFICATION = 1.05
+
+
+@pytest.fixture(scope="module")
+def large_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """196 row groups in four files."""
+    items, times = random_histories(NUM_USERS, longest=6)
+    return write_store(tmp_path_factory.mktemp("store") / "a", items, times, part_users=51_200)
+
+
+def read_by_rank(store: str, rank: int, world_size: int, num_epochs: int = 1) -> tuple[int, float]:
+    """Bytes that a rank read in so many epochs, and bytes of its users."""
+    config = DataConfig(store=store, global_batch_size=4096, num_lanes=4, prefetch_batches=0, prefetch_mib=0)
+    stream = SequenceStream(config, seed=0, rank=rank, world_size=world_size)
+    for _ in islice(stream.batches(), stream.steps_per_epoch * num_epochs):
+        pass
+    return stream.num_bytes_read, stream.num_bytes_needed()
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_an_epoch_of_a_rank_reads_its_own_bytes(large_store, world_size):
+    for rank in range(world_size):
+        read, needed = read_by_rank(large_store, rank, world_size)
+        assert 1 <= read / needed <= MAX_AMPLIFICATION
+
+
+def test_the_bytes_of_the_ranks_add_up_to_the_store(large_store):
+    alone = read_by_rank(large_store, 0, 1)[1]
+    assert sum(read_by_rank(large_store, rank, 4)[1] for rank in range(4)) == pytest.approx(alone)
+
+
+def test_a_cache_of_nothing_reads_every_epoch_anew(large_store, monkeypatch):
+    once = read_by_rank(large_store, 0, 2)[0]
+    monkeypatch.setattr("data_pipeline.window.CACHE_BYTES", 0)
+    monkeypatch.setattr("data_pipeline.reader.CACHE_BYTES", 0)
+    assert read_by_rank(large_store, 0, 2, num_epochs=2)[0] == pytest.approx(2 * once, rel=0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not tell what a process reads")
+def test_the_bytes_counted_are_those_that_the_process_reads(large_store):
+    reader = HistoryReader(large_store, load_manifest(large_store))
+    before = bytes_of_this_process()
+    reader.read(50_000, 150_000)
+    assert reader.num_bytes_read == pytest.approx(bytes_of_this_process() - before, rel=0.02)
+
+
+def bytes_of_this_process() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(lines[0].removeprefix("rchar: "))
+
+
+def test_threads_decode_a_row_group_once_and_get_what_one_thread_gets(large_store):
+    reader = HistoryReader(large_store, load_manifest(large_store))
+    ranges = [(start, start + 3000) for start in range(0, 90_000, 1500)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda users: reader.read(*users), ranges))
+    once = HistoryReader(large_store, load_manifest(large_store))
+    for users, histories in zip(ranges, found, strict=True):
+        expected = once.read(*users)
+        np.testing.assert_array_equal(histories.item, expected.item)
+        np.testing.assert_array_equal(histories.offsets, expected.offsets)
+    assert reader.num_bytes_read == once.num_bytes_read

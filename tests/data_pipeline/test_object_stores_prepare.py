@@ -123,10 +123,11 @@ def test_an_object_that_is_replaced_while_it_is_read_ends_prepare(
 ) -> None:
     put(log, url)
 
-    def write_over(manifest: Manifest) -> None:
+    def written_over(path: Path) -> str:
         ObjectPath(f"{url}/z.parquet").send(log / "day-2.parquet")
+        return "digest"
 
-    monkeypatch.setattr("data_pipeline.prepare._check_nothing_is_lost", write_over)
+    monkeypatch.setattr("data_pipeline.prepare.digest_of", written_over)
     with pytest.raises(DataError, match=f"{url}/z.parquet was changed while it was read"):
         prepare(config_of(url, tmp_path / "store"))
     assert not (tmp_path / "store").exists()

@@ -18,7 +18,7 @@ class RowGroups:
     """Reads the footers once. Safe to use from several threads.
 
     Each read opens its file anew and decodes on its own thread: while threads shared a ``ParquetFile`` that used
-    Arrow's threads, pyarrow 26.0.1 stood still within an epoch of 5,000 row groups, three times of three. Row groups
+    Arrow's threads, pyarrow 26.0.1 was seen to stand still within an epoch of 5,000 row groups. Row groups
     are read one at a time by ``read_row_group``: dataset scanners keep growing in memory.
     """
 

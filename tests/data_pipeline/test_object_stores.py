@@ -1,6 +1,5 @@
 """Stores and logs behind ``s3://``: the batches of the local copy, or one clear error; never a wrong batch."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,24 +15,10 @@ from data_pipeline.read_ahead import NUM_THREADS
 from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream, evaluation_batches
-from object_store import BUCKET, FaultyProxy, connect, s3_server
+from object_store import BUCKET, FaultyProxy, connect
 from stores import random_histories, synthetic_store, write_store
 
 STORE = f"s3://{BUCKET}/stores/tiny"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
-
-
-@pytest.fixture
-def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    made = FaultyProxy(server)
-    connect(monkeypatch, made.port)
-    yield made
-    made.close()
 
 
 def sent(folder: str | Path, url: str) -> str:

@@ -1,7 +1,6 @@
 """Logs behind ``s3://`` and stores sent there: the store of the local log, or none; never a half one."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +15,7 @@ from data_pipeline.prepare import prepare
 from data_pipeline.prepare.sources import find_log_files
 from data_pipeline.reader import HistoryReader
 from data_pipeline.synthetic import write_log
-from object_store import BUCKET, FaultyProxy, connect, s3_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
-
-
-@pytest.fixture
-def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    made = FaultyProxy(server)
-    connect(monkeypatch, made.port)
-    yield made
-    made.close()
+from object_store import BUCKET, FaultyProxy
 
 
 @pytest.fixture

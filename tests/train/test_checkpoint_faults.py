@@ -18,12 +18,12 @@ from configs.errors import USAGE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
 from data_pipeline.manifest import load_manifest
 from ranks import run_ranks
-from stores import synthetic_store
+from runs import run_here
 from train import checkpoint_files
 from train.checkpoint import DiskCheckpointer
 from train.peers import DistributedPeers
 from train.progress import Progress
-from train.run import build_state, run
+from train.run import build_state
 from train.sharding import local_shards, table_weights
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,11 +36,6 @@ RUN = [
     "evaluation.every_steps=100000",
     "sharding=row_wise",
 ]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return synthetic_store(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +129,6 @@ def train(store: str, run_dir: Path, *overrides: str) -> "subprocess.CompletedPr
         check=False,
         timeout=250,
     )
-
-
-def run_here(overrides: list[str]) -> int:
-    return run(load_config(overrides), overrides)
 
 
 def run_with_small_files_on_rank_one(overrides: list[str]) -> str:

@@ -23,11 +23,11 @@ from data_pipeline.manifest import load_manifest
 from data_pipeline.stream import SequenceStream
 from processes import family_of
 from ranks import run_ranks
-from stores import synthetic_store
+from runs import run_here
 from train.checkpoint import DiskCheckpointer
 from train.objective import Objective
 from train.peers import DistributedPeers
-from train.run import build_state, run
+from train.run import build_state
 from train.sharding import local_shards, table_weights
 from train.state import TrainState
 from train.step import train_step
@@ -46,11 +46,6 @@ RUN = [
     "evaluation.every_steps=10",
     "sharding=row_wise",
 ]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return synthetic_store(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +159,6 @@ def assert_same_run(store: str, run_dir: Path, whole: Path) -> None:
 
 def overrides_of(store: str, run_dir: Path) -> list[str]:
     return [f"data.store={store}", f"run_dir={run_dir}", *RUN]
-
-
-def run_here(overrides: list[str]) -> int:
-    return run(load_config(overrides), overrides)
 
 
 def losses_of(run_dir: Path) -> dict[int, float]:

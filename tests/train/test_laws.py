@@ -16,21 +16,16 @@ from data_pipeline.manifest import load_manifest
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream
 from ranks import run_ranks
-from stores import synthetic_store
+from runs import run_here
 from train.evaluation.protocol import target_ranks_of
 from train.peers import DistributedPeers
-from train.run import build_state, run
+from train.run import build_state
 from train.step import train_step
 
 NUM_STEPS = 20
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 RESUMABLE = ["num_steps=12", "log_every_steps=1", "checkpoint.every_steps=5", "checkpoint.keep_last=9"]
 NO_DROPOUT = ["model.dropout=0", "model.attention_dropout=0"]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return synthetic_store(tmp_path_factory.mktemp("log"))
 
 
 def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
@@ -148,10 +143,6 @@ def assert_same_ranks(first: list[float], second: list[float]) -> None:
     differences = np.abs(np.array(first) - np.array(second))
     assert (differences > 0).mean() < 0.02
     assert differences.max() <= 1
-
-
-def run_here(overrides: list[str]) -> None:
-    run(load_config(overrides), overrides)
 
 
 def run_cut_and_resume(overrides: list[str], folder: str, step: int) -> None:

@@ -1,0 +1,11 @@
+"""What the tests of training share."""
+
+import pytest
+
+from stores import synthetic_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small store, the same for the tests of a file."""
+    return synthetic_store(tmp_path_factory.mktemp("log"))

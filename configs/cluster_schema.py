@@ -41,6 +41,11 @@ class ClusterConfig:
             require(is_variable, f"cluster.environment: {entry!r} must be NAME=value, on one line")
 
     @property
+    def variables(self) -> dict[str, str]:
+        """``environment`` by name."""
+        return _pairs(self.environment)
+
+    @property
     def fewest_nodes(self) -> int:
         """Nodes without which the job does not go on."""
         return self.min_nodes or self.nodes
@@ -149,7 +154,7 @@ class KubernetesConfig(ClusterConfig):
     """Empty: the name of the run's folder."""
     namespace: str = "default"
     image: str = ""
-    """Holds this project, installed; ``working_dir`` and the volume are mounted into it."""
+    """Holds this project, installed; the volume is mounted into it."""
     volume_claim: str = ""
     """A claim that every pod can write: the log, the store and the runs."""
     mount_path: str = "/workspace"
@@ -173,5 +178,16 @@ class KubernetesConfig(ClusterConfig):
             require(is_name, f"cluster.{name}={value!r} must be lower-case letters, digits and '-', at most 52")
         require(bool(self.image), "cluster.image is empty; set it to the image that holds this project")
         require(bool(self.volume_claim), "cluster.volume_claim is empty; set it to a claim that all pods can write")
+        for entry in self.node_selector:
+            require("=" in entry, f"cluster.node_selector: {entry!r} must be LABEL=value")
         for name in ("memory_gib_per_node", "shared_memory_gib", "port"):
             require(getattr(self, name) >= 1, f"cluster.{name}={getattr(self, name)} must be at least 1")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """``node_selector`` by name."""
+        return _pairs(self.node_selector)
+
+
+def _pairs(entries: list[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries)

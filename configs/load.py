@@ -66,13 +66,20 @@ def load_config(overrides: Sequence[str] = ()) -> RunConfig:
     return config
 
 
-def load_launch(overrides: Sequence[str]) -> tuple[ClusterConfig, RunConfig, list[str]]:
-    """The cluster that ``cluster=...`` and ``cluster.key=...`` name, the run of all the others, and those others."""
-    of_cluster = [each for each in overrides if each.startswith(("cluster=", "cluster."))]
-    of_run = [each for each in overrides if each not in of_cluster]
-    launch = _composed("launch", of_cluster)
+def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
+    """Compose ``configs/launch.yaml`` with ``overrides`` such as ``["cluster=slurm", "cluster.nodes=2"]``. Pure.
+
+    Raises :class:`ConfigError` as :func:`load_config` does.
+    """
+    launch = _composed("launch", overrides)
     assert isinstance(launch, _Launch), "launch.yaml starts from launch_schema"
-    return launch.cluster, load_config(of_run), of_run
+    return launch.cluster
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of the cluster (``cluster=...``, ``cluster.key=...``), and those of the run."""
+    of_cluster = [each for each in overrides if each.startswith(("cluster=", "cluster."))]
+    return of_cluster, [each for each in overrides if each not in of_cluster]
 
 
 def _composed(name: str, overrides: Sequence[str]) -> Any:

@@ -2,17 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from configs.errors import ConfigError
-from launch.slurm import slurm
+from launch.slurm import ForgottenJob, slurm
 
 POLL_S = 1.0
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 """States that a job does not leave. PREEMPTED it does where it is queued again, and a pending one has waited out."""
-
-
 HOPELESS = {
     "PartitionTimeLimit": "lower cluster.time_limit, or choose a cluster.partition that allows it",
     "PartitionNodeLimit": "lower cluster.nodes, or choose a cluster.partition that has so many",
@@ -44,9 +41,8 @@ def follow(job: str, logs: Path) -> int:
             told |= states
             _refuse_hopeless(job, states)
             ended |= {task: state for task, state in states.items() if state.split()[0] in ENDED}
-            if (
-                states.keys() <= ended.keys()
-            ):  # the tasks of an array that wait are one entry, which goes when they run
+            # The tasks of an array that wait are one entry, which goes when they run.
+            if states.keys() <= ended.keys():
                 return 0 if ended and all(state.split()[0] == "COMPLETED" for state in ended.values()) else 1
             time.sleep(POLL_S)
     except KeyboardInterrupt:
@@ -68,8 +64,10 @@ def _states(job: str, last: dict[str, str]) -> dict[str, str]:
     """``STATE (reason)`` by task; empty when Slurm has forgotten the job, minutes after its end."""
     try:
         lines = slurm("scontrol", "show", "job", "--oneliner", job).splitlines()
-    except ConfigError as error:
-        return {} if "Invalid job id" in str(error) else last  # Slurm's controller may be away for a while
+    except ForgottenJob:
+        return {}
+    except ConfigError:
+        return last  # Slurm's controller may be away for a while
     states = {}
     for line in lines:
         told = dict(word.partition("=")[::2] for word in line.split() if "=" in word)
@@ -89,12 +87,12 @@ class _Tails:
         self._logs, self._job = logs, job
         self._shown: dict[Path, int] = {}
 
-    def show(self, write: Callable[[str], object] = sys.stdout.write) -> None:
+    def show(self) -> None:
         """Write the new lines of every log."""
         for path in sorted(self._logs.glob(f"slurm-{self._job}*.log")):
             with path.open("rb") as file:
                 file.seek(self._shown.get(path, 0))
                 fresh = file.read()
             self._shown[path] = self._shown.get(path, 0) + len(fresh)
-            write(fresh.decode(errors="replace"))
+            sys.stdout.write(fresh.decode(errors="replace"))
         sys.stdout.flush()

@@ -58,7 +58,13 @@ def _rules() -> list[dict[str, Any]]:
 
 def _pod(cluster: KubernetesConfig, config: RunConfig, name: str, overrides: list[str]) -> dict[str, Any]:
     endpoint = f"{name}-0.{name}:{cluster.port}"
-    flags = [*flags_of(cluster, endpoint, name), "--node-variable=JOB_COMPLETION_INDEX", "--prepare"]
+    flags = [
+        *flags_of(cluster),
+        f"--endpoint={endpoint}",
+        f"--run-id={name}",
+        "--node-variable=JOB_COMPLETION_INDEX",
+        "--prepare",
+    ]
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "subdomain": name,
@@ -69,9 +75,7 @@ def _pod(cluster: KubernetesConfig, config: RunConfig, name: str, overrides: lis
                 "image": cluster.image,
                 "workingDir": cluster.mount_path,
                 "command": ["python", "-m", "launch.node", *flags, *overrides],
-                "env": [
-                    dict(zip(("name", "value"), each.split("=", 1), strict=True)) for each in cluster.environment
-                ],
+                "env": [{"name": name, "value": value} for name, value in cluster.variables.items()],
                 "ports": [{"containerPort": cluster.port}],
                 "resources": _resources(cluster, config),
                 "volumeMounts": [
@@ -91,12 +95,12 @@ def _pod(cluster: KubernetesConfig, config: RunConfig, name: str, overrides: lis
     if cluster.service_account:
         pod["serviceAccountName"] = cluster.service_account
     if cluster.node_selector:
-        pod["nodeSelector"] = dict(each.split("=", 1) for each in cluster.node_selector)
+        pod["nodeSelector"] = cluster.labels
     return pod
 
 
 def _resources(cluster: KubernetesConfig, config: RunConfig) -> dict[str, dict[str, str]]:
-    per_node = ranks_per_node(config, cluster)
+    per_node = ranks_per_node(config, cluster.nodes)
     gpus = cluster.gpus_per_node if cluster.gpus_per_node >= 0 else per_node * (config.hardware.device == "cuda")
     amounts = {
         "cpu": str(cluster.cpus_per_node or per_node * config.hardware.num_threads),

@@ -33,9 +33,9 @@ class Place:
     names: list[str] = field(default_factory=list)
 
 
-def ranks_per_node(config: RunConfig, cluster: ClusterConfig) -> int:
-    """Ranks of each node; raises :class:`ConfigError` where they cannot be shared out evenly."""
-    num_ranks, nodes = config.hardware.num_ranks, cluster.nodes
+def ranks_per_node(config: RunConfig, nodes: int) -> int:
+    """Ranks of each of ``nodes``; raises :class:`ConfigError` where they cannot be shared out evenly."""
+    num_ranks = config.hardware.num_ranks
     if num_ranks % nodes:
         raise ConfigError(
             f"hardware.num_ranks={num_ranks} cannot be shared out over cluster.nodes={nodes}; make it a multiple"
@@ -43,18 +43,17 @@ def ranks_per_node(config: RunConfig, cluster: ClusterConfig) -> int:
     return num_ranks // nodes
 
 
-def flags_of(cluster: ClusterConfig, endpoint: str, run_id: str) -> list[str]:
-    """The flags of ``launch.node`` that all nodes share."""
-    fewest = f"{cluster.fewest_nodes}:" if cluster.fewest_nodes < cluster.nodes else ""
+def flags_of(cluster: ClusterConfig) -> list[str]:
+    """The flags of ``launch.node`` that ``cluster`` gives; where the nodes meet, and as which run, comes to them."""
     restarts = [f"--max-restarts={cluster.max_restarts}"] if cluster.max_restarts else []
-    timeout = f"--timeout={cluster.rendezvous_timeout_s}"
-    return [f"--nodes={fewest}{cluster.nodes}", f"--endpoint={endpoint}", f"--run-id={run_id}", timeout, *restarts]
+    nodes = _nodes_flag(cluster.fewest_nodes, cluster.nodes)
+    return [nodes, f"--timeout={cluster.rendezvous_timeout_s}", *restarts]
 
 
 def run_node(place: Place, config: RunConfig, overrides: Sequence[str]) -> int:
     """Meet the other nodes, then run this node's ranks to their end; the exit code."""
     hold_stop_signals()
-    num_ranks = config.hardware.num_ranks // place.nodes
+    num_ranks = ranks_per_node(config, place.nodes)
     name = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     if place.fewest_nodes < place.nodes:
         if place.node != 0:
@@ -64,12 +63,16 @@ def run_node(place: Place, config: RunConfig, overrides: Sequence[str]) -> int:
         reports = meet(own, place.endpoint, timeout_s=place.timeout_s, names=place.names)
         if place.node == 0:
             print("\n".join(map(str, reports)), file=sys.stderr, flush=True)
-    nodes = str(place.nodes) if place.fewest_nodes == place.nodes else f"{place.fewest_nodes}:{place.nodes}"
-    flags = [f"--ranks={num_ranks}", f"--nodes={nodes}", f"--endpoint={place.endpoint}", f"--run-id={place.run_id}"]
+    nodes = _nodes_flag(place.fewest_nodes, place.nodes)
+    flags = [f"--ranks={num_ranks}", nodes, f"--endpoint={place.endpoint}", f"--run-id={place.run_id}"]
     flags += [f"--join-timeout={place.timeout_s}", f"--max-restarts={place.max_restarts}"]
     host = ["--host"] if place.node == 0 else []
     arguments = [*flags, *host, "train", *overrides]
     return run_module("train.agent", arguments, num_threads=config.hardware.num_threads, is_training=True)
+
+
+def _nodes_flag(fewest: int, most: int) -> str:
+    return f"--nodes={most}" if fewest == most else f"--nodes={fewest}:{most}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -29,6 +29,10 @@ class Run:
     overrides: list[str]
 
 
+class ForgottenJob(ConfigError):
+    """Slurm knows the job no more, some minutes after its end."""
+
+
 class _Script(Template):
     delimiter = "@@"
 
@@ -37,17 +41,19 @@ def script_of(cluster: SlurmConfig, runs: list[Run], folder: Path, command: list
     """The batch script of ``runs``, as an array where there are several; logs go to ``folder/logs``."""
     config = runs[0].config
     for run in runs:
-        ranks_per_node(run.config, cluster)
+        ranks_per_node(run.config, cluster.nodes)
     return _Script(TEMPLATE.read_text()).substitute(
         directives="\n".join(f"#SBATCH {flag}" for flag in _directives(cluster, config, len(runs), folder)),
         command=shlex.join(command),
-        environment="\n".join(f"export {_assignment(entry)}" for entry in _environment(cluster, config)),
+        environment="\n".join(
+            f"export {name}={shlex.quote(value)}" for name, value in _environment(cluster, config).items()
+        ),
         setup="".join(f"{line}\n" for line in _setup(cluster)),
         runs="\n".join(_case(number, run) for number, run in enumerate(runs)),
         container=f"{shlex.join(cluster.container)} " if cluster.container else "",
         python=shlex.quote(cluster.python or sys.executable),
         srun_flags="".join(f"{shlex.quote(flag)} " for flag in cluster.srun_flags),
-        node_flags=shlex.join(_node_flags(cluster)),
+        node_flags=shlex.join(flags_of(cluster)),
         max_requeues=cluster.max_requeues,
         save_before_end_s=_warned_before_end_s(cluster),
     )
@@ -77,7 +83,8 @@ def submit(cluster: SlurmConfig, runs: list[Run], folder: Path, command: list[st
 
 
 def slurm(*command: str) -> str:
-    """What one of Slurm's commands prints; :class:`ConfigError` with its words where it fails."""
+    """What one of Slurm's commands prints; :class:`ConfigError` with its words where it fails, :class:`ForgottenJob`
+    where it knows the job no more."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError as error:
@@ -88,7 +95,8 @@ def slurm(*command: str) -> str:
         raise ConfigError(f"{command[0]} has not answered for {error.timeout:.0f} s; is Slurm up? (sinfo)") from error
     if done.returncode:
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise ConfigError(f"{shlex.join(command)}: {words}; look at cluster.* (shardrec launch --help)")
+        kind = ForgottenJob if "Invalid job id" in words else ConfigError
+        raise kind(f"{shlex.join(command)}: {words}; look at cluster.* (shardrec launch --help)")
     return done.stdout.strip()
 
 
@@ -115,7 +123,7 @@ def time_limit_s(limit: str) -> int:
 
 
 def _directives(cluster: SlurmConfig, config: RunConfig, num_runs: int, folder: Path) -> list[str]:
-    per_node = ranks_per_node(config, cluster)
+    per_node = ranks_per_node(config, cluster.nodes)
     flags = {
         "job-name": job_name(cluster, folder),
         "nodes": cluster.nodes
@@ -148,16 +156,9 @@ def _quoted_flag(flag: str) -> str:
     return f"{name}{equals}{shlex.quote(value)}" if equals else name
 
 
-def _environment(cluster: SlurmConfig, config: RunConfig) -> list[str]:
-    ours = module_environment({"PYTHONPATH": os.environ.get("PYTHONPATH", "")}) | {
-        "OMP_NUM_THREADS": str(config.hardware.num_threads)
-    }
-    return [*(f"{name}={value}" for name, value in ours.items()), *cluster.environment]
-
-
-def _assignment(entry: str) -> str:
-    name, _, value = entry.partition("=")
-    return f"{name}={shlex.quote(value)}"
+def _environment(cluster: SlurmConfig, config: RunConfig) -> dict[str, str]:
+    ours = module_environment({"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+    return ours | {"OMP_NUM_THREADS": str(config.hardware.num_threads)} | cluster.variables
 
 
 def _setup(cluster: SlurmConfig) -> list[str]:
@@ -168,19 +169,16 @@ def _case(number: int, run: Run) -> str:
     return f"  {number}) run_dir={shlex.quote(run.config.run_dir)}\n     overrides=({shlex.join(run.overrides)}) ;;"
 
 
-def _node_flags(cluster: SlurmConfig) -> list[str]:
-    return [flag for flag in flags_of(cluster, "", "") if not flag.startswith(("--endpoint", "--run-id"))]
-
-
 def _refuse_running_job(run_dir: Path) -> None:
     path = run_dir / JOB
     if not path.is_file():
         return
     job = str(json.loads(path.read_text())["job_id"])
-    done = subprocess.run(
-        ["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True, check=False
-    )
-    if state := done.stdout.strip():  # Slurm forgets ended jobs; then it is an error of squeue and no state
+    try:
+        state = slurm("squeue", "--noheader", f"--jobs={job}", "--format=%T")
+    except ForgottenJob:
+        return
+    if state:
         raise ConfigError(
             f"run_dir={run_dir} belongs to job {job}, which is {state}; wait for it, or `scancel {job}` first"
         )

@@ -1,13 +1,15 @@
 """``shardrec launch``: composes the cluster and the run, or the runs of a sweep, and starts them there."""
 
 import itertools
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.cluster_schema import ClusterConfig, KubernetesConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
-from configs.load import load_config, load_launch
+from configs.load import load_cluster, load_config, split_overrides
 from configs.schema import RunConfig
 from launch.command import run_module
 from launch.follow import follow
@@ -28,17 +30,13 @@ def launch(words: Sequence[str]) -> int:
     overrides = [word for word in words if word not in FLAGS]
     if unknown := [word for word in overrides if word.startswith("-")]:
         raise ConfigError(f"{unknown[0]} is no flag of launch; it has {', '.join(FLAGS)}")
-    of_cluster = [word for word in overrides if word.startswith(("cluster=", "cluster."))]
-    of_run = [word for word in overrides if word not in of_cluster]
-    swept = sweep(of_run) if "multirun" in flags else [of_run]
-    cluster, config, _ = load_launch([*of_cluster, *swept[0]])
+    of_cluster, of_run = split_overrides(overrides)
+    cluster, swept = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
     runs = [Run(config=load_config(run), overrides=run) for run in swept]
-    is_dry = "dry run" in flags
+    config, is_dry = runs[0].config, "dry run" in flags
     match cluster:
         case SlurmConfig():
-            return _slurm(
-                cluster, runs, of_run if len(runs) > 1 else swept[0], ["shardrec", "launch", *words], is_dry
-            )
+            return _slurm(cluster, runs, ["shardrec", "launch", *words], is_dry)
         case TorchrunConfig() | KubernetesConfig() if len(runs) > 1:
             raise ConfigError(f"--multirun needs cluster=slurm or cluster=local, not cluster={cluster.name}")
         case TorchrunConfig():
@@ -74,7 +72,7 @@ def _without(overrides: list[str], key: str) -> list[str]:
     return [each for each in overrides if each.partition("=")[0] != key]
 
 
-def _slurm(cluster: SlurmConfig, runs: list[Run], base: list[str], command: list[str], is_dry: bool) -> int:
+def _slurm(cluster: SlurmConfig, runs: list[Run], command: list[str], is_dry: bool) -> int:
     first = Path(runs[0].config.run_dir)
     folder = first if len(runs) == 1 else first.parent
     if is_dry:
@@ -97,6 +95,7 @@ def _refused(run: Run) -> int:
 
 def _torchrun(cluster: TorchrunConfig, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
     if cluster.node >= 0 and not is_dry:
+        os.environ.update(cluster.variables)
         return run_this_node(cluster, config, overrides)
     for node, line in enumerate(commands_of(cluster, config, overrides)):
         print(f"# node {node}\n{line}")
@@ -111,9 +110,10 @@ def _kubernetes(cluster: KubernetesConfig, config: RunConfig, overrides: list[st
 
 
 def _local(cluster: ClusterConfig, runs: list[Run], is_dry: bool) -> int:
+    os.environ.update(cluster.variables)
     for run in runs:
         if is_dry:
-            print(f"{run.config.run_dir}: {' '.join(run.overrides)}")
+            print(f"{run.config.run_dir}: {shlex.join(run.overrides)}")
         elif code := train_here(run.config, run.overrides, max_restarts=cluster.max_restarts):
             return code
     return 0

@@ -13,9 +13,9 @@ from launch.node import Place, flags_of, ranks_per_node, run_node
 
 def commands_of(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]) -> list[str]:
     """What to type on each node, node 0 first, in the folder of this command."""
-    ranks_per_node(config, cluster)
-    flags = flags_of(cluster, cluster.endpoint, run_id_of(config))
-    told = [*(f"{name}={value}" for name, value in module_environment({}).items()), *cluster.environment]
+    ranks_per_node(config, cluster.nodes)
+    flags = [*flags_of(cluster), f"--endpoint={cluster.endpoint}", f"--run-id={run_id_of(config)}"]
+    told = [f"{name}={value}" for name, value in (module_environment({}) | cluster.variables).items()]
     start = ["cd", str(Path.cwd())]
     return [
         f"{shlex.join(start)} && env {shlex.join(told)} "
@@ -26,7 +26,7 @@ def commands_of(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]
 
 def run_this_node(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]) -> int:
     """Run node ``cluster.node``; node 0 makes the store first where it is missing. Returns the exit code."""
-    ranks_per_node(config, cluster)
+    ranks_per_node(config, cluster.nodes)
     if cluster.node == 0 and (code := make_ready(config, overrides)):
         return code
     place = Place(

@@ -158,3 +158,12 @@ def test_evaluate_refuses_a_folder_without_a_run(
     assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 2
     assert "holds no run" in capsys.readouterr().err
     assert not started
+
+
+def test_launch_here_sets_the_environment_of_the_cluster(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_WORD", "before")
+    (tmp_path / "manifest.json").write_text("{}")
+    assert cli.main(["launch", 'cluster.environment=["A_WORD=b = c"]', f"data.store={tmp_path}"]) == 0
+    assert [environment["A_WORD"] for _, environment in started] == ["b = c", "b = c"]

@@ -8,15 +8,18 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from configs.cluster_schema import SlurmConfig
 from configs.errors import ConfigError
-from configs.load import load_launch
+from configs.load import load_cluster, load_config, split_overrides
 from launch.slurm import Run, script_of, time_limit_s
 from launch.start import launch, sweep
 
 
 def script(*words: str, folder: Path = Path("runs/x")) -> str:
-    cluster, config, overrides = load_launch(["cluster=slurm", *words])
-    return script_of(cluster, [Run(config=config, overrides=overrides)], folder, ["shardrec", "launch", *words])
+    of_cluster, of_run = split_overrides(["cluster=slurm", *words])
+    cluster, run = load_cluster(of_cluster), Run(config=load_config(of_run), overrides=of_run)
+    assert isinstance(cluster, SlurmConfig)
+    return script_of(cluster, [run], folder, ["shardrec", "launch", *words])
 
 
 def test_overrides_reach_python_as_they_were_typed(tmp_path: Path):
@@ -66,7 +69,7 @@ def test_the_script_is_bash(words: list[str]):
     ],
 )
 def test_a_choice_is_a_directive(words: list[str], directive: str):
-    _, config, _ = load_launch(["cluster=slurm", *words])
+    config = load_config(split_overrides(words)[1])
     assert f"#SBATCH {directive}" in script(*words, folder=Path(config.run_dir)).splitlines()
 
 
@@ -153,6 +156,7 @@ def test_the_commands_of_torchrun_differ_by_the_node_alone(capsys: pytest.Captur
         (["cluster=torchrun", "cluster.endpoint=a:1", "cluster.nodes=2", "cluster.node=2"], "cluster.node=2"),
         (["cluster=torchrun", "cluster.endpoint=a:1", "-m", "seed=1,2"], "--multirun"),
         (["cluster=kubernetes"], "cluster.image"),
+        ([*KUBERNETES, "cluster.node_selector=[gpu]"], "cluster.node_selector"),
         (["cluster.nodes=2"], "cluster=local is one machine"),
         (["cluster=slrm"], "cluster/slrm"),
     ],

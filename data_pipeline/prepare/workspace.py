@@ -76,10 +76,11 @@ def workspace_of(store: Path, spill_dir: str, origin: object) -> Iterator[Worksp
             partial.mkdir(parents=True, exist_ok=True)
             yield Workspace(store=partial, spill=spill, state=state or State(), origin=origin)
             _replace(store, partial)
-        except Exception as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, OSError | pl.exceptions.PolarsError):
-                raise _unwritable(store, error) from error
+            raise _unwritable(store, error) from error
+        except Exception:  # whatever it is; an interrupt is none, and leaves what the next start goes on from
+            shutil.rmtree(partial, ignore_errors=True)
             raise
         finally:
             _remove_unless_killed(spill, partial)

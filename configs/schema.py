@@ -130,8 +130,8 @@ class DataConfig:
     num_lanes: int = 8
     window_row_groups: int = 8
     prefetch_batches: int = 4
-    prefetch_mib: int = 64
-    """Decoded events that a rank's threads may hold ahead of the batches; 0: no threads, read when needed."""
+    prefetch_mib: int = 128
+    """What a rank's threads may take for events ahead of the batches; 0: no threads, read when needed."""
 
     def __post_init__(self) -> None:
         for name in (

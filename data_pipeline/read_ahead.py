@@ -83,10 +83,20 @@ class ReadAhead(Generic[Place, Loaded]):
 
     def _fill(self) -> None:
         held = sum(ahead.num_bytes for ahead in self._ahead)
-        while self._next is not None and len(self._ahead) < self._num_places:
+        coming: list[tuple[Place, int]] = []
+        while self._next is not None and len(self._ahead) + len(coming) < self._num_places:
             reserved = self._bytes_at_most(self._next)
             if held + reserved > self._num_bytes:
-                return
+                break
             held += reserved
-            self._ahead.append(_Held(self._next, reserved, self._pool.submit(self._load, self._next)))
+            coming.append((self._next, reserved))
             self._next = next(self._places, None)
+        futures = {index: self._pool.submit(self._load, coming[index][0]) for index in _far_apart(len(coming))}
+        self._ahead += [_Held(*coming[index], futures[index]) for index in range(len(coming))]
+
+
+def _far_apart(count: int) -> list[int]:
+    """Indices below ``count`` so ordered that what threads take at one time lies far apart: neighbours may need the
+    same part of a file, for which one thread would wait while the other decodes it."""
+    part = -(-count // NUM_THREADS)
+    return [index for first in range(part) for index in range(first, count, part)]

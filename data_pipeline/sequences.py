@@ -40,6 +40,13 @@ class SequenceRule:
             events = lengths + np.maximum(self.num_sequences(lengths) - 1, 0)
         return np.where(lengths >= MIN_TRAIN_EVENTS, events, 0)
 
+    def at_most(self, num_users: int, num_events: int) -> tuple[int, int]:
+        """Sequences of so many users who have so many events together, and events in all of them, at most."""
+        if self.long_histories is LongHistories.LATEST:
+            return num_users, min(num_events, num_users * (self.max_history + 1))
+        num_sequences = num_users + num_events // self.max_history
+        return num_sequences, num_events + num_sequences
+
     def cut(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, start, length) of every sequence, from first places and numbers of training events [B].
 

@@ -21,7 +21,7 @@ from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.weights import Weights
-from data_pipeline.window import Segment, TrainHistories, TrainSegments, joined_histories, shuffled_histories
+from data_pipeline.window import TrainHistories, TrainSegments
 
 
 class SequenceStream:
@@ -75,11 +75,11 @@ class SequenceStream:
 
     def _batches(self, step: int) -> Generator[SequenceBatch, None, None]:
         ahead = ReadAhead(
-            self._coming_segments(step),
-            self._segments.segment,
+            self._coming_windows(step),
+            self._segments.shuffled,
             self._segments.bytes_at_most,
             num_bytes=self._config.prefetch_mib * 2**20,
-            num_places=len(self._lanes) * self._config.window_row_groups,
+            num_places=len(self._lanes),
         )
         with closing(ahead):
             is_by_tokens = self._config.global_batch_tokens > 0
@@ -87,11 +87,11 @@ class SequenceStream:
             while True:
                 epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
                 parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
-                yield _train_batch(joined_histories(parts))
+                yield _train_batch(parts)
                 step += 1
 
-    def _coming_segments(self, step: int) -> Iterator[Segment]:
-        """Segments in the order in which the batches from ``step`` on ask for them, without end."""
+    def _coming_windows(self, step: int) -> Iterator[Window]:
+        """Windows in the order in which the batches from ``step`` on ask for them, without end."""
         if not any(self._order.windows(0, lane) for lane in self._lanes):
             return  # a rank without users would look for one for ever
         first_epoch, first_step = divmod(step, self.steps_per_epoch)
@@ -103,16 +103,13 @@ class SequenceStream:
                 for index, window in enumerate(self._order.windows(epoch, lane))
                 if window.end > self._order.share_of(lane, low)[0]
             ]
-            for *_, window in sorted(needed, key=lambda entry: entry[:3]):
-                yield from window.segments
+            yield from (window for *_, window in sorted(needed, key=lambda entry: entry[:3]))
 
 
 class _LaneCursor:
     """The window of one lane that is in use; at most one is held."""
 
-    def __init__(
-        self, order: Order, take: Callable[[Segment], TrainHistories], lane: int, is_by_tokens: bool
-    ) -> None:
+    def __init__(self, order: Order, take: Callable[[Window], TrainHistories], lane: int, is_by_tokens: bool) -> None:
         self._order, self._take, self._lane, self._is_by_tokens = order, take, lane, is_by_tokens
         self._epoch = -1
         self._windows: list[Window] = []
@@ -135,7 +132,7 @@ class _LaneCursor:
     def _rows(self, index: int, low: int, high: int) -> TrainHistories:
         window = self._windows[index]
         if index != self._held:
-            self._histories = shuffled_histories(window, self._take)
+            self._histories = self._take(window)
             self._offsets = offsets_of(self._histories.lengths)
             self._places = self._offsets if self._is_by_tokens else np.arange(len(self._offsets))
             _check_size(window, int(self._places[-1]))
@@ -185,14 +182,23 @@ def evaluation_batches(
             yield _evaluation_batch(histories, rows[first : first + batch_size], positions, config.max_history)
 
 
-def _train_batch(histories: TrainHistories) -> SequenceBatch:
-    has_targets = histories.lengths > 0
+def _train_batch(parts: list[TrainHistories]) -> SequenceBatch:
+    """The sequences of ``parts`` that have targets. The tensors own their memory: a view would keep a whole window
+    alive and let a consumer write into it."""
+    lengths = _end_to_end([part.lengths for part in parts])
+    user = _end_to_end([part.user for part in parts])
+    has_targets = lengths > 0
     return SequenceBatch(
-        item=_int64(histories.item),
-        lengths=_int64(histories.lengths[has_targets]),
-        user=_int64(histories.user[has_targets]),
-        timestamp=_int64(histories.timestamp),
+        item=torch.from_numpy(_end_to_end([part.item for part in parts])),
+        lengths=torch.from_numpy(lengths[has_targets]),
+        user=torch.from_numpy(user[has_targets]),
+        timestamp=torch.from_numpy(_end_to_end([part.timestamp for part in parts])),
     )
+
+
+def _end_to_end(parts: list[np.ndarray]) -> np.ndarray:
+    """A new int64 array, also of no part."""
+    return np.concatenate([np.zeros(0, np.int64), *parts], dtype=np.int64)
 
 
 def _evaluation_batch(
@@ -216,5 +222,5 @@ def _evaluation_batch(
 
 
 def _int64(values: np.ndarray) -> torch.Tensor:
-    """A tensor that owns its memory: a view would keep a whole window alive and let a consumer write into it."""
+    """A tensor that owns its memory."""
     return torch.from_numpy(values.astype(np.int64))

@@ -2,7 +2,6 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,22 +69,26 @@ class TrainSegments:
                 self._num_bytes -= self._segments.popitem(last=False)[1].num_bytes
         return histories
 
-    def bytes_at_most(self, segment: Segment) -> int:
-        """Memory that :meth:`segment` needs at most: the decoded row groups and what is cut out of them."""
-        num_events = self._reader.num_events_bound(*segment)
-        num_sequences = segment[1] - segment[0] + num_events // self._sequences.max_history
-        cut = BYTES_PER_SEQUENCE * num_sequences + BYTES_PER_EVENT * (num_events + num_sequences)
-        return self._reader.num_bytes_decoded(*segment) + cut
+    def shuffled(self, window: Window) -> TrainHistories:
+        """The sequences of ``window`` in their shuffled order."""
+        joined = joined_histories([self.segment(segment) for segment in window.segments])
+        order = window.permutation(len(joined.lengths))
+        offsets = offsets_of(joined.lengths)
+        lengths = joined.lengths[order]
+        events = ragged_index(offsets[:-1][order], lengths)
+        return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events])
 
+    def bytes_at_most(self, window: Window) -> int:
+        """Memory that :meth:`shuffled` needs at most: the decoded row groups of a segment, and what is cut out of all
+        of them, once as they come, joined, shuffled, and as the places of the events."""
+        decoded = max(self._reader.num_bytes_decoded(*segment) for segment in window.segments)
+        return decoded + 4 * sum(map(self._cut_bytes_at_most, window.segments))
 
-def shuffled_histories(window: Window, take: Callable[[Segment], TrainHistories]) -> TrainHistories:
-    """The sequences of ``window`` in their shuffled order; ``take`` gives those of a segment."""
-    joined = joined_histories([take(segment) for segment in window.segments])
-    order = window.permutation(len(joined.lengths))
-    offsets = offsets_of(joined.lengths)
-    lengths = joined.lengths[order]
-    events = ragged_index(offsets[:-1][order], lengths)
-    return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events])
+    def _cut_bytes_at_most(self, segment: Segment) -> int:
+        num_sequences, num_tokens = self._sequences.at_most(
+            segment[1] - segment[0], self._reader.num_events_bound(*segment)
+        )
+        return BYTES_PER_SEQUENCE * num_sequences + BYTES_PER_EVENT * num_tokens
 
 
 def train_histories(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> TrainHistories:

@@ -10,7 +10,7 @@ import pytest
 
 from configs.schema import DataConfig, LongHistories
 from data_pipeline.manifest import load_manifest
-from data_pipeline.order import segments_of
+from data_pipeline.order import Window, segments_of
 from data_pipeline.read_ahead import ReadAhead
 from data_pipeline.reader import HistoryReader
 from data_pipeline.sequences import sequence_rule
@@ -136,7 +136,7 @@ def names_of_readers() -> Iterator[str]:
 
 @pytest.mark.parametrize("longest", [1, 3, 300])
 @pytest.mark.parametrize(("row_group_users", "max_history", "long"), [(300, 1000, "latest"), (5000, 2, "windows")])
-def test_a_segment_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users, max_history, long):
+def test_a_window_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users, max_history, long):
     items, times = random_histories(2100, longest=longest)
     items[5], times[5] = [], []
     store = write_store(tmp_path / "s", items, times, row_group_users=row_group_users)
@@ -144,7 +144,9 @@ def test_a_segment_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_
     manifest = load_manifest(store)
     reader = HistoryReader(store, manifest)
     segments = TrainSegments(reader, split_rule(config, manifest), sequence_rule(config))
-    for segment in segments_of(0, 2100):
-        needed = segments.segment(segment).num_bytes
-        needed += sum(reader._row_group(index).num_bytes for index in reader._indices(*segment))
-        assert needed <= segments.bytes_at_most(segment)
+    for window in (Window([segment], 0, 1, ()) for segment in segments_of(0, 2100)):
+        cut = segments.shuffled(window).num_bytes
+        decoded = sum(reader._row_group(index).num_bytes for index in reader._indices(*window.segments[0]))
+        assert decoded + 3 * cut <= segments.bytes_at_most(window)  # cut, joined, shuffled
+    everything = Window(segments_of(0, 2100), 0, 1, ())
+    assert 3 * segments.shuffled(everything).num_bytes <= segments.bytes_at_most(everything)

@@ -24,7 +24,7 @@ from train.run import build_state
 from train.state import TrainState
 from train.step import train_step
 
-NUM_ROUNDS = 5
+NUM_ROUNDS = 9
 STEPS_PER_ROUND = 50
 TABLE_ROWS = 2_000_000
 DEFAULTS = ["hardware.num_ranks=1", "hardware.num_threads=2", "loss=sampled_softmax", "run_dir=runs/bench_checkpoint"]

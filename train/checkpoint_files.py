@@ -1,25 +1,26 @@
-"""The files of a checkpoint: written with their size and CRC-32, and looked at again before they are read."""
+"""The files of a checkpoint: written with their size and sum, and looked at again before they are read."""
 
 import io
 import json
 import os
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 
+from train.direct_file import DirectFile
 from train.progress import Progress
 
 PROGRESS = "progress.json"
-"""Written last: step, :class:`Progress`, and size and CRC-32 of every file of the checkpoint."""
-BLOCK_BYTES = 2**24
-"""Read and written at once: a block is summed while the processor's cache holds it."""
+"""Written last: step, :class:`Progress`, and size and XXH3-64 of every file of the checkpoint."""
+READ_BYTES = 2**24
+"""Read at once."""
 NICENESS = 10
 
 
@@ -40,24 +41,23 @@ class SummedWriter(FileSystemWriter):
         finally:
             torch.serialization.set_crc32_options(is_summed)
 
-    def sums(self) -> dict[str, list[int]]:
-        """Size and CRC-32 of every file that this rank has written, by name."""
+    def sums(self) -> dict[str, list[int | str]]:
+        """Size and XXH3-64 of every file that this rank has written, by name."""
         return self.fs.sums
 
 
 class _SummedFiles(FileSystem):
     def __init__(self, beat: Callable[[], None]) -> None:
-        self.sums: dict[str, list[int]] = {}
+        self.sums: dict[str, list[int | str]] = {}
         self._beat = beat
 
     @contextmanager
     def create_stream(self, path: Any, mode: str) -> Generator[io.IOBase, None, None]:
         assert mode == "wb", "a writer writes"
-        with Path(path).open(mode, buffering=0) as file:
-            summed = _SummedFile(file, self._beat)
-            with _Stream(summed) as stream:
-                yield stream
-        self.sums[Path(path).name] = [summed.size, summed.crc]
+        file = DirectFile(Path(path), self._beat)
+        with _Stream(file) as stream:
+            yield stream
+        self.sums[Path(path).name] = [file.size, file.sum()]
 
     def rename(self, path: Any, new_path: Any) -> None:
         super().rename(path, new_path)
@@ -69,30 +69,6 @@ class _Stream(io.BufferedWriter):
         """DCP asks for it to sync the file, and would leave what is buffered out."""
         self.flush()
         return super().fileno()
-
-
-class _SummedFile(io.RawIOBase):
-    """Sums what is written to ``file``; what is larger than a stream's buffer comes here without a copy."""
-
-    def __init__(self, file: Any, beat: Callable[[], None]) -> None:
-        self.size = self.crc = 0
-        self._file, self._beat = file, beat
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        written: int = self._file.write(memoryview(data)[:BLOCK_BYTES])
-        self.crc = zlib.crc32(memoryview(data)[:written], self.crc)
-        self.size += written
-        self._beat()
-        return written
-
-    def tell(self) -> int:
-        return self.size
-
-    def fileno(self) -> int:
-        return int(self._file.fileno())
 
 
 def damage_of(folder: Path, rank: int, num_ranks: int, beat: Callable[[], None]) -> list[str]:
@@ -118,19 +94,19 @@ def write_politely() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-def _damage_of(path: Path, expected: list[int], beat: Callable[[], None]) -> str:
+def _damage_of(path: Path, expected: list[int | str], beat: Callable[[], None]) -> str:
     try:
         if path.stat().st_size != expected[0]:
             return f"has {path.stat().st_size} bytes of {expected[0]}"
-        return "" if _crc_of(path, beat) == expected[1] else "is not what was written"
+        return "" if _sum_of(path, beat) == expected[1] else "is not what was written"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _crc_of(path: Path, beat: Callable[[], None]) -> int:
-    total = 0
+def _sum_of(path: Path, beat: Callable[[], None]) -> str:
+    total = xxhash.xxh3_64()
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            total = zlib.crc32(block, total)
+        while block := file.read(READ_BYTES):
+            total.update(block)
             beat()
-    return total
+    return str(total.hexdigest())

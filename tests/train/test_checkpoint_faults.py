@@ -152,14 +152,14 @@ def parts_of(overrides: list[str]) -> tuple[Any, DiskCheckpointer]:
 
 
 def step_restored_where_rank_one_cannot_read(overrides: list[str], name: str) -> int:
-    real = checkpoint_files._crc_of
+    real = checkpoint_files._sum_of
 
     def broken(path: Path, beat: Any) -> int:
         if dist.get_rank() == 1 and path.parent.name == name:
             raise OSError(5, "Input/output error")
         return real(path, beat)
 
-    checkpoint_files._crc_of = broken
+    checkpoint_files._sum_of = broken
     state, checkpointer = parts_of(overrides)
     with checkpointer:
         checkpointer.restore_latest(state)

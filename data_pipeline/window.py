@@ -37,12 +37,9 @@ class TrainHistories:
         """Memory of the arrays."""
         return self.user.nbytes + self.lengths.nbytes + self.item.nbytes + self.timestamp.nbytes
 
-    def rows(self, start: int, end: int, offsets: np.ndarray) -> "TrainHistories":
-        """Sequences at places [start, end), given the running sums of ``lengths``; views, no copy."""
-        events = slice(offsets[start], offsets[end])
-        return TrainHistories(
-            self.user[start:end], self.lengths[start:end], self.item[events], self.timestamp[events]
-        )
+    def cut(self, rows: slice, events: slice) -> "TrainHistories":
+        """The sequences ``rows``, whose events are ``events``; views, no copy."""
+        return TrainHistories(self.user[rows], self.lengths[rows], self.item[events], self.timestamp[events])
 
 
 class TrainSegments:

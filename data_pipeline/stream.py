@@ -89,7 +89,7 @@ class SequenceStream:
         return max(int(BLOCK_TOKENS * self._config.num_lanes / max(tokens, 1)), 1)
 
     def _blocks(self, step: int) -> Generator[list[SequenceBatch], None, None]:
-        """Batches from ``step`` on, some at a time; a block ends with an epoch or where a lane needs another window."""
+        """Batches from ``step`` on, some at a time; a block ends with an epoch or where a lane needs a new window."""
         ahead = ReadAhead(
             self._coming_windows(step),
             self._segments.shuffled,

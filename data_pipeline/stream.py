@@ -57,8 +57,8 @@ class SequenceStream:
     def batches(self, start: int = 0) -> Generator[SequenceBatch, None, None]:
         """Batches of the global steps ``start``, ``start + 1``, ... without end.
 
-        At least ``prefetch_batches`` are made ahead, small ones some at a time.
-        Starts at any step in the same time: it reads the window that holds the step and nothing before it.
+        At least ``prefetch_batches`` are made ahead, small ones some at a time. Starts at any step in the same time: it
+        reads the window that holds the step and nothing before it.
         """
         num_ahead = -(-self._config.prefetch_batches // self._steps_per_block)
         with closing(prefetch(self._blocks(start), num_ahead)) as blocks:

@@ -19,11 +19,12 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
-from train.checkpoint_files import PROGRESS, SummedWriter, damage_of, read_progress, write_politely
+from train.checkpoint_files import SummedWriter, damage_of, read_progress, write_politely
 from train.checkpoint_tensors import make_optimizer_state, model_of, not_finite_in, optimizer_of
 from train.mirror import RunMirror, StoreError
 from train.peers import control_group, on_rank_zero
-from train.progress import Progress
+from train.progress import PROGRESS, Progress
+from train.remote_run import CHECKPOINTS
 from train.state import TrainState
 from train.whereabouts import CHECKPOINT_THREAD
 
@@ -48,8 +49,8 @@ class DiskCheckpointer:
     ) -> None:
         """``beat`` is called from time to time while files are read and written; ``mirror``: of a run that is kept in
         an object store, of whose checkpoints ``run_dir`` holds the list. Collective."""
-        self.folder, self.config, self._beat, self._mirror = Path(run_dir) / "checkpoints", config, beat, mirror
-        self._shown = self.folder if mirror is None else mirror.remote.place / "checkpoints"
+        self.folder, self.config, self._beat, self._mirror = Path(run_dir) / CHECKPOINTS, config, beat, mirror
+        self._shown = self.folder if mirror is None else mirror.remote.place / CHECKPOINTS
         self._lead = on_rank_zero if mirror is None else mirror.lead
         self._group = control_group()
         self._stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))

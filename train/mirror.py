@@ -1,9 +1,10 @@
 """Keeps a run in an object store while its ranks work in local folders; collective, and with one outcome for all."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
@@ -73,10 +74,13 @@ class RunMirror:
 
     def send_last_records(self) -> None:
         """What an error left to send, rank 0 alone: the others may be gone. The error that is under way stays the one
-        that is told."""
+        that ends the run."""
         if dist.get_rank() == 0 and self._is_reachable:
-            with suppress(DataError, OSError), _beating(self._beat):
-                self.remote.send_records()
+            try:
+                with _beating(self._beat):
+                    self.remote.send_records()
+            except (DataError, OSError) as error:
+                print(f"warning: the last lines of metrics.jsonl were not sent: {error}", file=sys.stderr, flush=True)
 
     def _together(self, action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:
         """Only a rank that is at work itself beats: those that wait for it must not hide that it hangs."""

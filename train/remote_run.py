@@ -16,6 +16,7 @@ from configs.errors import ConfigError
 from configs.run_place import folder_of, is_behind_url, written_to
 from configs.schema import RunConfig
 from data_pipeline.files import ObjectPath, ObjectStatus
+from train.progress import PROGRESS
 from train.run_folder import IDENTITY, OVERRIDES, STOPPED
 
 RECORDS = (
@@ -24,7 +25,6 @@ RECORDS = (
 )
 EVENTS = "events"
 CHECKPOINTS = "checkpoints"
-PROGRESS = "progress.json"
 
 Files = dict[str, list[int | str]]
 """Size and sum of the files of a checkpoint, by name, as ``progress.json`` tells them."""

@@ -80,11 +80,11 @@ def saved_fingerprint(run_dir: str) -> str:
 
 
 def saved_overrides(run_dir: str) -> list[str]:
-    """The overrides that the run of ``run_dir`` was started with."""
+    """The overrides that the run of ``run_dir`` was started with, but for the machine's own ``scratch_dir``."""
     path = place_of(run_dir) / OVERRIDES
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return path.read_text().splitlines()
+    return [each for each in path.read_text().splitlines() if not each.startswith("scratch_dir=")]
 
 
 def _refuse_other_run(path: Path, run_dir: str, identity: dict[str, Any]) -> None:

@@ -2,9 +2,13 @@
 
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,14 @@ from data_pipeline import object_client
 from data_pipeline.files import ObjectPath
 from launch.cli import main
 from object_store import BUCKET, FaultyProxy, connect, s3_server
+from processes import family_of, wait_for
 from ranks import run_ranks
 from runs import run_here
 from train.evaluate import evaluate
 from train.objective import Objective
 from train.progress import Progress
 
+REPOSITORY = Path(__file__).parents[2]
 NUM_STEPS = 12
 RUN = [
     "model.embedding_dim=16",
@@ -207,6 +213,32 @@ def test_the_commands_train_and_evaluate_take_a_url(
     assert json.loads(record("evaluation.json")) == json.loads((whole / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
+def test_a_stop_signal_to_the_command_saves_in_the_store_and_asks_to_be_started_again(
+    store: str, tmp_path: Path, proxy: FaultyProxy
+):
+    with start_training([*overrides_of(store, tmp_path / "scratch"), "num_steps=100000"]) as command:
+        wait_for(lambda: ObjectPath(f"{URL}/checkpoints/step-00000003/progress.json").is_file(), timeout_s=60)
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(60) == REQUEUE_EXIT_CODE
+    assert ObjectPath(f"{URL}/checkpoints/step-{int(record('STOPPED')):08d}/progress.json").is_file()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path):
+    """Each start is on another machine, and is killed some moments after it has sent something."""
+    draw, num_kills = random.Random(0), 0
+    while num_kills < 6 and killed_after(
+        draw.randrange(4, 45), proxy, overrides_of(store, tmp_path / f"machine-{num_kills}")
+    ):
+        num_kills += 1
+    assert num_kills > 1
+    on_ranks(run_here, overrides_of(store, tmp_path / "last"))
+    assert losses_of(record("metrics.jsonl")) == losses_of((whole / "metrics.jsonl").read_text())
+    on_ranks(evaluate_here, overrides_of(store, tmp_path / "reader"))
+    assert json.loads(record("evaluation.json")) == json.loads((whole / "evaluation.json").read_text())
+
+
 def test_evaluate_says_where_there_is_no_run(tmp_path: Path, proxy: FaultyProxy, capfd: pytest.CaptureFixture[str]):
     assert main(["evaluate", f"run_dir={URL}", f"scratch_dir={tmp_path}"]) == USAGE_EXIT_CODE
     assert f"run_dir={URL} holds no run; train it first" in capfd.readouterr().err
@@ -271,6 +303,23 @@ def train_and_evaluate(overrides: list[str]) -> None:
 
 def evaluate_here(overrides: list[str]) -> None:
     evaluate(load_config(overrides))
+
+
+def start_training(overrides: list[str]) -> "subprocess.Popen[bytes]":
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "launch", "train", *overrides, "hardware.num_ranks=2"]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def killed_after(num_puts: int, proxy: FaultyProxy, overrides: list[str]) -> bool:
+    """Whether training was killed when it had sent so much, or was at its end before."""
+    before = proxy.num_puts
+    command = start_training(overrides)
+    wait_for(lambda: command.poll() is not None or proxy.num_puts > before + num_puts, timeout_s=90)
+    for process in family_of(command.pid):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return command.wait() != 0
 
 
 def code_here(overrides: list[str]) -> int:

@@ -5,6 +5,7 @@ from enum import Enum
 
 from configs.engine import Engine
 from configs.errors import ConfigError
+from configs.run_place import checked_run_dir
 from configs.source import SourceConfig
 
 
@@ -357,6 +358,8 @@ class RunConfig:
     """One run: what it reads, what it learns, on which devices, and where it writes."""
 
     run_dir: str = "runs/default"
+    scratch_dir: str = ""
+    """Of this machine, for a ``run_dir`` behind a URL; empty: the user's cache."""
     seed: int = 0
     num_epochs: int = 10
     num_steps: int = 0
@@ -372,9 +375,9 @@ class RunConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
-        for key, folder in (("run_dir", self.run_dir), ("data.spill_dir", self.data.spill_dir)):
-            message = f"{key}={folder} is a URL; name a local or shared folder (docs/object_stores.md)"
-            require("://" not in folder, message)
+        self.run_dir = checked_run_dir(self.run_dir)
+        for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
+            require("://" not in folder, f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
         require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
         require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
         require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")

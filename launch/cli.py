@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
@@ -71,11 +70,15 @@ def _launch(words: list[str]) -> int:
 
 
 def _evaluate(overrides: list[str]) -> int:
+    from configs.run_place import READER, folder_of, is_behind_url
     from launch.local import run_ranks
 
-    saved = Path(_composed(overrides).run_dir) / "overrides.txt"
+    config = _composed(overrides)
+    if is_behind_url(config.run_dir) and (code := run_module("train.fetch_overrides", overrides)):
+        return code
+    saved = folder_of(config, READER) / "overrides.txt"
     if not saved.is_file():
-        raise ConfigError(f"run_dir={saved.parent} holds no run; train it first")
+        raise ConfigError(f"run_dir={config.run_dir} holds no run; train it first")
     return run_ranks("train.evaluate", _composed([*saved.read_text().splitlines(), *overrides]), overrides)
 
 

@@ -58,7 +58,8 @@ Counts, distributions, rejected rows by reason and a few histories of a store. W
 Prepares the store if it is not there, then trains; the same run_dir again resumes. Writes RUN_DIR.
 
   experiment=NAME        smoke | ml1m_sasrec | ml1m_sasrec_sampled | beauty_sasrec  (none)
-  run_dir                where the run is written  (runs/default)
+  run_dir                where the run is written: a folder, or s3://BUCKET/PATH  (runs/default)
+  scratch_dir            folder of this machine for a run behind a URL  (the user's cache)
   data.store             the store to learn from  (required without an experiment)
   num_epochs             passes over the training users  (10)
   num_steps              stop after this many steps; 0: by num_epochs  (0)

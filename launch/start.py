@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.cluster_schema import ClusterConfig, KubernetesConfig, SlurmConfig, TorchrunConfig
+from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, split_overrides
+from configs.run_place import is_behind_url
 from configs.schema import RunConfig
 from launch.command import run_module
 from launch.follow import follow
@@ -34,6 +35,8 @@ def launch(words: Sequence[str]) -> int:
     cluster, swept = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
     runs = [Run(config=load_config(run), overrides=run) for run in swept]
     config, is_dry = runs[0].config, "dry run" in flags
+    if not isinstance(cluster, LocalConfig):
+        _refuse_url(config, cluster)
     match cluster:
         case SlurmConfig():
             return _slurm(cluster, runs, ["shardrec", "launch", *words], is_dry)
@@ -44,6 +47,15 @@ def launch(words: Sequence[str]) -> int:
         case KubernetesConfig():
             return _kubernetes(cluster, config, of_run, is_dry)
     return _local(cluster, runs, is_dry)
+
+
+def _refuse_url(config: RunConfig, cluster: ClusterConfig) -> None:
+    """Scripts, logs and marks of the cluster's jobs lie in the run folder, which every node sees."""
+    if is_behind_url(config.run_dir):
+        raise ConfigError(
+            f"run_dir={config.run_dir} is a URL, which cluster={cluster.name} does not take: name a folder that "
+            f"every node mounts, or start `shardrec train` on one machine (docs/object_stores.md)"
+        )
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:

@@ -47,6 +47,7 @@ class FaultyProxy:
         self.target = port
         self.fault: Fault = lambda method, path: ""
         self.slow_s = 0.3
+        self.num_puts = 0
         self.done: Counter[str] = Counter()
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"proxy": self}))
@@ -81,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.proxy
         with proxy.lock:
             fault = proxy.fault(self.command, self.path)
+            proxy.num_puts += self.command == "PUT"
             proxy.done.update([fault] if fault else [])
         body = self._body()
         if fault == "slow":

@@ -30,6 +30,7 @@ from torch.distributed.elastic.rendezvous.api import (
 
 from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
+from configs.run_place import folder_of
 from configs.schema import RunConfig
 from train.ending import TELLS_FOR_RANKS
 from train.run_folder import STOPPED
@@ -85,7 +86,7 @@ def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[
         result = _Agent(spec, DefaultLogsSpecs(), shutdown_timeout=config.hardware.timeout_s).run()
     except SignalException as stop:
         handler = None  # closing it would end the job for the other nodes too
-        return REQUEUE_EXIT_CODE if (Path(config.run_dir) / STOPPED).is_file() else 128 + int(stop.sigval)
+        return REQUEUE_EXIT_CODE if (folder_of(config) / STOPPED).is_file() else 128 + int(stop.sigval)
     except (RendezvousConnectionError, RendezvousTimeoutError, RendezvousClosedError) as error:
         raise ConfigError(
             f"the nodes did not meet at {node.endpoint} within {node.join_timeout_s} s: {error or 'not all came'}; "

@@ -19,10 +19,12 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
-from train.checkpoint_files import PROGRESS, SummedWriter, damage_of, read_progress, write_politely
+from train.checkpoint_files import SummedWriter, damage_of, read_progress, write_politely
 from train.checkpoint_tensors import make_optimizer_state, model_of, not_finite_in, optimizer_of
+from train.mirror import RunMirror, StoreError
 from train.peers import control_group, on_rank_zero
-from train.progress import Progress
+from train.progress import PROGRESS, Progress
+from train.remote_run import CHECKPOINTS
 from train.state import TrainState
 from train.whereabouts import CHECKPOINT_THREAD
 
@@ -38,9 +40,18 @@ class DiskCheckpointer:
     own; the next save waits for it. A context: left without an error, it waits for the last save.
     """
 
-    def __init__(self, run_dir: str, config: CheckpointConfig, beat: Callable[[], None] = lambda: None) -> None:
-        """``beat`` is called from time to time while files are read and written. Collective."""
-        self.folder, self.config, self._beat = Path(run_dir) / "checkpoints", config, beat
+    def __init__(
+        self,
+        run_dir: str | Path,
+        config: CheckpointConfig,
+        beat: Callable[[], None] = lambda: None,
+        mirror: RunMirror | None = None,
+    ) -> None:
+        """``beat`` is called from time to time while files are read and written; ``mirror``: of a run that is kept in
+        an object store, of whose checkpoints ``run_dir`` holds the list. Collective."""
+        self.folder, self.config, self._beat, self._mirror = Path(run_dir) / CHECKPOINTS, config, beat, mirror
+        self._shown = self.folder if mirror is None else mirror.remote.place / CHECKPOINTS
+        self._lead = on_rank_zero if mirror is None else mirror.lead
         self._group = control_group()
         self._stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=CHECKPOINT_THREAD, initializer=write_politely)
@@ -77,10 +88,10 @@ class DiskCheckpointer:
             if dist.get_rank() == 0:
                 shutil.rmtree(self.folder / f"{self._name}.partial", ignore_errors=True)
             whole = self.steps()
-            kept = f"{whole[-1]} is whole" if whole else "there is none before it"
+            kept = f"{self._shown / whole[-1].name} is whole" if whole else "there is none before it"
+            hint = "" if isinstance(error, StoreError) else ". Make room and start the same command again"
             raise ConfigError(
-                f"the checkpoint {self.folder / self._name} could not be written: {_reason(error)}; {kept}. "
-                f"Make room and start the same command again"
+                f"the checkpoint {self._shown / self._name} could not be written: {_reason(error)}; {kept}{hint}"
             ) from error
 
     def steps(self) -> list[Path]:
@@ -94,7 +105,7 @@ class DiskCheckpointer:
         A damaged one is told and passed over; :class:`DataError` where all are.
         """
         self.wait()
-        on_rank_zero(self._finish_replacements)
+        self._lead(self._finish_replacements)
         found = self.steps()
         if found:
             make_optimizer_state(state)
@@ -105,28 +116,28 @@ class DiskCheckpointer:
                 state.step, progress = read_progress(folder)
                 return progress
             if dist.get_rank() == 0:
-                print(f"warning: {folder} is damaged and passed over: {damage}", flush=True)
+                print(f"warning: {self._shown / folder.name} is damaged and passed over: {damage}", flush=True)
         if found:
-            raise DataError(f"no checkpoint in {self.folder} is undamaged; remove them to start the run anew")
+            raise DataError(f"no checkpoint in {self._shown} is undamaged; remove them to start the run anew")
         return Progress()
 
     def restore_best(self, state: TrainState) -> Progress:
         """Load the best model into ``state``, its optimizer left alone: for ranking. Collective."""
         self.wait()
-        on_rank_zero(self._finish_replacements)
+        self._lead(self._finish_replacements)
         folder = self.folder / BEST
         if not (folder / PROGRESS).is_file():
-            raise DataError(f"{folder} holds no checkpoint; train this run_dir first")
+            raise DataError(f"{self._shown / BEST} holds no checkpoint; train this run_dir first")
         damage = self._load(folder, model_of(state), state)
         if damage:
-            raise DataError(f"{folder} is damaged: {damage}")
+            raise DataError(f"{self._shown / BEST} is damaged: {damage}")
         state.step, progress = read_progress(folder)
         return progress
 
     def _load(self, folder: Path, tensors: dict[str, Any], state: TrainState) -> str:
         """Fill ``tensors``, which are those of ``state``; what is wrong with them or their files, empty if nothing,
         the same on every rank. Collective."""
-        damage = self._agreed(damage_of(folder, dist.get_rank(), dist.get_world_size(), self._beat))
+        damage = self._damage_of(folder)
         if damage:
             return damage
         try:
@@ -137,6 +148,18 @@ class DiskCheckpointer:
         damage = self._agreed(not_finite_in(tensors))
         return damage and f"not finite: {damage}"
 
+    def _damage_of(self, folder: Path) -> str:
+        """What is wrong with the files of ``folder``, those of a mirrored run being fetched first. Collective."""
+        mirror = self._mirror
+        if mirror is None:
+            return self._agreed(damage_of(folder, dist.get_rank(), dist.get_world_size(), self._beat))
+        mirror.fetch_checkpoint(folder.name)
+        damage = self._agreed(damage_of(folder, mirror.rank, mirror.num_ranks, self._beat))
+        if damage:  # of the copy, or on the way
+            mirror.fetch_checkpoint(folder.name, is_damaged=True)
+            damage = self._agreed(damage_of(folder, mirror.rank, mirror.num_ranks, self._beat))
+        return damage
+
     def _agreed(self, found: list[str]) -> str:
         """What any rank has found. Collective."""
         parts: list[Any] = [None] * dist.get_world_size()
@@ -146,7 +169,7 @@ class DiskCheckpointer:
     def _write(self, name: str, state: TrainState, progress: Progress) -> None:
         self.wait()
         self._name, partial = name, self.folder / f"{name}.partial"
-        on_rank_zero(lambda: _make_empty(partial))
+        self._lead(lambda: _make_empty(partial))
         tensors: Any = model_of(state) | optimizer_of(state)
         if self.config.asynchronous:
             tensors = self._stager.stage(tensors)  # into the memory of the save before
@@ -160,15 +183,20 @@ class DiskCheckpointer:
         of one rank is raised on all."""
         writer = SummedWriter(self.folder / f"{name}.partial", self._beat)
         dcp.save(tensors, storage_writer=writer, process_group=self._group)
+        if self._mirror is not None:
+            self._mirror.send_files(name, self.folder / f"{name}.partial", writer.sums(), self._group)
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, writer.sums(), group=self._group)
         files = {file: found for part in parts for file, found in part.items()}
-        on_rank_zero(lambda: self._make_whole(name, {**document, "files": files}), self._group)
+        progress = json.dumps({**document, "files": files})
+        if self._mirror is not None:
+            self._mirror.complete(name, progress, self.config.keep_last, self._group)
+        self._lead(lambda: self._make_whole(name, progress), self._group)
 
-    def _make_whole(self, name: str, document: dict[str, Any]) -> None:
+    def _make_whole(self, name: str, progress: str) -> None:
         """The last of the files, then the name; the oldest checkpoints go."""
         partial = self.folder / f"{name}.partial"
-        (partial / PROGRESS).write_text(json.dumps(document))
+        (partial / PROGRESS).write_text(progress)
         self._replace(partial, self.folder / name)
         for old in self.steps()[: -self.config.keep_last]:
             shutil.rmtree(old)

@@ -15,10 +15,8 @@ import xxhash
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 
 from train.direct_file import DirectFile
-from train.progress import Progress
+from train.progress import PROGRESS, Progress
 
-PROGRESS = "progress.json"
-"""Written last: step, :class:`Progress`, and size and XXH3-64 of every file of the checkpoint."""
 READ_BYTES = 2**24
 """Read at once."""
 NICENESS = 10

@@ -2,19 +2,22 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.run_place import READER, folder_of
 from configs.schema import RunConfig
 from data_pipeline.manifest import load_manifest
 from train.checkpoint import DiskCheckpointer
 from train.ending import end_with
+from train.mirror import mirror_of
 from train.peers import DistributedPeers, process_group
 from train.run import build_state
 from train.run_folder import saved_fingerprint, saved_overrides
 from train.summary import print_quality, quality_report, write_summary
 from train.watchdog import Watchdog
+
+EVALUATION = "evaluation.json"
 
 
 def evaluate(config: RunConfig) -> None:
@@ -27,11 +30,17 @@ def evaluate(config: RunConfig) -> None:
                 f"manifest's fingerprint is {manifest.fingerprint}"
             )
         state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
-        with DiskCheckpointer(config.run_dir, config.checkpoint, watchdog.beat) as checkpointer:
+        mirror = mirror_of(config, watchdog.beat, READER)
+        if mirror is not None:
+            mirror.fetch_list()
+        folder = folder_of(config, READER)
+        with DiskCheckpointer(folder, config.checkpoint, watchdog.beat, mirror) as checkpointer:
             checkpointer.restore_best(state)
         report = quality_report(state, config, manifest)
         if state.peers.rank == 0:
-            write_summary(report, Path(config.run_dir) / "evaluation.json")
+            write_summary(report, folder / EVALUATION)
+            if mirror is not None:
+                (mirror.remote.place / EVALUATION).send(folder / EVALUATION)
             print_quality(report)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, DataError
 from configs.schema import HardwareConfig
 
 WATCHDOG_FIRST_S = 60
@@ -65,11 +65,27 @@ def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None =
         raise ConfigError(message[0])
 
 
+def on_all_ranks(action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:
+    """Run ``action`` on every rank; what goes wrong on one is a :class:`ConfigError` on all. Collective."""
+    messages: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(messages, _error_of(action), group=group)
+    if told := [message for message in messages if message is not None]:
+        raise ConfigError(told[0])
+
+
 def control_group() -> dist.ProcessGroup:
     """A new gloo group of all ranks, for what must not mix with training's own collectives. Collective."""
     group = dist.new_group(backend="gloo")
     assert group is not None, "every rank is a member"
     return group
+
+
+def _error_of(action: Callable[[], object]) -> str | None:
+    try:
+        action()
+    except (ConfigError, DataError, OSError) as error:
+        return str(error)
+    return None
 
 
 @contextmanager

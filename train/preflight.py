@@ -15,6 +15,7 @@ from configs.schema import RunConfig
 from data_pipeline.files import place_of
 from data_pipeline.manifest import load_manifest
 from data_pipeline.object_client import is_url
+from train.remote_run import remote_run_of
 from train.run_folder import open_run_folder
 
 
@@ -25,7 +26,13 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
     manifest = load_manifest(config.data.store)
     _refuse_other_log(config, overrides)
-    open_run_folder(config, overrides, manifest.fingerprint)
+    remote = remote_run_of(config)
+    if remote is None:
+        open_run_folder(config, overrides, manifest.fingerprint)
+    else:
+        remote.fetch_records()
+        open_run_folder(config, overrides, manifest.fingerprint)
+        remote.send_records()  # finds here what the store does not let one write
 
 
 def _refuse_other_log(config: RunConfig, overrides: Sequence[str]) -> None:

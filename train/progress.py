@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+PROGRESS = "progress.json"
+"""Written last: step, :class:`Progress`, and size and XXH3-64 of every file of the checkpoint."""
+
 
 @dataclass(slots=True)
 class Progress:

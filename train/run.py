@@ -4,12 +4,12 @@ import errno
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
+from configs.run_place import folder_of, written_to
 from configs.schema import RunConfig, UserInput
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.stream import SequenceStream
@@ -19,6 +19,7 @@ from train.checkpoint import DiskCheckpointer
 from train.evaluation.protocol import Validator, require_targets
 from train.guard import GradientGuard
 from train.loop import Outcome, train
+from train.mirror import RunMirror, mirrored
 from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
 from train.peers import DistributedPeers, control_group, on_rank_zero, process_group
@@ -41,17 +42,20 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         process_group(config.hardware) as device,
         Watchdog(config.hardware) as watchdog,
         StopVote(control_group()) as stop,
+        mirrored(config, watchdog.beat) as mirror,
     ):
         manifest = load_manifest(config.data.store)
         require_targets(config, manifest)
         on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
+        if mirror is not None:
+            mirror.send_records()
         peers = DistributedPeers()
         stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         state = build_state(config, manifest, num_steps, peers, device)
         watchdog.follow(lambda: state.step)
         with (
-            DiskCheckpointer(config.run_dir, config.checkpoint, watchdog.beat) as checkpointer,
+            DiskCheckpointer(folder_of(config), config.checkpoint, watchdog.beat, mirror) as checkpointer,
             _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
         ):
             if _is_finished(config, state, progress, num_steps):
@@ -80,7 +84,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
             checkpointer.save(state, progress)
             checkpointer.wait()
             if outcome is Outcome.STOPPED:
-                return _stopped(config, state)
+                return _stopped(config, state, mirror)
             _finish(state, config, manifest, progress, checkpointer)
         return 0
 
@@ -136,7 +140,7 @@ def _run_on_disk(config: RunConfig, overrides: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ConfigError(
-            f"run_dir={config.run_dir}: {error.strerror}; make room and start the same command again"
+            f"{written_to(config)}: {error.strerror}; make room and start the same command again"
         ) from error
 
 
@@ -151,25 +155,27 @@ def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: i
 
 
 def _tracker(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> RunTracker:
-    return RunTracker(config.run_dir, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state)
+    folder = folder_of(config)
+    return RunTracker(folder, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state)
 
 
-def _stopped(config: RunConfig, state: TrainState) -> int:
+def _stopped(config: RunConfig, state: TrainState, mirror: RunMirror | None) -> int:
     """Say how to go on, and leave a mark for launchers that do not see exit codes."""
+    if state.peers.rank == 0 or (mirror is not None and mirror.leads):
+        mark_stopped(folder_of(config), state.step)
     if state.peers.rank == 0:
-        mark_stopped(config.run_dir, state.step)
         print(f"stopped at step {state.step}, saved; the same command with run_dir={config.run_dir} goes on")
     return REQUEUE_EXIT_CODE
 
 
 def _is_finished(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> bool:
     """Whether the run was trained to its end and told; if so its summary is shown again."""
-    path = Path(config.run_dir) / "summary.json"
+    path = folder_of(config) / "summary.json"
     is_trained = state.step >= num_steps or progress.num_worse >= config.evaluation.patience
     if not (is_trained and path.is_file()):
         return False
     if state.peers.rank == 0:
-        print(f"{path} is there: {state.step} steps are trained; raise num_epochs to go on")
+        print(f"{config.run_dir}/summary.json is there: {state.step} steps are trained; raise num_epochs to go on")
         print_table(json.loads(path.read_text()))
     return True
 
@@ -182,5 +188,5 @@ def _finish(
     checkpointer.restore_best(state)
     summary = summarise(state, config, manifest, progress, num_trained)
     if state.peers.rank == 0:
-        write_summary(summary, Path(config.run_dir) / "summary.json")
+        write_summary(summary, folder_of(config) / "summary.json")
         print_table(summary)

@@ -12,10 +12,13 @@ from typing import Any
 
 from configs.errors import ConfigError
 from configs.load import resolved_yaml
+from configs.run_place import folder_of, written_to
 from configs.schema import RunConfig
+from data_pipeline.files import place_of
 
 MAY_CHANGE = (
     "run_dir",
+    "scratch_dir",
     "num_epochs",
     "num_steps",
     "log_every_steps",
@@ -37,58 +40,61 @@ MAY_CHANGE = (
 
 ``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached."""
 IDENTITY = "identity.json"
+OVERRIDES = "overrides.txt"
 STOPPED = "STOPPED"
 """Is there when the last session ended by a stop signal, with everything saved; holds the step."""
 
 
 def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str) -> Path:
-    """Make or re-open ``run_dir``; rank 0 only. Raises :class:`ConfigError` for a folder of another run."""
-    folder = Path(config.run_dir)
+    """Make or re-open the local folder of ``run_dir``; rank 0 only.
+
+    Raises :class:`ConfigError` for a folder of another run.
+    """
+    folder = folder_of(config)
     identity = {**dict(_flat(asdict(config))), "data.fingerprint": fingerprint}
     identity = {key: value for key, value in identity.items() if not key.startswith(MAY_CHANGE)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_other_run(folder, identity)
+        _refuse_other_run(folder / IDENTITY, config.run_dir, identity)
         (folder / STOPPED).unlink(missing_ok=True)
         _write_whole(folder / IDENTITY, json.dumps(identity, indent=2))
         (folder / "config.yaml").write_text(resolved_yaml(config))
-        (folder / "overrides.txt").write_text("\n".join(overrides) + "\n")
+        (folder / OVERRIDES).write_text("\n".join(overrides) + "\n")
         (folder / "environment.json").write_text(json.dumps(_environment(config), indent=2))
     except OSError as error:
-        raise ConfigError(f"run_dir={config.run_dir} cannot be written: {error.strerror}; choose another") from error
+        raise ConfigError(f"{written_to(config)} cannot be written: {error.strerror}; choose another") from error
     return folder
 
 
-def mark_stopped(run_dir: str, step: int) -> None:
-    """Leave the mark that launchers read before they start a run again; rank 0 only."""
-    (Path(run_dir) / STOPPED).write_text(f"{step}\n")
+def mark_stopped(folder: Path, step: int) -> None:
+    """Leave the mark that launchers read before they start a run again; one rank a folder."""
+    (folder / STOPPED).write_text(f"{step}\n")
 
 
 def saved_fingerprint(run_dir: str) -> str:
     """The fingerprint of the data that the run of ``run_dir`` learnt from."""
-    path = Path(run_dir) / IDENTITY
+    path = place_of(run_dir) / IDENTITY
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
     return str(json.loads(path.read_text())["data.fingerprint"])
 
 
 def saved_overrides(run_dir: str) -> list[str]:
-    """The overrides that the run of ``run_dir`` was started with."""
-    path = Path(run_dir) / "overrides.txt"
+    """The overrides that the run of ``run_dir`` was started with, but for the machine's own ``scratch_dir``."""
+    path = place_of(run_dir) / OVERRIDES
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return path.read_text().splitlines()
+    return [each for each in path.read_text().splitlines() if not each.startswith("scratch_dir=")]
 
 
-def _refuse_other_run(folder: Path, identity: dict[str, Any]) -> None:
-    path = folder / IDENTITY
+def _refuse_other_run(path: Path, run_dir: str, identity: dict[str, Any]) -> None:
     if not path.exists():
         return
     saved = json.loads(path.read_text())
     for key in sorted(saved.keys() | identity.keys()):
         if saved.get(key) != identity.get(key):
             raise ConfigError(
-                f"run_dir={folder} is another run: there {key}={saved.get(key)}, here {identity.get(key)}; "
+                f"run_dir={run_dir} is another run: there {key}={saved.get(key)}, here {identity.get(key)}; "
                 f"choose another run_dir, or the same {key} to resume"
             )
 

@@ -19,7 +19,7 @@ class RunTracker:
     """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
 
     def __init__(
-        self, run_dir: str, progress: Progress, *, every_steps: int, num_steps: int, state: TrainState
+        self, folder: Path, progress: Progress, *, every_steps: int, num_steps: int, state: TrainState
     ) -> None:
         """``progress``: what earlier sessions spent. Lines of later steps than ``state.step`` go."""
         self.every_steps, self.num_steps, self.peers = every_steps, num_steps, state.peers
@@ -30,8 +30,8 @@ class RunTracker:
         """Of this rank, by step, since the last look at all ranks."""
         self.is_writer = self.peers.rank == 0
         if self.is_writer:
-            self.file = _opened_at(Path(run_dir) / "metrics.jsonl", state.step)
-            self.events = SummaryWriter(str(Path(run_dir) / "events"))
+            self.file = _opened_at(folder / "metrics.jsonl", state.step)
+            self.events = SummaryWriter(str(folder / "events"))
 
     def is_due(self, step: int) -> bool:
         """Whether ``step`` is logged."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from configs.run_place import folder_of, is_behind_url
 from configs.schema import RunConfig
 from launch.doctor.row import Row, doubtful, failed, good
 
@@ -17,7 +18,8 @@ LITTLE_GIB = 10.0
 
 def check_run_dir(config: RunConfig) -> Row:
     """Whether the run folder's file system can be written and has room."""
-    return _room_row("disk: run_dir", config.run_dir, "run_dir")
+    key = "scratch_dir" if is_behind_url(config.run_dir) else "run_dir"
+    return _room_row("disk: run_dir", str(folder_of(config)), key)
 
 
 def check_store(config: RunConfig) -> Row:

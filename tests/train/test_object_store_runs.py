@@ -66,7 +66,7 @@ def train_and_evaluate(runs: list[list[str]]) -> None:
         evaluate(config)
 
 
-@pytest.mark.parametrize("key", ["run_dir", "data.spill_dir"])
+@pytest.mark.parametrize("key", ["scratch_dir", "data.spill_dir"])
 def test_a_url_where_only_a_local_folder_will_do_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key}=s3://bucket/run.*local"):
         load_config([f"{key}=s3://bucket/run"])

@@ -1,0 +1,61 @@
+"""Where a run is kept, a folder or a URL, and the local folder that this machine works in."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from configs.errors import ConfigError
+
+SCHEMES = ("s3", "gs", "hdfs")
+READER = "evaluate"
+"""Names the folder of those who read a run, such as ``shardrec evaluate``: they must not disturb one under way."""
+
+
+class RunPlace(Protocol):
+    """The keys of a run that say where it is kept."""
+
+    run_dir: str
+    scratch_dir: str
+
+
+def is_behind_url(run_dir: str) -> bool:
+    """Whether the run is kept in an object store."""
+    return "://" in run_dir
+
+
+def checked_run_dir(run_dir: str) -> str:
+    """``run_dir`` as it is used from here on: ``file://`` is a path; a URL has no slash at its end.
+
+    Raises :class:`ConfigError` for another scheme, and for a URL that names no folder.
+    """
+    if not is_behind_url(run_dir):
+        return run_dir
+    parts = urlsplit(run_dir)
+    if parts.scheme == "file":
+        return unquote(parts.path)
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(f"run_dir={run_dir}: use s3://, gs://, hdfs://, file:// or a path (docs/object_stores.md)")
+    if not parts.path.strip("/") or (parts.scheme != "hdfs" and not parts.netloc):
+        raise ConfigError(f"run_dir={run_dir} names no folder; write {parts.scheme}://BUCKET/PATH")
+    return run_dir.rstrip("/")
+
+
+def folder_of(config: RunPlace, reader: str = "") -> Path:
+    """``run_dir`` itself, or for a URL its own folder in ``scratch_dir``, by default in the user's cache.
+
+    Its name holds this machine's, since ``scratch_dir`` may be on a disk that several mount, and the ``reader``.
+    """
+    if not is_behind_url(config.run_dir):
+        return Path(config.run_dir)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "shardrec" / "runs"
+    key = hashlib.sha256(config.run_dir.encode()).hexdigest()[:16]
+    name = "-".join(filter(None, [config.run_dir.rsplit("/", 1)[-1], key, os.uname().nodename, reader]))
+    return (Path(config.scratch_dir) if config.scratch_dir else cache) / name
+
+
+def written_to(config: RunPlace) -> str:
+    """The key of the disk that the run is written to, with its value, for messages."""
+    key = "scratch_dir" if is_behind_url(config.run_dir) else "run_dir"
+    return f"{key}={folder_of(config) if key == 'scratch_dir' else config.run_dir}"

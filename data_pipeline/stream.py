@@ -1,7 +1,7 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 
@@ -17,7 +17,7 @@ from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, 
 from data_pipeline.prefetch import prefetch
 from data_pipeline.ragged import offsets_of, ragged_index
 from data_pipeline.read_ahead import ReadAhead
-from data_pipeline.reader import Histories, HistoryReader
+from data_pipeline.reader import FeatureDtype, Histories, HistoryReader
 from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.weights import Weights
@@ -29,9 +29,12 @@ class SequenceStream:
 
     Joined over ranks, in rank order, the batch of a step is the same for every ``world_size``. The stream has no
     position of its own: the trained step is the position. A rank reads the row groups of its own lanes only.
+    ``features`` of the store come along, None: all of them; ConfigError for one that it does not have.
     """
 
-    def __init__(self, config: DataConfig, *, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, config: DataConfig, *, seed: int, rank: int, world_size: int, features: Sequence[str] | None = None
+    ) -> None:
         self.manifest = load_manifest(config.store)
         self._lanes = lanes_of(rank, world_size, config.num_lanes)
         self._config = config
@@ -45,7 +48,7 @@ class SequenceStream:
             config.window_row_groups,
             self.manifest.num_users,
         )
-        self._reader = HistoryReader(config.store, self.manifest)
+        self._reader = HistoryReader(config.store, self.manifest, features)
         self._order = Order(key, _weights(config, self.manifest, rule, self._reader))
         self._segments = TrainSegments(self._reader, rule, sequence_rule(config))
         self.steps_per_epoch = self._order.steps_per_epoch
@@ -87,7 +90,7 @@ class SequenceStream:
             while True:
                 epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
                 parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
-                yield _train_batch(parts)
+                yield _train_batch(parts, self._reader.feature_types)
                 step += 1
 
     def _coming_windows(self, step: int) -> Iterator[Window]:
@@ -161,17 +164,24 @@ def _weights(config: DataConfig, manifest: Manifest, rule: SplitRule, reader: Hi
 
 
 def evaluation_batches(
-    config: DataConfig, subset: Subset, *, batch_size: int, rank: int, world_size: int
+    config: DataConfig,
+    subset: Subset,
+    *,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    features: Sequence[str] | None = None,
 ) -> Iterator[EvaluationBatch]:
     """Each evaluable user of ``subset`` once over all ranks, in user order; ranks may yield different numbers.
 
-    A rank reads one contiguous range of users. Raises :class:`DataError` at the first batch if the store is broken.
+    A rank reads one contiguous range of users, with ``features`` of the store, None: all of them. Raises
+    :class:`DataError` at the first batch if the store is broken.
     """
     if batch_size < 1:
         raise ConfigError(f"evaluation.batch_size={batch_size} must be at least 1")
     manifest = load_manifest(config.store)
     rule = split_rule(config, manifest)
-    reader = HistoryReader(config.store, manifest)
+    reader = HistoryReader(config.store, manifest, features)
     edges = bounds(manifest.num_users, world_size)
     chunk = -(-batch_size // SEGMENT_USERS) * SEGMENT_USERS
     for start in range(int(edges[rank]), int(edges[rank + 1]), chunk):
@@ -179,10 +189,11 @@ def evaluation_batches(
         positions = target_positions(rule, subset, histories.offsets, histories.timestamp)
         rows = np.flatnonzero(positions >= 0)
         for first in range(0, len(rows), batch_size):
-            yield _evaluation_batch(histories, rows[first : first + batch_size], positions, config.max_history)
+            some = rows[first : first + batch_size]
+            yield _evaluation_batch(histories, some, positions, config.max_history, reader.feature_types)
 
 
-def _train_batch(parts: list[TrainHistories]) -> SequenceBatch:
+def _train_batch(parts: list[TrainHistories], feature_types: dict[str, FeatureDtype]) -> SequenceBatch:
     """The sequences of ``parts`` that have targets. The tensors own their memory: a view would keep a whole window
     alive and let a consumer write into it."""
     lengths = _end_to_end([part.lengths for part in parts])
@@ -193,16 +204,24 @@ def _train_batch(parts: list[TrainHistories]) -> SequenceBatch:
         lengths=torch.from_numpy(lengths[has_targets]),
         user=torch.from_numpy(user[has_targets]),
         timestamp=torch.from_numpy(_end_to_end([part.timestamp for part in parts])),
+        features={
+            name: torch.from_numpy(_end_to_end([part.features[name] for part in parts], dtype))
+            for name, dtype in feature_types.items()
+        },
     )
 
 
-def _end_to_end(parts: list[np.ndarray]) -> np.ndarray:
-    """A new int64 array, also of no part."""
-    return np.concatenate([np.zeros(0, np.int64), *parts], dtype=np.int64)
+def _end_to_end(parts: list[np.ndarray], dtype: FeatureDtype = np.int64) -> np.ndarray:
+    """A new array, also of no part."""
+    return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype)
 
 
 def _evaluation_batch(
-    histories: Histories, rows: np.ndarray, positions: np.ndarray, max_history: int
+    histories: Histories,
+    rows: np.ndarray,
+    positions: np.ndarray,
+    max_history: int,
+    feature_types: dict[str, FeatureDtype],
 ) -> EvaluationBatch:
     starts, seen_lengths = histories.offsets[rows], positions[rows]
     lengths = np.minimum(seen_lengths, max_history)
@@ -212,6 +231,10 @@ def _evaluation_batch(
         lengths=_int64(lengths),
         user=_int64(rows + histories.first_user),
         timestamp=_int64(histories.timestamp[events]),
+        features={
+            name: torch.from_numpy(histories.features[name][events].astype(dtype))
+            for name, dtype in feature_types.items()
+        },
     )
     return EvaluationBatch(
         history=history,

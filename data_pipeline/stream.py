@@ -1,16 +1,16 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+import itertools
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from itertools import count
 
 import numpy as np
 import torch
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError
 from configs.schema import DataConfig, LongHistories
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
+from data_pipeline.lane import LaneCursor
 from data_pipeline.lengths import training_lengths
 from data_pipeline.manifest import Manifest, load_manifest
 from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, lanes_of
@@ -22,6 +22,9 @@ from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.weights import Weights
 from data_pipeline.window import TrainHistories, TrainSegments
+
+BLOCK_TOKENS = 2**16
+"""Events of the batches that are cut at once; a larger batch is cut alone."""
 
 
 class SequenceStream:
@@ -55,11 +58,15 @@ class SequenceStream:
         """Global steps of an epoch; where users are counted the last one is smaller. The same on every rank."""
 
     def batches(self, start: int = 0) -> Generator[SequenceBatch, None, None]:
-        """Batches of the global steps ``start``, ``start + 1``, ... without end, ``prefetch_batches`` made ahead.
+        """Batches of the global steps ``start``, ``start + 1``, ... without end.
 
-        Starts at any step in the same time: it reads the window that holds the step and nothing before it.
+        At least ``prefetch_batches`` are made ahead, small ones some at a time. Starts at any step in the same time:
+        it reads the window that holds the step and nothing before it.
         """
-        return prefetch(self._batches(start), self._config.prefetch_batches)
+        num_ahead = -(-self._config.prefetch_batches // self._steps_per_block)
+        with closing(prefetch(self._blocks(start), num_ahead)) as blocks:
+            for block in blocks:
+                yield from block
 
     @property
     def num_bytes_read(self) -> int:
@@ -76,7 +83,16 @@ class SequenceStream:
         """Bytes that the users of this rank take up in the store's files: what an epoch has to read."""
         return sum(self._reader.num_bytes_needed(*self._order.range_of(lane)) for lane in self._lanes)
 
-    def _batches(self, step: int) -> Generator[SequenceBatch, None, None]:
+    @property
+    def _steps_per_block(self) -> int:
+        """Batches that are cut at once, so that what a batch costs beside its events is shared by many small ones."""
+        of_store = self.manifest.num_events / self.steps_per_epoch
+        at_most = self._config.global_batch_size * (self._config.max_history + 1)
+        tokens = (self._config.global_batch_tokens or min(of_store, at_most)) * len(self._lanes)
+        return max(int(BLOCK_TOKENS * self._config.num_lanes / max(tokens, 1)), 1)
+
+    def _blocks(self, step: int) -> Generator[list[SequenceBatch], None, None]:
+        """Batches from ``step`` on, some at a time; a block ends with an epoch or where a lane needs a new window."""
         ahead = ReadAhead(
             self._coming_windows(step),
             self._segments.shuffled,
@@ -86,19 +102,23 @@ class SequenceStream:
         )
         with closing(ahead):
             is_by_tokens = self._config.global_batch_tokens > 0
-            cursors = [_LaneCursor(self._order, ahead.take, lane, is_by_tokens) for lane in self._lanes]
+            cursors = [LaneCursor(self._order, ahead.take, lane, is_by_tokens) for lane in self._lanes]
             while True:
-                epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-                parts = [part for cursor in cursors for part in cursor.share(epoch, step_in_epoch)]
-                yield _train_batch(parts, self._reader.feature_types)
-                step += 1
+                epoch, first = divmod(step, self.steps_per_epoch)
+                ends = [cursor.open(epoch, first) for cursor in cursors]
+                end = min(*ends, first + self._steps_per_block, self.steps_per_epoch)
+                shares = [cursor.shares(first, end) for cursor in cursors]
+                of_steps = zip(*shares, strict=True)
+                steps = [[part for share in step for part in share] for step in of_steps]
+                yield _train_batches(steps, self._reader.feature_types)
+                step += end - first
 
     def _coming_windows(self, step: int) -> Iterator[Window]:
         """Windows in the order in which the batches from ``step`` on ask for them, without end."""
         if not any(self._order.windows(0, lane) for lane in self._lanes):
             return  # a rank without users would look for one for ever
         first_epoch, first_step = divmod(step, self.steps_per_epoch)
-        for epoch in count(first_epoch):
+        for epoch in itertools.count(first_epoch):
             low = first_step if epoch == first_epoch else 0
             needed = [
                 (max(self._order.step_of(lane, window.start), low), lane, index, window)
@@ -107,49 +127,6 @@ class SequenceStream:
                 if window.end > self._order.share_of(lane, low)[0]
             ]
             yield from (window for *_, window in sorted(needed, key=lambda entry: entry[:3]))
-
-
-class _LaneCursor:
-    """The window of one lane that is in use; at most one is held."""
-
-    def __init__(self, order: Order, take: Callable[[Window], TrainHistories], lane: int, is_by_tokens: bool) -> None:
-        self._order, self._take, self._lane, self._is_by_tokens = order, take, lane, is_by_tokens
-        self._epoch = -1
-        self._windows: list[Window] = []
-        self._starts: list[int] = []
-        self._held = -1
-
-    def share(self, epoch: int, step: int) -> list[TrainHistories]:
-        """The lane's sequences of ``step``, from each window that holds some."""
-        if epoch != self._epoch:
-            self._epoch, self._held = epoch, -1
-            self._windows = self._order.windows(epoch, self._lane)
-            self._starts = [window.start for window in self._windows]
-        low, high = self._order.share_of(self._lane, step)
-        first = bisect_right(self._starts, low) - 1
-        last = bisect_left(self._starts, high)
-        return [
-            self._rows(index, low, high) for index in range(max(first, 0), last) if self._windows[index].end > low
-        ]
-
-    def _rows(self, index: int, low: int, high: int) -> TrainHistories:
-        window = self._windows[index]
-        if index != self._held:
-            self._histories = self._take(window)
-            self._offsets = offsets_of(self._histories.lengths)
-            self._places = self._offsets if self._is_by_tokens else np.arange(len(self._offsets))
-            _check_size(window, int(self._places[-1]))
-            self._held = index
-        start, end = np.searchsorted(self._places[:-1], [low - window.start, high - window.start])
-        return self._histories.rows(int(start), int(end), self._offsets)
-
-
-def _check_size(window: Window, found: int) -> None:
-    if found != window.end - window.start:
-        raise DataError(
-            f"users {window.segments[0][0]} ...: {found} tokens or sequences where the lengths file of the store "
-            f"says {window.end - window.start}; delete the folder lengths in data.store, it is made again"
-        )
 
 
 def _weights(config: DataConfig, manifest: Manifest, rule: SplitRule, reader: HistoryReader) -> Weights | None:
@@ -193,22 +170,30 @@ def evaluation_batches(
             yield _evaluation_batch(histories, some, positions, config.max_history, reader.feature_types)
 
 
-def _train_batch(parts: list[TrainHistories], feature_types: dict[str, FeatureDtype]) -> SequenceBatch:
-    """The sequences of ``parts`` that have targets. The tensors own their memory: a view would keep a whole window
-    alive and let a consumer write into it."""
-    lengths = _end_to_end([part.lengths for part in parts])
-    user = _end_to_end([part.user for part in parts])
+def _train_batches(steps: list[list[TrainHistories]], feature_types: dict[str, FeatureDtype]) -> list[SequenceBatch]:
+    """A batch a step, of the sequences that have targets. The batches own their memory, together: a view would keep a
+    whole window alive and let a consumer write into it."""
+    parts = [part for step in steps for part in step]
+    lengths, user = (_end_to_end([getattr(part, name) for part in parts]) for name in ("lengths", "user"))
+    item, timestamp = (_end_to_end([getattr(part, name) for part in parts]) for name in ("item", "timestamp"))
     has_targets = lengths > 0
-    return SequenceBatch(
-        item=torch.from_numpy(_end_to_end([part.item for part in parts])),
-        lengths=torch.from_numpy(lengths[has_targets]),
-        user=torch.from_numpy(user[has_targets]),
-        timestamp=torch.from_numpy(_end_to_end([part.timestamp for part in parts])),
-        features={
-            name: torch.from_numpy(_end_to_end([part.features[name] for part in parts], dtype))
-            for name, dtype in feature_types.items()
-        },
+    num_before = np.concatenate([[0], np.cumsum(has_targets)])
+    ends = offsets_of(np.array([sum(len(part.lengths) for part in step) for step in steps]))
+    num_users = np.diff(num_before[ends]).tolist()
+    num_tokens = [sum(len(part.item) for part in step) for step in steps]
+    columns = zip(
+        torch.from_numpy(item).split(num_tokens),
+        torch.from_numpy(lengths[has_targets]).split(num_users),
+        torch.from_numpy(user[has_targets]).split(num_users),
+        torch.from_numpy(timestamp).split(num_tokens),
+        strict=True,
     )
+    batches = [SequenceBatch(item, lengths, user, timestamp) for item, lengths, user, timestamp in columns]
+    for name, dtype in feature_types.items():
+        values = torch.from_numpy(_end_to_end([part.features[name] for part in parts], dtype))
+        for batch, own in zip(batches, values.split(num_tokens), strict=True):
+            batch.features[name] = own
+    return batches
 
 
 def _end_to_end(parts: list[np.ndarray], dtype: FeatureDtype = np.int64) -> np.ndarray:

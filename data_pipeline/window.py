@@ -40,15 +40,11 @@ class TrainHistories:
         arrays = (self.user, self.lengths, self.item, self.timestamp, *self.features.values())
         return sum(array.nbytes for array in arrays)
 
-    def rows(self, start: int, end: int, offsets: np.ndarray) -> "TrainHistories":
-        """Sequences at places [start, end), given the running sums of ``lengths``; views, no copy."""
-        events = slice(offsets[start], offsets[end])
+    def cut(self, rows: slice, events: slice) -> "TrainHistories":
+        """The sequences ``rows``, whose events are ``events``; views, no copy."""
+        features = _taken(self.features, events)
         return TrainHistories(
-            self.user[start:end],
-            self.lengths[start:end],
-            self.item[events],
-            self.timestamp[events],
-            _taken(self.features, events),
+            self.user[rows], self.lengths[rows], self.item[events], self.timestamp[events], features
         )
 
 

@@ -17,6 +17,8 @@ class Progress:
     wall_s: float = 0.0
     num_tokens: int = 0
     """Spent by all sessions of the run up to the checkpoint, over all ranks."""
+    num_token_places: int = 0
+    """What the tokens would be if every rank had as many in every step as its fullest one."""
     num_bad_steps: int = 0
     """Steps that changed nothing, since loss or gradient was not finite."""
     num_bad_in_row: int = 0

@@ -34,6 +34,7 @@ def summarise(
             "tokens": progress.num_tokens,
             "wall_s": progress.wall_s,
             "tokens_per_s_per_device": progress.num_tokens / progress.wall_s / world_size,
+            "token_imbalance": progress.num_token_places / max(progress.num_tokens, 1),
         },
         "cost": cost_of(progress.wall_s, config.hardware, world_size),
         "data": {
@@ -88,7 +89,8 @@ def print_table(summary: Summary) -> None:
     throughput, cost = summary["throughput"], summary["cost"]
     print(
         f"\n{summary['steps']} steps (best {summary['best_step']}) on {summary['world_size']} devices in "
-        f"{throughput['wall_s']:.0f} s: {throughput['tokens_per_s_per_device']:,.0f} tokens/s per device, "
+        f"{throughput['wall_s']:.0f} s: {throughput['tokens_per_s_per_device']:,.0f} tokens/s per device "
+        f"(the fullest has {throughput['token_imbalance']:.2f} times the mean), "
         f"{cost['device_hours']:.3f} device-hours, {cost['usd']:.4f} USD, {cost['kwh']:.4f} kWh"
     )
 

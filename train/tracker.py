@@ -25,7 +25,9 @@ class RunTracker:
         self.every_steps, self.num_steps, self.peers = every_steps, num_steps, state.peers
         self.device, self.before = state.device, replace(progress)
         self.started_s = self.last_s = time.perf_counter()
-        self.num_tokens = self.last_tokens = self.num_seen_steps = 0
+        self.num_tokens = self.last_tokens = self.num_token_places = self.num_seen_steps = 0
+        self.tokens_of_steps: list[int] = []
+        """Of this rank, by step, since the last look at all ranks."""
         self.is_writer = self.peers.rank == 0
         if self.is_writer:
             self.file = _opened_at(Path(run_dir) / "metrics.jsonl", state.step)
@@ -38,6 +40,7 @@ class RunTracker:
     def count(self, metrics: StepMetrics) -> None:
         """Add a step's tokens."""
         self.num_tokens += metrics.num_tokens
+        self.tokens_of_steps.append(metrics.num_tokens)
         self.num_seen_steps += 1
 
     def log(self, step: int, metrics: StepMetrics) -> None:
@@ -62,6 +65,7 @@ class RunTracker:
         """Write time and tokens of this and earlier sessions into ``progress``. Collective."""
         progress.wall_s = self.before.wall_s + time.perf_counter() - self.started_s
         progress.num_tokens = self.before.num_tokens + self._global_tokens()
+        progress.num_token_places = self.before.num_token_places + self.num_token_places
 
     def __enter__(self) -> "RunTracker":
         return self
@@ -77,6 +81,10 @@ class RunTracker:
             self.events.close()
 
     def _global_tokens(self) -> int:
+        if self.tokens_of_steps:  # every rank has counted the same steps
+            fullest = self.peers.max(torch.tensor(self.tokens_of_steps, device=self.device))
+            self.num_token_places += int(fullest.sum()) * self.peers.world_size
+            self.tokens_of_steps = []
         return int(self.peers.sum(torch.tensor(self.num_tokens, device=self.device)))
 
     def _write(self, step: int, values: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from data_pipeline.manifest import FORMAT_VERSION, Manifest, load_manifest, save
 from data_pipeline.prepare.append import Base, base_of, joined, new_files
 from data_pipeline.prepare.engine import ENGINE, Made, run_stages
 from data_pipeline.prepare.fetch import local_text
-from data_pipeline.prepare.origin import Origin, digest_of, origin_of, save_origin, saved_origin
+from data_pipeline.prepare.origin import Origin, digests_of, origin_of, save_origin, saved_origin
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.scan import log_sources
 from data_pipeline.prepare.send import made_there
@@ -86,13 +86,13 @@ def _made_of(
     id_types = _id_types(config, base, files)
     origin = origin_of(config, paths)
     started_from = {**asdict(origin), "base": asdict(base.origin) if base else None, "engine": ENGINE}
-    with workspace_of(Path(config.store), config.spill_dir, started_from) as work:
-        origin.digests = [digest_of(path) for path in paths]
+    with workspace_of(Path(config.store), config.spill_dir, started_from) as work, digests_of(paths) as digests:
         first_part = _copy_quarantine(base, work.store) if base else 0
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
         known = base.raw_items if base else pl.Series(dtype=id_types["item"])
         sources = [base.source(), *sources] if base else sources
         made = run_stages(sources, known, config, work, progress, base.features if base else None)
+        origin.digests = [digest.result() for digest in digests]
         _refuse_changed_objects(config, origin, paths)
         return _finished(made, work, base, joined(base, origin) if base else origin)
 

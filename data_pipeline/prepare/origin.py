@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -68,6 +70,16 @@ def saved_origin(store: Place) -> Origin | None:
 def save_origin(store: Path, origin: Origin) -> None:
     """Write ``origin`` into the folder ``store``."""
     (store / FILE).write_text(json.dumps(asdict(origin), indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def digests_of(paths: list[Place]) -> Iterator[list[Future[str]]]:
+    """:func:`digest_of` each of ``paths``, on a thread while the block runs."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digests")
+    try:
+        yield [pool.submit(digest_of, path) for path in paths]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def digest_of(path: Place) -> str:

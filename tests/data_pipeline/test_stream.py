@@ -96,6 +96,24 @@ def test_prefetch_depth_does_not_matter(store, prefetch_batches, prefetch_mib):
     assert rows_of(batches_of(ahead, 40)) == rows_of(batches_of(plain, 40))
 
 
+@pytest.mark.parametrize("window_row_groups", [1, 8])
+@pytest.mark.parametrize("block_tokens", [1, 700, 10**9])
+def test_how_many_batches_are_cut_at_once_does_not_matter(store, monkeypatch, block_tokens, window_row_groups):
+    config = config_of(store, window_row_groups=window_row_groups)
+    expected = rows_of(batches_of(config, 90, start=5))
+    monkeypatch.setattr("data_pipeline.stream.BLOCK_TOKENS", block_tokens)
+    assert rows_of(batches_of(config, 90, start=5)) == expected
+
+
+def test_what_is_written_into_a_batch_reaches_no_other(store):
+    batches = batches_of(config_of(store), 30)
+    expected = [rows_of([batch]) for batch in batches]
+    for batch, rows in zip(batches, expected, strict=True):
+        assert rows_of([batch]) == rows
+        for tensor in (batch.item, batch.lengths, batch.user, batch.timestamp):
+            tensor.zero_()
+
+
 def test_seeds_and_epochs_differ(store):
     config = config_of(store)
     num_steps = stream_of(config).steps_per_epoch

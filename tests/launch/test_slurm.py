@@ -68,7 +68,7 @@ def test_two_nodes_train_what_one_machine_trains(
     [
         pytest.param(["scontrol", "requeue"], id="requeued"),
         pytest.param(["scancel", "--batch", "--signal=USR1"], id="warned"),
-        pytest.param(["scancel", "--signal=TERM"], id="ranks told to end", marks=pytest.mark.slow),
+        pytest.param(["scancel", "--signal=TERM"], id="ranks told to end"),
     ],
 )
 def test_an_interrupted_job_goes_on_by_itself_and_loses_nothing(

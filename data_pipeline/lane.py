@@ -1,0 +1,79 @@
+"""What the steps take of one lane: the windows that are in use, and their sequences step by step."""
+
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.errors import DataError
+from data_pipeline.order import Order, Window
+from data_pipeline.ragged import offsets_of
+from data_pipeline.window import TrainHistories
+
+
+class LaneCursor:
+    """The windows of one lane that a step needs: one, or where it begins in one and ends in another, both."""
+
+    def __init__(self, order: Order, take: Callable[[Window], TrainHistories], lane: int, is_by_tokens: bool) -> None:
+        self._order, self._take, self._lane, self._is_by_tokens = order, take, lane, is_by_tokens
+        self._epoch = -1
+        self._windows: list[Window] = []
+        self._starts: list[int] = []
+        self._held: dict[int, _HeldWindow] = {}
+
+    def open(self, epoch: int, step: int) -> int:
+        """Hold what ``step`` needs; returns the first step after it, of this epoch or beyond, that needs more."""
+        if epoch != self._epoch:
+            self._epoch, self._held = epoch, {}
+            self._windows = self._order.windows(epoch, self._lane)
+            self._starts = [window.start for window in self._windows]
+        low, high = self._order.share_of(self._lane, step)
+        first, end = max(bisect_right(self._starts, low) - 1, 0), bisect_left(self._starts, high)
+        needed = [index for index in range(first, end) if self._windows[index].end > low]
+        self._held = {index: self._held.get(index) or self._taken(index) for index in needed}
+        if end == len(self._windows):
+            return self._order.steps_per_epoch
+        return max(self._order.step_of(self._lane, self._starts[end]), step + 1)
+
+    def shares(self, first: int, end: int) -> list[list[TrainHistories]]:
+        """The lane's sequences of each of the steps [first, end), from each window that has some; views, no copy."""
+        edges = np.array([self._order.share_of(self._lane, step)[0] for step in range(first, end + 1)])
+        found: list[list[TrainHistories]] = [[] for _ in range(first, end)]
+        for held in self._held.values():
+            for share, part in zip(found, held.cut(edges), strict=True):
+                if part is not None:
+                    share.append(part)
+        return found
+
+    def _taken(self, index: int) -> "_HeldWindow":
+        window = self._windows[index]
+        histories = self._take(window)
+        offsets = offsets_of(histories.lengths)
+        places = offsets if self._is_by_tokens else np.arange(len(offsets))
+        _check_size(window, int(places[-1]))
+        return _HeldWindow(histories, offsets, places[:-1] + window.start)
+
+
+@dataclass(slots=True)
+class _HeldWindow:
+    histories: TrainHistories
+    offsets: np.ndarray
+    """Running sums of the lengths, with a leading zero."""
+    places: np.ndarray
+    """Where each sequence starts in the lane's order."""
+
+    def cut(self, edges: np.ndarray) -> list[TrainHistories | None]:
+        """The sequences that start between one edge and the next, for every pair of neighbours; None for none."""
+        rows = np.searchsorted(self.places, edges)
+        bounds = zip(itertools.pairwise(rows.tolist()), itertools.pairwise(self.offsets[rows].tolist()), strict=True)
+        return [self.histories.cut(slice(*row), slice(*event)) if row[0] < row[1] else None for row, event in bounds]
+
+
+def _check_size(window: Window, found: int) -> None:
+    if found != window.end - window.start:
+        raise DataError(
+            f"users {window.segments[0][0]} ...: {found} tokens or sequences where the lengths file of the store "
+            f"says {window.end - window.start}; delete the folder lengths in data.store, it is made again"
+        )

@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
@@ -30,6 +30,8 @@ from configs.schema import (
 )
 
 CONFIG_DIR = Path(__file__).resolve().parent
+_NEW_KEYS = "data.features."
+"""Below it a user gives names of his own."""
 
 _GROUP_SCHEMAS: list[tuple[str, str, type]] = [
     ("model", "schema_sasrec", SASRecConfig),
@@ -58,10 +60,12 @@ class _Launch:
 def load_config(overrides: Sequence[str] = ()) -> RunConfig:
     """Compose ``configs/run.yaml`` with ``overrides`` such as ``["loss=bce", "num_epochs=50"]``.
 
+    ``data.features.NAME.key=value`` makes the feature; every other key is there already.
+
     Pure: the same overrides give the same config and nothing is written.
     Raises :class:`ConfigError` for an unknown key or group, a wrong type and a value out of bounds.
     """
-    config = _composed("run", _with_enum_names(overrides))
+    config = _composed("run", _with_enum_names([_plain_key(override) for override in overrides]))
     assert isinstance(config, RunConfig), "run.yaml starts from run_schema"
     return config
 
@@ -84,10 +88,13 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _composed(name: str, overrides: Sequence[str]) -> Any:
     _refuse_new_keys(overrides)
+    new_keys = [each for each in overrides if each.startswith(_NEW_KEYS)]
     _store_schemas()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_DIR), version_base="1.3"):
-            return OmegaConf.to_object(compose(config_name=name, overrides=list(overrides)))
+            config = compose(config_name=name, overrides=[each for each in overrides if each not in new_keys])
+            with open_dict(config):  # Hydra cannot add an entry to a dict of dataclasses
+                return OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.from_dotlist(new_keys)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
 
@@ -101,6 +108,12 @@ def _refuse_new_keys(overrides: Sequence[str]) -> None:
     for override in overrides:
         if override.startswith(("+", "~", "hydra.", "hydra/")):
             raise ConfigError(f"{override}: every key of a run exists already; write key=value without + or ~")
+
+
+def _plain_key(override: str) -> str:
+    """``+data.features.price.type=number`` -> without the plus, which is allowed where a key is new."""
+    key = override.lstrip("+")
+    return key if key.startswith(_NEW_KEYS) else override
 
 
 def _store_schemas() -> None:
@@ -119,19 +132,23 @@ def _with_enum_names(overrides: Sequence[str]) -> list[str]:
     named = []
     for override in overrides:
         key, _, value = override.partition("=")
-        members = {str(member.value): member.name for member in enums.get(key, ())}
-        if key in enums and value not in members and value not in members.values():
+        general = re.sub(rf"^{re.escape(_NEW_KEYS)}[^.]*", f"{_NEW_KEYS}*", key)
+        members = {str(member.value): member.name for member in enums.get(general, ())}
+        if members and value not in members and value not in members.values():
             raise ConfigError(f"{key}={value} is unknown; set it to one of {', '.join(members)}")
-        named.append(f"{key}={members.get(value, value)}" if key in enums else override)
+        named.append(f"{key}={members.get(value, value)}" if members else override)
     return named
 
 
 def _enum_keys(schema: type, prefix: str = "") -> dict[str, type[Enum]]:
+    """The keys that hold a choice; ``*`` stands for the names in a dict."""
     found: dict[str, type[Enum]] = {}
     for name, hint in get_type_hints(schema).items():
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             for variant in (hint, *hint.__subclasses__()):
                 found |= _enum_keys(variant, f"{prefix}{name}.")
+        elif get_origin(hint) is dict:
+            found |= _enum_keys(get_args(hint)[1], f"{prefix}{name}.*.")
         elif isinstance(hint, type) and issubclass(hint, Enum):
             found[prefix + name] = hint
     return found

@@ -5,6 +5,7 @@ from enum import Enum
 
 from configs.engine import Engine
 from configs.errors import ConfigError
+from configs.feature_schema import FeatureConfig, check_features
 from configs.run_place import checked_run_dir
 from configs.source import SourceConfig
 
@@ -107,6 +108,8 @@ class DataConfig:
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     source: SourceConfig = field(default_factory=SourceConfig)
     event_types: list[str] = field(default_factory=list)
+    features: dict[str, FeatureConfig] = field(default_factory=dict)
+    """Further columns to keep of each event, by the name that models know them by."""
     deduplicate: bool = False
     min_user_events: int = 1
     min_item_events: int = 1
@@ -166,6 +169,7 @@ class DataConfig:
             f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",
         )
         require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
+        check_features(self.features)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -179,6 +183,8 @@ class SASRecConfig:
     dropout: float = 0.2
     attention_dropout: float = 0.2
     user_input: UserInput = UserInput.NONE
+    event_features: list[str] = field(default_factory=list)
+    """Features of the store that are added to the vectors of the history's items."""
     initial_std: float = 0.02
     precision: Precision = Precision.FP32
     """Of the blocks' linear layers in training; norms, residuals and ranking are float32."""
@@ -197,6 +203,8 @@ class SASRecConfig:
         )
         for name in ("dropout", "attention_dropout"):
             require(0 <= getattr(self, name) <= 0.95, f"model.{name}={getattr(self, name)} must lie in [0, 0.95]")
+        names = self.event_features
+        require(len(set(names)) == len(names), f"model.event_features={names} names a feature twice")
         require(self.initial_std > 0, f"model.initial_std={self.initial_std} must be positive")
 
 

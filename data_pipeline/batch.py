@@ -1,6 +1,7 @@
 """What crosses from the data pipeline to the models: histories of several lengths, end to end."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class SequenceBatch:
     """Dense user ids, int64 [B]."""
     timestamp: Tensor
     """Times of the events in ms, int64 [T]."""
+    features: dict[str, Tensor] = field(default_factory=dict)
+    """Further columns of the events by name: codes int64 [T], or numbers float32 [T]."""
 
     @property
     def offsets(self) -> Tensor:
@@ -41,15 +44,15 @@ class SequenceBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "SequenceBatch":
         """The batch on ``device``; the copy overlaps with work when the batch is pinned."""
-        return SequenceBatch(*(tensor.to(device, non_blocking=non_blocking) for tensor in self._tensors()))
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "SequenceBatch":
         """The batch in page-locked memory of the host."""
-        return SequenceBatch(*(tensor.pin_memory() for tensor in self._tensors()))
+        return self._mapped(lambda tensor: tensor.pin_memory())
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the memory of the batch until ``stream`` has used it."""
-        for tensor in self._tensors():
+        for tensor in (*self._tensors(), *self.features.values()):
             tensor.record_stream(stream)
 
     def to_kjt(self) -> KeyedJaggedTensor:
@@ -59,6 +62,11 @@ class SequenceBatch:
             values=torch.cat([self.item, self.user]),
             lengths=torch.cat([self.lengths, torch.ones_like(self.lengths)]),
         )
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
+        features = {name: function(tensor) for name, tensor in self.features.items()}
+        item, lengths, user, timestamp = map(function, self._tensors())
+        return SequenceBatch(item, lengths, user, timestamp, features)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.item, self.lengths, self.user, self.timestamp

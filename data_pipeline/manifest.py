@@ -1,7 +1,7 @@
 """What a store says about itself: counts, time span, and the fingerprint of its content."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
+from data_pipeline.features import StoredFeature
 from data_pipeline.files import parquet_source, place_of
 
 FORMAT_VERSION = 1
@@ -37,6 +38,8 @@ class Manifest:
     num_time_ties: int
     longest_history: int
     fingerprint: str
+    features: dict[str, StoredFeature] = field(default_factory=dict)
+    """By name; the key is not written where there are none."""
 
 
 def load_manifest(store: str) -> Manifest:
@@ -56,16 +59,24 @@ def load_manifest(store: str) -> Manifest:
     if version != FORMAT_VERSION:
         raise DataError(f"{path} has format_version {version}, this program reads {FORMAT_VERSION}; prepare it again")
     names = {field.name for field in fields(Manifest)}
+    content.setdefault("features", {})
     if set(content) != names:
         raise DataError(
             f"{path}: keys {sorted(set(content) ^ names)} are missing or unknown; prepare the store again"
         )
+    try:
+        content["features"] = {name: StoredFeature(**feature) for name, feature in content["features"].items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: features cannot be read ({error}); prepare the store again") from error
     return Manifest(**content)
 
 
 def save_manifest(store: str, manifest: Manifest) -> None:
     """Write ``manifest.json`` into the folder ``store``."""
-    text = json.dumps(asdict(manifest), indent=2) + "\n"
+    content = asdict(manifest)
+    if not manifest.features:
+        del content["features"]
+    text = json.dumps(content, indent=2) + "\n"
     (Path(store) / "manifest.json").write_text(text, encoding="utf-8")
 
 

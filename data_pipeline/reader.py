@@ -2,18 +2,22 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from configs.errors import DataError
+from data_pipeline.features import StoredFeature, chosen_features
 from data_pipeline.manifest import Manifest
-from data_pipeline.row_groups import COLUMNS, RowGroups
+from data_pipeline.row_groups import RowGroups
 
 CACHE_BYTES = 64 * 2**20
 """Decoded row groups that are kept: lanes of a small store share them, and each would be decoded once a lane."""
+
+FeatureDtype = type[np.int64] | type[np.float32]
+"""Of a feature in a batch: codes or numbers."""
 
 
 @dataclass(slots=True)
@@ -27,11 +31,13 @@ class Histories:
     """int32 or int64 [T]."""
     timestamp: np.ndarray
     """ms, int64 [T]."""
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    """By name, codes int32 [T] or numbers float32 [T]."""
 
     @property
     def num_bytes(self) -> int:
         """Memory of the arrays."""
-        return self.offsets.nbytes + self.item.nbytes + self.timestamp.nbytes
+        return sum(a.nbytes for a in (self.offsets, self.item, self.timestamp, *self.features.values()))
 
 
 class HistoryReader:
@@ -40,9 +46,11 @@ class HistoryReader:
     Safe to use from several threads, which decode different row groups at the same time and none of them twice.
     """
 
-    def __init__(self, store: str, manifest: Manifest) -> None:
+    def __init__(self, store: str, manifest: Manifest, features: Sequence[str] | None = ()) -> None:
+        """Reads ``features`` of each event too, all of the store's for None; ConfigError for one it does not have."""
         self._num_items = manifest.num_items
-        self._row_groups = RowGroups(store)
+        self._features = chosen_features(store, manifest.features, features)
+        self._row_groups = RowGroups(store, list(self._features))
         self._decoded: OrderedDict[int, Histories] = OrderedDict()
         self._num_bytes = 0
         self._num_bytes_read = 0
@@ -67,6 +75,11 @@ class HistoryReader:
             column = _column(table, "timestamp", where)
             offsets = column.offsets.to_numpy().astype(np.int64)
             yield offsets - offsets[0], column.values.slice(offsets[0], offsets[-1] - offsets[0]).to_numpy()
+
+    @property
+    def feature_types(self) -> dict[str, FeatureDtype]:
+        """The features that are read, by name."""
+        return {name: np.int64 if feature.num_codes else np.float32 for name, feature in self._features.items()}
 
     @property
     def num_bytes_read(self) -> int:
@@ -123,13 +136,14 @@ class HistoryReader:
                 self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
 
     def _read(self, index: int) -> Histories:
-        table, where = self._row_groups.table(index, COLUMNS)
-        histories = _decoded(table, int(self._first_users[index]), where)
+        table, where = self._row_groups.table(index, self._row_groups.columns)
+        histories = _decoded(table, int(self._first_users[index]), where, self._features)
         _check(histories, self._num_items, where)
+        _check_features(histories, self._features, where)
         return histories
 
 
-def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:
+def _decoded(table: pa.Table, first_user: int, where: str, features: dict[str, StoredFeature]) -> Histories:
     user = _column(table, "user", where).to_numpy()
     if not np.array_equal(user, np.arange(first_user, first_user + len(user))):
         raise DataError(f"{where}: users must be {first_user}, {first_user + 1}, ...; prepare the store again")
@@ -137,12 +151,17 @@ def _decoded(table: pa.Table, first_user: int, where: str) -> Histories:
     offsets = item.offsets.to_numpy()
     if not np.array_equal(offsets, timestamp.offsets.to_numpy()):
         raise DataError(f"{where}: a user has as many items as timestamps; prepare the store again")
+    more = {name: _column(table, name, where) for name in features}
+    for name, column in more.items():
+        if not np.array_equal(offsets, column.offsets.to_numpy()):
+            raise DataError(f"{where}: a user has as many items as values of {name}; prepare the store again")
     low, high = int(offsets[0]), int(offsets[-1])
     return Histories(
         first_user,
         offsets.astype(np.int64) - low,
         item.values.slice(low, high - low).to_numpy(),
         timestamp.values.slice(low, high - low).to_numpy(),
+        {name: column.values.slice(low, high - low).to_numpy() for name, column in more.items()},
     )
 
 
@@ -172,13 +191,26 @@ def _check(histories: Histories, num_items: int, where: str) -> None:
         )
 
 
+def _check_features(histories: Histories, features: dict[str, StoredFeature], where: str) -> None:
+    for name, feature in features.items():
+        values, num_codes = histories.features[name], feature.num_codes
+        if values.dtype != (np.int32 if num_codes else np.float32):
+            raise DataError(f"{where}: {name} holds {values.dtype}; prepare the store again")
+        if num_codes and len(values) and (values.min() < 0 or values.max() >= num_codes):
+            raise DataError(
+                f"{where}: codes of {name} from {values.min()} to {values.max()} must lie in [0, {num_codes}), those "
+                f"of manifest.json; prepare the store again"
+            )
+
+
 def _sliced(histories: Histories, start: int, end: int) -> Histories:
     """The users of ``histories`` that lie in [start, end)."""
     first = max(start, histories.first_user)
     low, high = first - histories.first_user, max(end - histories.first_user, 0)
     offsets = histories.offsets[low : high + 1]
     events = slice(offsets[0], offsets[-1])
-    return Histories(first, offsets - offsets[0], histories.item[events], histories.timestamp[events])
+    features = {name: values[events] for name, values in histories.features.items()}
+    return Histories(first, offsets - offsets[0], histories.item[events], histories.timestamp[events], features)
 
 
 def _joined(parts: list[Histories], start: int) -> Histories:
@@ -190,4 +222,5 @@ def _joined(parts: list[Histories], start: int) -> Histories:
         np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
         np.concatenate([part.item for part in parts]),
         np.concatenate([part.timestamp for part in parts]),
+        {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features},
     )

@@ -1,5 +1,6 @@
 """The row groups of a store's histories, in order over all its parts: their columns, and what they take up."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,10 +23,12 @@ class RowGroups:
     are read one at a time by ``read_row_group``: dataset scanners keep growing in memory.
     """
 
-    def __init__(self, store: str) -> None:
-        """Raises :class:`DataError` for a part that is no Parquet file or lacks one of :data:`COLUMNS`."""
+    def __init__(self, store: str, features: Sequence[str] = ()) -> None:
+        """Raises :class:`DataError` for a part that is no Parquet file or lacks one of :attr:`columns`."""
+        self.columns = [*COLUMNS, *features]
+        """What is read of a history: :data:`COLUMNS` and features."""
         self._paths = files_in(place_of(store) / "histories", "part-*.parquet")
-        self._opened = _opened(self._paths)
+        self._opened = _opened(self._paths, self.columns)
         self._places = [
             (file, row_group)
             for file, (_, parquet) in enumerate(self._opened)
@@ -65,13 +68,13 @@ class RowGroups:
         return {name: chunk for chunk in chunks if (name := chunk.path_in_schema.split(".")[0]) in columns}
 
     def num_file_bytes(self, index: int) -> int:
-        """Bytes of the chunks of :data:`COLUMNS`, as they lie in the file."""
-        return sum(chunk.total_compressed_size for chunk in self.chunks(index, COLUMNS).values())
+        """Bytes of the chunks of :attr:`columns`, as they lie in the file."""
+        return sum(chunk.total_compressed_size for chunk in self.chunks(index, self.columns).values())
 
     def num_decoded_bytes(self, index: int) -> int:
         """Values of the lists (an empty list counts one) and the offsets."""
-        chunks, sizes = self.chunks(index, COLUMNS), {"INT32": 4, "INT64": 8}
-        lists = (chunks[name] for name in ("item", "timestamp"))
+        chunks, sizes = self.chunks(index, self.columns), {"INT32": 4, "INT64": 8, "FLOAT": 4}
+        lists = (chunks[name] for name in self.columns if name != "user")
         values = sum(chunk.num_values * sizes.get(chunk.physical_type, 8) for chunk in lists)
         return 8 * (self.num_users(index) + 1) + values
 
@@ -80,21 +83,21 @@ class RowGroups:
         return self._opened[file][1].metadata.row_group(row_group)
 
 
-def _opened(paths: list[Place]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:
+def _opened(paths: list[Place], columns: list[str]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:
     """Every part with its footer read; those of a store behind a URL some at a time, by threads."""
     if all(isinstance(path, Path) for path in paths):
-        return [_open(path) for path in paths]
+        return [_open(path, columns) for path in paths]
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
-        return list(pool.map(_open, paths))
+        return list(pool.map(lambda path: _open(path, columns), paths))
 
 
-def _open(path: Place) -> tuple[Path | ObjectFile, pq.ParquetFile]:
+def _open(path: Place, columns: list[str]) -> tuple[Path | ObjectFile, pq.ParquetFile]:
     try:
         source = parquet_source(path)
         file = pq.ParquetFile(source)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
-    missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
+    missing = sorted(set(columns) - set(file.schema_arrow.names))
     if missing:
         raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
     return source, file

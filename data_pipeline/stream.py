@@ -1,7 +1,7 @@
 """Batches of a store: endless for training, each evaluable user once for evaluation."""
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -17,7 +17,7 @@ from data_pipeline.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, 
 from data_pipeline.prefetch import prefetch
 from data_pipeline.ragged import offsets_of, ragged_index
 from data_pipeline.read_ahead import ReadAhead
-from data_pipeline.reader import Histories, HistoryReader
+from data_pipeline.reader import FeatureDtype, Histories, HistoryReader
 from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.weights import Weights
@@ -32,9 +32,12 @@ class SequenceStream:
 
     Joined over ranks, in rank order, the batch of a step is the same for every ``world_size``. The stream has no
     position of its own: the trained step is the position. A rank reads the row groups of its own lanes only.
+    ``features`` of the store come along, None: all of them; ConfigError for one that it does not have.
     """
 
-    def __init__(self, config: DataConfig, *, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, config: DataConfig, *, seed: int, rank: int, world_size: int, features: Sequence[str] | None = None
+    ) -> None:
         self.manifest = load_manifest(config.store)
         self._lanes = lanes_of(rank, world_size, config.num_lanes)
         self._config = config
@@ -48,7 +51,7 @@ class SequenceStream:
             config.window_row_groups,
             self.manifest.num_users,
         )
-        self._reader = HistoryReader(config.store, self.manifest)
+        self._reader = HistoryReader(config.store, self.manifest, features)
         self._order = Order(key, _weights(config, self.manifest, rule, self._reader))
         self._segments = TrainSegments(self._reader, rule, sequence_rule(config))
         self.steps_per_epoch = self._order.steps_per_epoch
@@ -57,8 +60,8 @@ class SequenceStream:
     def batches(self, start: int = 0) -> Generator[SequenceBatch, None, None]:
         """Batches of the global steps ``start``, ``start + 1``, ... without end.
 
-        At least ``prefetch_batches`` are made ahead, small ones some at a time. Starts at any step in the same time: it
-        reads the window that holds the step and nothing before it.
+        At least ``prefetch_batches`` are made ahead, small ones some at a time. Starts at any step in the same time:
+        it reads the window that holds the step and nothing before it.
         """
         num_ahead = -(-self._config.prefetch_batches // self._steps_per_block)
         with closing(prefetch(self._blocks(start), num_ahead)) as blocks:
@@ -106,7 +109,8 @@ class SequenceStream:
                 end = min(*ends, first + self._steps_per_block, self.steps_per_epoch)
                 shares = [cursor.shares(first, end) for cursor in cursors]
                 of_steps = zip(*shares, strict=True)
-                yield _train_batches([[part for share in step for part in share] for step in of_steps])
+                steps = [[part for share in step for part in share] for step in of_steps]
+                yield _train_batches(steps, self._reader.feature_types)
                 step += end - first
 
     def _coming_windows(self, step: int) -> Iterator[Window]:
@@ -137,17 +141,24 @@ def _weights(config: DataConfig, manifest: Manifest, rule: SplitRule, reader: Hi
 
 
 def evaluation_batches(
-    config: DataConfig, subset: Subset, *, batch_size: int, rank: int, world_size: int
+    config: DataConfig,
+    subset: Subset,
+    *,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    features: Sequence[str] | None = None,
 ) -> Iterator[EvaluationBatch]:
     """Each evaluable user of ``subset`` once over all ranks, in user order; ranks may yield different numbers.
 
-    A rank reads one contiguous range of users. Raises :class:`DataError` at the first batch if the store is broken.
+    A rank reads one contiguous range of users, with ``features`` of the store, None: all of them. Raises
+    :class:`DataError` at the first batch if the store is broken.
     """
     if batch_size < 1:
         raise ConfigError(f"evaluation.batch_size={batch_size} must be at least 1")
     manifest = load_manifest(config.store)
     rule = split_rule(config, manifest)
-    reader = HistoryReader(config.store, manifest)
+    reader = HistoryReader(config.store, manifest, features)
     edges = bounds(manifest.num_users, world_size)
     chunk = -(-batch_size // SEGMENT_USERS) * SEGMENT_USERS
     for start in range(int(edges[rank]), int(edges[rank + 1]), chunk):
@@ -155,10 +166,11 @@ def evaluation_batches(
         positions = target_positions(rule, subset, histories.offsets, histories.timestamp)
         rows = np.flatnonzero(positions >= 0)
         for first in range(0, len(rows), batch_size):
-            yield _evaluation_batch(histories, rows[first : first + batch_size], positions, config.max_history)
+            some = rows[first : first + batch_size]
+            yield _evaluation_batch(histories, some, positions, config.max_history, reader.feature_types)
 
 
-def _train_batches(steps: list[list[TrainHistories]]) -> list[SequenceBatch]:
+def _train_batches(steps: list[list[TrainHistories]], feature_types: dict[str, FeatureDtype]) -> list[SequenceBatch]:
     """A batch a step, of the sequences that have targets. The batches own their memory, together: a view would keep a
     whole window alive and let a consumer write into it."""
     parts = [part for step in steps for part in step]
@@ -176,16 +188,25 @@ def _train_batches(steps: list[list[TrainHistories]]) -> list[SequenceBatch]:
         torch.from_numpy(timestamp).split(num_tokens),
         strict=True,
     )
-    return [SequenceBatch(*tensors) for tensors in columns]
+    batches = [SequenceBatch(item, lengths, user, timestamp) for item, lengths, user, timestamp in columns]
+    for name, dtype in feature_types.items():
+        values = torch.from_numpy(_end_to_end([part.features[name] for part in parts], dtype))
+        for batch, own in zip(batches, values.split(num_tokens), strict=True):
+            batch.features[name] = own
+    return batches
 
 
-def _end_to_end(parts: list[np.ndarray]) -> np.ndarray:
-    """A new int64 array, also of no part."""
-    return np.concatenate([np.zeros(0, np.int64), *parts], dtype=np.int64)
+def _end_to_end(parts: list[np.ndarray], dtype: FeatureDtype = np.int64) -> np.ndarray:
+    """A new array, also of no part."""
+    return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype)
 
 
 def _evaluation_batch(
-    histories: Histories, rows: np.ndarray, positions: np.ndarray, max_history: int
+    histories: Histories,
+    rows: np.ndarray,
+    positions: np.ndarray,
+    max_history: int,
+    feature_types: dict[str, FeatureDtype],
 ) -> EvaluationBatch:
     starts, seen_lengths = histories.offsets[rows], positions[rows]
     lengths = np.minimum(seen_lengths, max_history)
@@ -195,6 +216,10 @@ def _evaluation_batch(
         lengths=_int64(lengths),
         user=_int64(rows + histories.first_user),
         timestamp=_int64(histories.timestamp[events]),
+        features={
+            name: torch.from_numpy(histories.features[name][events].astype(dtype))
+            for name, dtype in feature_types.items()
+        },
     )
     return EvaluationBatch(
         history=history,

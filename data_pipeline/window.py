@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ BYTES_PER_SEQUENCE = 16
 """User and length."""
 BYTES_PER_EVENT = 16
 """Item and time at most."""
+BYTES_PER_FEATURE = 4
 
 Segment = tuple[int, int]
 """Users [start, end)."""
@@ -31,15 +32,20 @@ class TrainHistories:
     lengths: np.ndarray
     item: np.ndarray
     timestamp: np.ndarray
+    features: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """Memory of the arrays."""
-        return self.user.nbytes + self.lengths.nbytes + self.item.nbytes + self.timestamp.nbytes
+        arrays = (self.user, self.lengths, self.item, self.timestamp, *self.features.values())
+        return sum(array.nbytes for array in arrays)
 
     def cut(self, rows: slice, events: slice) -> "TrainHistories":
         """The sequences ``rows``, whose events are ``events``; views, no copy."""
-        return TrainHistories(self.user[rows], self.lengths[rows], self.item[events], self.timestamp[events])
+        features = _taken(self.features, events)
+        return TrainHistories(
+            self.user[rows], self.lengths[rows], self.item[events], self.timestamp[events], features
+        )
 
 
 class TrainSegments:
@@ -73,7 +79,8 @@ class TrainSegments:
         offsets = offsets_of(joined.lengths)
         lengths = joined.lengths[order]
         events = ragged_index(offsets[:-1][order], lengths)
-        return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events])
+        features = _taken(joined.features, events)
+        return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events], features)
 
     def bytes_at_most(self, window: Window) -> int:
         """Memory that :meth:`shuffled` needs at most: the decoded row groups of a segment, and what is cut out of all
@@ -85,7 +92,8 @@ class TrainSegments:
         num_sequences, num_tokens = self._sequences.at_most(
             segment[1] - segment[0], self._reader.num_events_bound(*segment)
         )
-        return BYTES_PER_SEQUENCE * num_sequences + BYTES_PER_EVENT * num_tokens
+        bytes_per_event = BYTES_PER_EVENT + BYTES_PER_FEATURE * len(self._reader.feature_types)
+        return BYTES_PER_SEQUENCE * num_sequences + bytes_per_event * num_tokens
 
 
 def train_histories(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> TrainHistories:
@@ -96,17 +104,25 @@ def train_histories(histories: Histories, rule: SplitRule, sequences: SequenceRu
     events = ragged_index(starts, lengths)
     timestamp = histories.timestamp[events]
     refuse_future(rule, first_user, ends, np.diff(offsets), timestamp)
-    return TrainHistories(row + first_user, lengths, histories.item[events], timestamp)
+    features = _taken(histories.features, events)
+    return TrainHistories(row + first_user, lengths, histories.item[events], timestamp, features)
 
 
 def joined_histories(parts: list[TrainHistories]) -> TrainHistories:
     """``parts`` end to end; no part makes no users."""
     if len(parts) == 1:
         return parts[0]
-    empty = np.zeros(0, np.int64)
+    if not parts:
+        empty = np.zeros(0, np.int64)
+        return TrainHistories(empty, empty, empty, empty)
     return TrainHistories(
-        *(
-            np.concatenate([getattr(part, name) for part in parts]) if parts else empty
-            for name in ("user", "lengths", "item", "timestamp")
-        )
+        np.concatenate([part.user for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+        np.concatenate([part.item for part in parts]),
+        np.concatenate([part.timestamp for part in parts]),
+        {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features},
     )
+
+
+def _taken(features: dict[str, np.ndarray], events: np.ndarray | slice) -> dict[str, np.ndarray]:
+    return {name: values[events] for name, values in features.items()}

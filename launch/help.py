@@ -41,6 +41,7 @@ Makes a store of a log. Writes STORE.
   data.max_bad_fraction  more broken rows than this are an error  (0.01)
   data.memory_gib        bound of the memory used  (2.0)
   data.spill_dir         where what does not fit in memory is kept  (beside the store)
+  data.features.NAME.type  keep a column as a feature, category | number: docs/features.md
   data.append            add the log to the store that is there  (false)
   data.engine            embedded | spark: docs/prepare.md, "On Spark"  (embedded)""",
     "inspect": """usage: shardrec inspect STORE [--json] [key=value ...]

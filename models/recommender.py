@@ -13,6 +13,7 @@ from torchrec import EmbeddingCollection, KeyedJaggedTensor
 from configs.schema import SASRecConfig, UserInput
 from data_pipeline.batch import SequenceBatch
 from models.attention import MAX_BUCKETS, TRAINING_BUCKETS, layout_of
+from models.event_features import EventFeatures
 from models.sasrec import SASRec
 
 
@@ -35,13 +36,23 @@ class Predictions(NamedTuple):
 class Recommender(nn.Module):
     """Single-device; every embedding row that a step needs is looked up once, in one call of the tables."""
 
-    def __init__(self, config: SASRecConfig, tables: EmbeddingCollection, max_history: int) -> None:
+    def __init__(
+        self,
+        config: SASRecConfig,
+        tables: EmbeddingCollection,
+        max_history: int,
+        num_codes: dict[str, int] | None = None,
+    ) -> None:
+        """``num_codes`` of each of ``config.event_features`` by name, 0 for a number."""
         super().__init__()
         self.user_input = config.user_input
         self.tables = tables
         self.guard: Callable[[list[Tensor]], list[Tensor]] = list
         """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
         self.encoder = SASRec(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
+        self.event_features: EventFeatures | None = None
+        if num_codes:
+            self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
 
     def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> Predictions:
         """Queries after every event but the last of each history, which are the targets shifted by one.
@@ -53,7 +64,8 @@ class Recommender(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(batch.lengths), device=event.device), batch.lengths)
         end = torch.cumsum(batch.lengths, 0) - 1
         if not is_training:
-            tokens, lengths, _ = self._tokens(event, batch.lengths, user, owner)
+            inputs = self._with_features(event, batch, None)
+            tokens, lengths, _ = self._tokens(inputs, batch.lengths, user, owner)
             query = self.encoder.last(tokens, layout_of(lengths))
             return Predictions(query, batch.item[:0], event[:0], candidate)
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
@@ -61,6 +73,7 @@ class Recommender(nn.Module):
         input_index = is_input.nonzero().squeeze(1)
         lengths = (batch.lengths - 1).clamp(min=0)
         inputs = event.index_select(0, input_index)  # indexing with [] takes five times as long on a CPU
+        inputs = self._with_features(inputs, batch, input_index)
         tokens, token_lengths, place = self._tokens(inputs, lengths, user, owner[input_index])
         max_buckets = TRAINING_BUCKETS if tokens.device.type == "cpu" else MAX_BUCKETS
         query = self.encoder(tokens, layout_of(token_lengths, max_buckets))
@@ -81,6 +94,15 @@ class Recommender(nn.Module):
         vectors = dict(zip(features, self.guard([found[name].values() for name in features]), strict=True))
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
+
+    def _with_features(self, inputs: Tensor, batch: SequenceBatch, index: Tensor | None) -> Tensor:
+        """``inputs`` with what is known of their events, which lie at ``index`` of the batch; targets are left alone.
+
+        A batch that asks for candidates alone has no events, and no features.
+        """
+        if self.event_features is None or not (batch.features or batch.num_tokens):
+            return inputs
+        return self.event_features(inputs, batch.features, index)
 
     def _tokens(
         self, event: Tensor, lengths: Tensor, user: Tensor | None, owner: Tensor

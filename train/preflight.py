@@ -12,6 +12,7 @@ from pathlib import Path
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
+from data_pipeline.features import chosen_features
 from data_pipeline.files import place_of
 from data_pipeline.manifest import load_manifest
 from data_pipeline.object_client import is_url
@@ -20,12 +21,13 @@ from train.run_folder import open_run_folder
 
 
 def check(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` or :class:`DataError` for a store that cannot be read, a run folder of another run
-    and one that cannot be written."""
+    """Raise :class:`ConfigError` or :class:`DataError` for a store that cannot be read or lacks a feature of the
+    model, a run folder of another run and one that cannot be written."""
     if not config.data.store:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
     manifest = load_manifest(config.data.store)
     _refuse_other_log(config, overrides)
+    chosen_features(config.data.store, manifest.features, config.model.event_features)
     remote = remote_run_of(config)
     if remote is None:
         open_run_folder(config, overrides, manifest.fingerprint)

@@ -11,6 +11,7 @@ from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.run_place import folder_of, written_to
 from configs.schema import RunConfig, UserInput
+from data_pipeline.features import chosen_features
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.stream import SequenceStream
 from models.recommender import Recommender
@@ -50,7 +51,10 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         if mirror is not None:
             mirror.send_records()
         peers = DistributedPeers()
-        stream = SequenceStream(config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size)
+        names = config.model.event_features
+        stream = SequenceStream(
+            config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size, features=names
+        )
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         state = build_state(config, manifest, num_steps, peers, device)
         watchdog.follow(lambda: state.step)
@@ -96,7 +100,9 @@ def build_state(
     torch.manual_seed(config.seed)  # the dense part starts alike on every rank
     num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
     tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
-    model = Recommender(config.model, tables, config.data.max_history)
+    features = chosen_features(config.data.store, manifest.features, config.model.event_features)
+    num_codes = {name: feature.num_codes for name, feature in features.items()}
+    model = Recommender(config.model, tables, config.data.max_history, num_codes)
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+from configs.feature_schema import FeatureType
+from data_pipeline.features import StoredFeature
 from data_pipeline.inspect.samples import SampleHistory
 from data_pipeline.inspect.summary import Distribution, StoreSummary, moment_of
 
@@ -19,6 +21,7 @@ def text_of(store: str, summary: StoreSummary, samples: list[SampleHistory]) -> 
     sections = [
         (f"store {store}", _rows(_contents(summary))),
         ("rows of the log", _rows(_accounts(summary))),
+        *([("features of the events", features)] if (features := _features(summary)) else []),
         ("events of a user, users", [*lengths, _quantiles(summary.length_quantiles)]),
         ("events of an item, items", [*popularity, _quantiles(summary.popularity_quantiles)]),
         ("share of the events", _rows([(f"top {k} of items", f"{v:.1%}") for k, v in summary.top_shares.items()])),
@@ -72,6 +75,22 @@ def _accounts(summary: StoreSummary) -> list[tuple[str, str]]:
         **{f"quarantined {reason}": count for reason, count in manifest.rows_quarantined.items()},
     }
     return [(name, f"{count:>14,}  {count / max(1, manifest.rows_read):8.3%}") for name, count in counts.items()]
+
+
+def _features(summary: StoreSummary) -> list[str]:
+    return _rows([(name, _feature(feature)) for name, feature in summary.manifest.features.items()])
+
+
+def _feature(feature: StoredFeature) -> str:
+    missing = f"{feature.num_missing / max(1, feature.num_values):.1%} missing"
+    if feature.type is FeatureType.NUMBER:
+        return (
+            f"number, {missing}, mean {feature.mean:.4g}, deviation {feature.std:.4g}, "
+            f"{feature.min:.4g} to {feature.max:.4g}"
+        )
+    values = ", ".join(map(_printable, feature.vocabulary))
+    values = values if len(values) <= _TITLE_WIDTH else f"{values[:_TITLE_WIDTH]}..."
+    return f"category, {missing}, {feature.num_codes} codes{': ' if values else ''}{values}"
 
 
 def _events(sample: SampleHistory) -> list[str]:

@@ -40,6 +40,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
         )
     if config.engine is Engine.SPARK:
         _refuse_spark_of_urls(config)
+        _refuse_spark_of_features(config)
     progress, store = progress or Progress(), place_of(config.store)
     if isinstance(store, ObjectPath):
         return made_there(config, lambda local: prepare(local, progress), progress)
@@ -70,7 +71,7 @@ def _append(config: DataConfig, base: Base, paths: list[Place], progress: Progre
 
 def _make(config: DataConfig, base: Base | None, paths: list[Place], progress: Progress) -> Manifest:
     with local_text(paths, config, progress) as readable:
-        files = open_log(readable, config.columns, config.source)
+        files = open_log(readable, config.columns, config.source, config.features)
         for file, path in zip(files, paths, strict=True):
             file.name = str(path)
         if config.engine is Engine.SPARK:
@@ -89,7 +90,8 @@ def _made_of(
         first_part = _copy_quarantine(base, work.store) if base else 0
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
         known = base.raw_items if base else pl.Series(dtype=id_types["item"])
-        made = run_stages([base.source(), *sources] if base else sources, known, config, work, progress)
+        sources = [base.source(), *sources] if base else sources
+        made = run_stages(sources, known, config, work, progress, base.features if base else None)
         origin.digests = [digest.result() for digest in digests]
         _refuse_changed_objects(config, origin, paths)
         return _finished(made, work, base, joined(base, origin) if base else origin)
@@ -130,6 +132,14 @@ def _refuse_spark_of_urls(config: DataConfig) -> None:
     for key, value in (("data.log", config.log), ("data.store", config.store)):
         if isinstance(place_of(value), ObjectPath):
             raise ConfigError(f"{key}={value}: data.engine=spark takes paths that every machine sees; mount it")
+
+
+def _refuse_spark_of_features(config: DataConfig) -> None:
+    if config.features:
+        raise ConfigError(
+            f"data.engine=spark does not write data.features ({', '.join(config.features)}); set "
+            f"data.engine=embedded, or leave data.features out"
+        )
 
 
 def _refuse_changed_objects(config: DataConfig, origin: Origin, paths: list[Place]) -> None:
@@ -192,7 +202,7 @@ def _manifest(made: Made, state: State, base: Base | None) -> Manifest:
         num_events=histories.num_events,
         first_time_ms=int(items["first_time"].to_numpy().min()),
         last_time_ms=int(items["last_time"].to_numpy().max()),
-        columns=["item", "timestamp"],
+        columns=["item", "timestamp", *made.features],
         engine=made.engine,
         rows_read=rows_read,
         rows_used=histories.num_events,
@@ -201,6 +211,7 @@ def _manifest(made: Made, state: State, base: Base | None) -> Manifest:
         num_time_ties=histories.num_time_ties,
         longest_history=histories.longest_history,
         fingerprint=histories.fingerprint,
+        features=made.features,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from itertools import groupby
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from data_pipeline.features import StoredFeature
 from data_pipeline.files import Place
 from data_pipeline.manifest import Manifest, load_manifest
+from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.histories import columns_of
 from data_pipeline.prepare.origin import Origin, digest_of, origin_of, saved_origin
 from data_pipeline.prepare.scan import Source, keeps_event_type
@@ -23,7 +26,7 @@ _FIXED = ("event_types", "deduplicate", "min_user_events", "min_item_events")
 
 @dataclass(kw_only=True, slots=True)
 class Base:
-    """A finished store that is appended to; ``raw_items`` by dense id."""
+    """A finished store that is appended to; ``raw_items`` by dense id; ``features`` keep their statistics."""
 
     folder: Path
     manifest: Manifest
@@ -31,12 +34,17 @@ class Base:
     raw_items: pl.Series
     row_groups: list[tuple[Path, int]]
 
+    @property
+    def features(self) -> dict[str, StoredFeature]:
+        """What the store remembers of its features."""
+        return self.manifest.features
+
     def id_type(self, key: str) -> pl.DataType:
         """Type of the store's raw ids of ``key``, user or item."""
         return self.raw_items.dtype if key == "item" else self.sample(0).dtype
 
     def rows(self, skip: int) -> Iterator[pl.DataFrame]:
-        """The store's events (user, item, timestamp; raw ids) after the first ``skip``, a row group at a time."""
+        """The store's events, ids and features raw, after the first ``skip``, a row group at a time."""
         for path, row_groups in groupby(self.row_groups, key=lambda pair: pair[0]):
             file = pq.ParquetFile(path)
             for _, row_group in row_groups:
@@ -44,10 +52,11 @@ class Base:
                 if skip >= num_rows:
                     skip -= num_rows
                     continue
-                users, lengths, items, times = columns_of(file, row_group)
-                user = users.gather(np.repeat(np.arange(len(users)), lengths))
-                rows = pl.DataFrame({"user": user, "item": self.raw_items.gather(items), "timestamp": times})
-                yield rows[skip:]
+                events = columns_of(file, row_group, list(self.features))
+                user = events.users.gather(np.repeat(np.arange(len(events.users)), events.lengths))
+                items = self.raw_items.gather(events.items)
+                raw = {event_column(name): values for name, values in events.features.items()}
+                yield pl.DataFrame({"user": user, "item": items, "timestamp": events.times, **raw})[skip:]
                 skip = 0
 
     def sample(self, row: int) -> pl.Series:
@@ -85,6 +94,7 @@ def base_of(store: Path, config: DataConfig) -> Base:
                 f"data.{name}={now[name]}, but data.store={store} was made with {origin.options[name]}; use that, or "
                 f"prepare all files at once"
             )
+    _refuse_other_features(store, origin, now)
     table = pq.read_table(store / "items.parquet", columns=["raw_item"])
     raw_items = pl.Series(table.column("raw_item").combine_chunks())
     parts = sorted((store / "histories").glob("part-*.parquet"))
@@ -95,6 +105,29 @@ def base_of(store: Path, config: DataConfig) -> Base:
         raw_items=raw_items,
         row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],
     )
+
+
+def _refuse_other_features(store: Path, origin: Origin, now: dict[str, object]) -> None:
+    """Their columns may be named otherwise in new files, as all columns may."""
+    before, after = _flat(origin.options.get("features", {})), _flat(now.get("features", {}))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            told = {False: "is not set", True: f"is {after.get(key)!s}"}[key in after]
+            was = f"with {before[key]}" if key in before else "without it"
+            raise ConfigError(
+                f"data.features.{key} {told}, but data.store={store} was made {was}; use that, or prepare all files "
+                f"at once"
+            )
+
+
+def _flat(features: object) -> dict[str, object]:
+    assert isinstance(features, dict), "options hold features by name"
+    return {
+        f"{name}.{key}": value.value if isinstance(value, Enum) else value
+        for name, feature in features.items()
+        for key, value in feature.items()
+        if key != "column"
+    }
 
 
 def new_files(base: Base, config: DataConfig, paths: list[Place]) -> tuple[list[Place], list[tuple[Place, str]]]:

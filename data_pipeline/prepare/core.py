@@ -10,10 +10,10 @@ from data_pipeline.prepare.sorting import in_order, run_lengths
 from data_pipeline.prepare.spill import blocks_of, events_of, num_rows_of, ranges_in, replace_events
 
 
-def move_distinct(source: Path, target: Path, progress: Progress) -> None:
+def move_distinct(source: Path, target: Path, key: list[str], progress: Progress) -> None:
     """Move every range from folder ``source`` to ``target``, in order, without the later ones of equal events.
 
-    Equal are events of one (user, item, timestamp, event_type). What is left in ``source`` is not done yet.
+    Equal are events with the same in all columns of ``key``. What is left in ``source`` is not done yet.
     """
     target.mkdir(exist_ok=True)
     ranges = ranges_in(source)
@@ -22,7 +22,7 @@ def move_distinct(source: Path, target: Path, progress: Progress) -> None:
     for path in ranges:
         events = events_of(path)
         if events is not None:
-            replace_events(target / path.name, in_order(events).unique(keep="first", maintain_order=True))
+            replace_events(target / path.name, in_order(events).unique(key, keep="first", maintain_order=True))
             progress.advance(len(events))
         path.unlink()
 

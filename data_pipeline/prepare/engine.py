@@ -7,19 +7,21 @@
 In memory are a few ranges' events, a row an item, and the longest history.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from configs.errors import DataError
 from configs.schema import DataConfig
+from data_pipeline.features import StoredFeature
 from data_pipeline.prepare.core import keep_core, move_distinct
+from data_pipeline.prepare.feature_statistics import stored_features
 from data_pipeline.prepare.histories import HistoryCounts, write_histories
 from data_pipeline.prepare.ids import item_counts_of, item_table
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.quarantine import check_fraction
-from data_pipeline.prepare.scan import Source, check_some_rows, max_rows_of, scan
+from data_pipeline.prepare.scan import Source, check_some_rows, duplicate_key, max_rows_of, scan
 from data_pipeline.prepare.spill import blocks_of, events_of, num_rows_of, ranges_in, split_large
 from data_pipeline.prepare.workspace import Workspace
 
@@ -33,12 +35,19 @@ class Made:
     items: pl.DataFrame
     histories: HistoryCounts
     engine: str = ENGINE
+    features: dict[str, StoredFeature] = field(default_factory=dict)
 
 
 def run_stages(
-    sources: list[Source], known: pl.Series, config: DataConfig, work: Workspace, progress: Progress
+    sources: list[Source],
+    known: pl.Series,
+    config: DataConfig,
+    work: Workspace,
+    progress: Progress,
+    features: dict[str, StoredFeature] | None = None,
 ) -> Made:
-    """Write ``items.parquet`` and ``histories`` of ``sources``; ``known`` are raw items with dense ids 0, 1, ...
+    """Write ``items.parquet`` and ``histories`` of ``sources``; ``known`` are raw items with dense ids 0, 1, ...,
+    ``features`` those of a store that is appended to, whose statistics stay.
 
     The counts of what was read, filtered and quarantined stand in ``work.state``. Raises DataError for a log without
     rows, with too many broken ones, and of which the options leave nothing.
@@ -49,9 +58,12 @@ def run_stages(
     items, dense = item_table(raw_items, item_counts_of(blocks, len(raw_items)), len(known))
     num_rows = num_events_left(items, config)
     items.write_parquet(work.store / "items.parquet")
-    histories = write_histories(ranges, dense, items["raw_item"], work.store / "histories", num_rows, progress)
+    if features is None:
+        features = stored_features(config.features, lambda: (block for path in ranges for block in blocks_of(path)))
+    folder = work.store / "histories"
+    histories = write_histories(ranges, dense, items["raw_item"], folder, num_rows, progress, features)
     assert histories.num_events == num_rows, "every event that is counted must be written"
-    return Made(items=items, histories=histories)
+    return Made(items=items, histories=histories, features=features)
 
 
 def num_events_left(items: pl.DataFrame, config: DataConfig) -> int:
@@ -89,7 +101,7 @@ def _settled(num_items: int, config: DataConfig, work: Workspace, progress: Prog
     state = work.state
     folder = work.spill / ("distinct" if config.deduplicate else "ranges")
     if config.deduplicate and state.stage == "spilled":
-        move_distinct(work.spill / "ranges", folder, progress)
+        move_distinct(work.spill / "ranges", folder, duplicate_key(config), progress)
         state.rows_filtered["duplicate"] = state.rows_spilled - sum(map(num_rows_of, ranges_in(folder)))
         state.stage = "distinct"
         work.save()

@@ -75,7 +75,7 @@ def _scan_parquet(path: Place, names: dict[str, str], first_row: int) -> Scan:
     """As it is typed, but binary columns in use as text: old writers did not say that their strings are strings."""
     rows = scan_parquet(path, first_row)
     schema = rows.collect_schema()
-    binary = [name for name in names.values() if schema.get(name) == pl.Binary]
+    binary = [name for name in dict.fromkeys(names.values()) if schema.get(name) == pl.Binary]
     text = [pl.col(name).map_batches(_text_of, return_dtype=pl.String(), is_elementwise=True) for name in binary]
     return Scan(rows=rows.with_columns(text), broken=pl.lit(None, pl.String))
 
@@ -230,11 +230,16 @@ def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str
 
 
 def missing_column(path: Place, key: str, name: str, there: list[str]) -> DataError:
-    """The error of a file that has no column ``name``, which ``data.columns.<key>`` asks for."""
+    """The error of a file that has no column ``name``, which the config's ``key`` asks for."""
     return DataError(
-        f"{path} has no column {name!r} (data.columns.{key}); its columns are {', '.join(there)}; "
-        f"set data.columns.{key} to one of them"
+        f"{path} has no column {name!r} ({config_key(key)}); its columns are {', '.join(there)}; "
+        f"set {config_key(key)} to one of them"
     )
+
+
+def config_key(key: str) -> str:
+    """What a user sets to name the column that is ours as ``key``."""
+    return f"data.{key}.column" if key.startswith("features.") else f"data.columns.{key}"
 
 
 def _json_of(line: str) -> object:

@@ -1,14 +1,18 @@
 """Stage 3: ranges of events into histories and the fingerprint, going on after the parts that are whole."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from data_pipeline.encoding import encoded
+from data_pipeline.features import StoredFeature, raw_column
+from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.fingerprint import Fingerprint
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.sorting import in_order, runs_of
@@ -27,30 +31,48 @@ class HistoryCounts:
     fingerprint: str = ""
 
 
+class UserEvents(NamedTuple):
+    """Users [B] with their history lengths [B], and their events' dense items [T], times [T] and raw features [T]."""
+
+    users: pl.Series
+    lengths: np.ndarray
+    items: pl.Series
+    times: pl.Series
+    features: dict[str, pl.Series]
+
+
 def write_histories(
-    ranges: list[Path], dense: np.ndarray, raw_items: pl.Series, folder: Path, num_rows: int, progress: Progress
+    ranges: list[Path],
+    dense: np.ndarray,
+    raw_items: pl.Series,
+    folder: Path,
+    num_rows: int,
+    progress: Progress,
+    features: dict[str, StoredFeature],
 ) -> HistoryCounts:
     """Write the users of ``ranges`` in ascending order of raw id; ``dense`` is the dense item of each code.
 
     ``raw_items`` are the raw ids by dense id. Whole parts in ``folder`` are read for the fingerprint and kept. One
-    range is written and the next one sorted, each on a thread of its own, while a third is counted here.
+    range is written and the next one sorted, each on a thread of its own, while a third is counted here. ``features``
+    are encoded, and written raw as well: for the fingerprint, and for a store that is made of this one.
     """
-    total, fingerprint = HistoryCounts(), Fingerprint()
+    total, fingerprint = HistoryCounts(), Fingerprint(features)
     writer = HistoryWriter(folder)
     last_user = None
-    for users, lengths, items, times in _whole_parts(writer.whole_parts):
-        _count(total, fingerprint, users, lengths, items, times, raw_items)
-        last_user = users[-1]
+    for events in _whole_parts(writer.whole_parts, list(features)):
+        _count(total, fingerprint, events, raw_items)
+        last_user = events.users[-1]
     progress.begin("writing", num_rows, total.num_events)
     with ThreadPoolExecutor(1) as behind:
         written = behind.submit(lambda: None)
-        for events in _sorted_ranges(ranges, last_user):
-            users, lengths = runs_of(events["user"])
-            items = pl.Series(dense[events["item"].to_numpy()])
+        for rows in _sorted_ranges(ranges, last_user):
+            users, lengths = runs_of(rows["user"])
+            items = pl.Series(dense[rows["item"].to_numpy()])
+            raw = {name: rows[event_column(name)] for name in features}
             written.result()
-            written = behind.submit(writer.append, users, lengths, items, events["timestamp"])
-            _count(total, fingerprint, users, lengths, items, events["timestamp"], raw_items)
-            progress.advance(len(events))
+            written = behind.submit(writer.append, users, lengths, items, rows["timestamp"], _written(features, raw))
+            _count(total, fingerprint, UserEvents(users, lengths, items, rows["timestamp"], raw), raw_items)
+            progress.advance(len(rows))
         written.result()
     writer.close()
     total.num_users, total.fingerprint = writer.num_users, fingerprint.hexdigest()
@@ -61,12 +83,18 @@ def count_histories(folder: Path, raw_items: pl.Series, num_rows: int, progress:
     """Counts and fingerprint of the parts in ``folder``, all of them whole; ``raw_items`` by dense id."""
     total, fingerprint = HistoryCounts(), Fingerprint()
     progress.begin("counting", num_rows)
-    for users, lengths, items, times in _whole_parts(sorted(folder.glob("part-*.parquet"))):
-        _count(total, fingerprint, users, lengths, items, times, raw_items)
-        total.num_users += len(users)
-        progress.advance(len(items))
+    for events in _whole_parts(sorted(folder.glob("part-*.parquet")), []):
+        _count(total, fingerprint, events, raw_items)
+        total.num_users += len(events.users)
+        progress.advance(len(events.items))
     total.fingerprint = fingerprint.hexdigest()
     return total
+
+
+def _written(features: dict[str, StoredFeature], raw: dict[str, pl.Series]) -> dict[str, pl.Series]:
+    """The columns of the store: what training reads first and side by side."""
+    read = {name: encoded(feature, raw[name]) for name, feature in features.items()}
+    return read | {raw_column(name): values for name, values in raw.items()}
 
 
 def _sorted_ranges(ranges: list[Path], last_user: object) -> Iterator[pl.DataFrame]:
@@ -93,32 +121,33 @@ def _sorted_range(path: Path, last_user: object) -> pl.DataFrame | None:
     return in_order(events)
 
 
-def _whole_parts(paths: list[Path]) -> Iterator[tuple[pl.Series, np.ndarray, pl.Series, pl.Series]]:
-    """Row groups of the parts that an ended prepare has left: raw users, lengths, dense items, times."""
+def _whole_parts(paths: list[Path], features: Sequence[str]) -> Iterator[UserEvents]:
+    """Row groups of the parts that an ended prepare has left."""
     for path in paths:
         file = pq.ParquetFile(path)
         for row_group in range(file.num_row_groups):
-            yield columns_of(file, row_group)
+            yield columns_of(file, row_group, features)
 
 
-def columns_of(file: pq.ParquetFile, row_group: int) -> tuple[pl.Series, np.ndarray, pl.Series, pl.Series]:
-    """Raw users [B], lengths [B], dense items [T] and times [T] of a row group of a store."""
-    table = file.read_row_group(row_group, columns=["raw_user", "item", "timestamp"])
-    users, item, time = (table.column(name).combine_chunks() for name in ("raw_user", "item", "timestamp"))
-    return pl.Series(users), np.diff(item.offsets.to_numpy()), pl.Series(item.flatten()), pl.Series(time.flatten())
+def columns_of(file: pq.ParquetFile, row_group: int, features: Sequence[str] = ()) -> UserEvents:
+    """The users of a row group of a store."""
+    names = ["raw_user", "item", "timestamp", *map(raw_column, features)]
+    table = file.read_row_group(row_group, columns=names)
+    users, item, time, *raw = (table.column(name).combine_chunks() for name in names)
+    return UserEvents(
+        pl.Series(users),
+        np.diff(item.offsets.to_numpy()),
+        pl.Series(item.flatten()),
+        pl.Series(time.flatten()),
+        {name: pl.Series(column.flatten()) for name, column in zip(features, raw, strict=True)},
+    )
 
 
-def _count(
-    total: HistoryCounts,
-    fingerprint: Fingerprint,
-    users: pl.Series,
-    lengths: np.ndarray,
-    items: pl.Series,
-    times: pl.Series,
-    raw_items: pl.Series,
-) -> None:
-    fingerprint.update(users, pl.Series(lengths), raw_items.gather(items), times)
-    time = times.to_numpy()
+def _count(total: HistoryCounts, fingerprint: Fingerprint, events: UserEvents, raw_items: pl.Series) -> None:
+    lengths = events.lengths
+    items = raw_items.gather(events.items)
+    fingerprint.update(events.users, pl.Series(lengths), items, events.times, events.features)
+    time = events.times.to_numpy()
     is_tie = time[1:] == time[:-1]
     is_tie[np.cumsum(lengths)[:-1] - 1] = False
     total.num_time_ties += int(is_tie.sum())

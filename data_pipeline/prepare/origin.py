@@ -47,7 +47,8 @@ class Origin:
 def origin_of(config: DataConfig, paths: Sequence[Place]) -> Origin:
     """The files as they are now, without their digests, and the options."""
     options = asdict(config)
-    return Origin(options={key: options[key] for key in _OPTIONS}, files=[_as_it_is(path) for path in paths])
+    named = (*_OPTIONS, *(["features"] if config.features else []))  # without any a store is as it always was
+    return Origin(options={key: options[key] for key in named}, files=[_as_it_is(path) for path in paths])
 
 
 def _as_it_is(path: Place) -> list[object]:

@@ -5,7 +5,9 @@ from pathlib import Path
 import polars as pl
 
 from configs.errors import DataError
+from configs.feature_schema import column_of
 from configs.schema import ColumnsConfig
+from data_pipeline.prepare.feature_columns import event_column, reasons_of, typed_column, typed_value
 from data_pipeline.prepare.formats import scan_file
 from data_pipeline.prepare.sources import LogFile, column_names, reading, text_id
 from data_pipeline.prepare.times import milliseconds
@@ -22,16 +24,18 @@ _TYPED = {key: f"typed_{key}" for key in ("user", "item", "timestamp")}
 def typed_rows(
     file: LogFile, columns: ColumnsConfig, id_types: dict[str, pl.DataType], first_row: int = 0
 ) -> pl.LazyFrame:
-    """``file`` as user, item, timestamp (int64 ms), event_type if any, ``row``, and ``reason``: null where sound.
+    """``file`` as user, item, timestamp (int64 ms), event_type if any, its features, ``row``, and ``reason``: null
+    where sound.
 
     From ``first_row`` on, which Parquet finds without reading what is before it.
     """
-    names = column_names(columns)
+    names = column_names(columns, file.features)
     scan = scan_file(file.path, names, file.source, first_row).rows if first_row else file.scan
     rows = _with_reason(file, scan, names, id_types)
     out = {key: pl.col(_TYPED[key]) for key in ("user", "item", "timestamp")}
     if "event_type" in names:
         out["event_type"] = pl.col(names["event_type"]).cast(pl.String)
+    out |= {event_column(name): pl.col(typed_column(name)) for name in file.features}
     typed = rows.select(**out, reason=REASON).with_row_index("row", offset=first_row)
     return typed.with_columns(pl.col("row").cast(pl.Int64))
 
@@ -54,7 +58,7 @@ def write_quarantine(
 
     With ``reason``, ``log_file`` and ``log_row``; the log's own column of such a name is kept as ``log_<name>``.
     """
-    names = column_names(columns)
+    names = column_names(columns, file.features)
     clashes = {name: f"log_{name}" for name in (REASON, *PLACE) if name in file.schema}
     for name in clashes:
         if name in names.values():
@@ -63,9 +67,9 @@ def write_quarantine(
     broken = _with_reason(file, rows, names, id_types).filter(pl.col(REASON).is_not_null())
     folder.mkdir(exist_ok=True)
     with reading(file.path):
-        broken.drop(_TYPED.values()).with_columns(log_file=pl.lit(file.name or str(file.path))).sink_parquet(
-            folder / f"part-{part:05d}.parquet"
-        )
+        broken.drop(*_TYPED.values(), *map(typed_column, file.features)).with_columns(
+            log_file=pl.lit(file.name or str(file.path))
+        ).sink_parquet(folder / f"part-{part:05d}.parquet")
 
 
 def _with_reason(
@@ -83,8 +87,20 @@ def _with_reason(
         *_reasons_of_id(file, names["item"], "item", id_types["item"]),
         *_reasons_of_time(file, names["timestamp"]),
     ]
+    typed |= {
+        typed_column(name): typed_value(feature, *_values_of(file, name)) for name, feature in file.features.items()
+    }
+    for name, feature in file.features.items():
+        text, _, is_number = _values_of(file, name)
+        reasons += reasons_of(name, feature, text, is_number)
     rows = rows.with_columns(**typed, **{_TYPED["timestamp"]: time})
     return rows.with_columns(pl.coalesce(reasons).alias(REASON))
+
+
+def _values_of(file: LogFile, name: str) -> tuple[pl.Expr, pl.Expr, bool]:
+    """A feature's column as text (null where blank or a word for nothing), as it is, and whether it is numeric."""
+    column = column_of(name, file.features[name])
+    return text_id(file, column), pl.col(column), file.schema[column].is_numeric()
 
 
 def _id(file: LogFile, name: str, id_type: pl.DataType) -> pl.Expr:

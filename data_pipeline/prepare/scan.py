@@ -9,6 +9,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema import DataConfig
+from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.ids import IdIndex
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.quarantine import REASON, typed_rows, write_quarantine
@@ -27,6 +28,8 @@ from data_pipeline.prepare.workspace import Workspace
 
 BYTES_PER_EVENT = 256
 """Memory that an event takes where it is sorted, with its copies and a string id or two."""
+BYTES_PER_FEATURE = 96
+"""And more for each of its features: a string, its code, and copies."""
 ROWS_PER_RANGE = 1_000_000
 """Small, so that sorting and writing overlap from early on, and a sort stays near the cache."""
 ROWS_PER_BLOCK = 2_000_000
@@ -43,7 +46,7 @@ class Source:
     num_rows: int
     """Exact for a Parquet file, a guess for text."""
     batches: Callable[[int], Iterator[pl.DataFrame]]
-    """Rows (user, item, timestamp, event_type if any, reason if it is a log) after the given number of rows."""
+    """Rows (user, item, timestamp, event_type or features if any, reason of a log) after so many rows."""
     sample: Callable[[int], pl.Series]
     """Some users from the given row on."""
     quarantine: Callable[[], None] | None = None
@@ -59,7 +62,8 @@ def log_sources(
 
 def max_rows_of(config: DataConfig) -> int:
     """Events that may be in memory at once; offsets of Arrow lists are int32."""
-    return min(max(1, int(config.memory_gib * 2**30 / BYTES_PER_EVENT)), 2**30)
+    num_bytes = BYTES_PER_EVENT + BYTES_PER_FEATURE * len(config.features)
+    return min(max(1, int(config.memory_gib * 2**30 / num_bytes)), 2**30)
 
 
 def scan(
@@ -168,7 +172,12 @@ def wanted_of(sound: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
 
 
 def columns_kept(config: DataConfig) -> list[str]:
-    """What is kept of a row that is sound and wanted; two rows with all of it alike are duplicates."""
+    """What is kept of a row that is sound and wanted."""
+    return [*duplicate_key(config), *map(event_column, config.features)]
+
+
+def duplicate_key(config: DataConfig) -> list[str]:
+    """Two rows with all of these alike are duplicates, whatever their features."""
     return ["user", "item", "timestamp", *(["event_type"] if keeps_event_type(config) else [])]
 
 

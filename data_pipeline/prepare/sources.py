@@ -12,10 +12,12 @@ import polars as pl
 import pyarrow as pa
 
 from configs.errors import ConfigError, DataError
+from configs.feature_schema import FeatureConfig, column_of
 from configs.schema import ColumnsConfig
 from configs.source import Layout, SourceConfig
 from data_pipeline.files import Place, objects_of, place_of
-from data_pipeline.prepare.formats import SUFFIXES, layout_of, missing_column, scan_file, suffix_of
+from data_pipeline.prepare.feature_columns import check_type
+from data_pipeline.prepare.formats import SUFFIXES, config_key, layout_of, missing_column, scan_file, suffix_of
 from data_pipeline.prepare.where import place_in
 
 _UNREADABLE = (
@@ -52,6 +54,8 @@ class LogFile:
     broken: pl.Expr
     name: str = ""
     """What the quarantine calls it: the URL where ``path`` is a copy."""
+    features: dict[str, FeatureConfig] = field(default_factory=dict)
+    """The features that are read of it."""
 
     @property
     def layout(self) -> Layout:
@@ -167,19 +171,25 @@ def _raise(error: OSError) -> None:
     raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
 
 
-def open_log(paths: Sequence[Place], columns: ColumnsConfig, source: SourceConfig | None = None) -> list[LogFile]:
+def open_log(
+    paths: Sequence[Place],
+    columns: ColumnsConfig,
+    source: SourceConfig | None = None,
+    features: dict[str, FeatureConfig] | None = None,
+) -> list[LogFile]:
     """Open every file and check that it has the columns, with fitting types; reads only the files' headers."""
-    return [_open(path, columns, source or SourceConfig()) for path in paths]
+    return [_open(path, columns, source or SourceConfig(), features or {}) for path in paths]
 
 
-def column_names(columns: ColumnsConfig) -> dict[str, str]:
-    """Our names of the columns in use, mapped to the log's."""
+def column_names(columns: ColumnsConfig, features: dict[str, FeatureConfig] | None = None) -> dict[str, str]:
+    """Our names of the columns in use, mapped to the log's; ``features.NAME`` is that of a feature."""
     names = {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
-    return {**names, "event_type": columns.event_type} if columns.event_type else names
+    names |= {"event_type": columns.event_type} if columns.event_type else {}
+    return names | {f"features.{name}": column_of(name, feature) for name, feature in (features or {}).items()}
 
 
-def _open(path: Place, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
-    names = column_names(columns)
+def _open(path: Place, columns: ColumnsConfig, source: SourceConfig, features: dict[str, FeatureConfig]) -> LogFile:
+    names = column_names(columns, features)
     with reading(path):
         scan = scan_file(path, names, source)
         schema = scan.rows.collect_schema()
@@ -187,10 +197,13 @@ def _open(path: Place, columns: ColumnsConfig, source: SourceConfig) -> LogFile:
         if name not in schema:
             raise missing_column(path, key, name, schema.names())
         if f"{name}_duplicated_0" in schema:
-            raise DataError(f"{path} has two columns {name!r} (data.columns.{key}); rename one of them")
+            raise DataError(f"{path} has two columns {name!r} ({config_key(key)}); rename one of them")
     if layout_of(path, source) is Layout.PARQUET:
-        _check_types(path, names, schema)
-    return LogFile(path=path, scan=scan.rows, schema=schema, source=source, broken=scan.broken)
+        _check_types(path, column_names(columns), schema)
+        for name, feature in features.items():
+            column = column_of(name, feature)
+            check_type(path, name, feature, column, schema[column])
+    return LogFile(path=path, scan=scan.rows, schema=schema, source=source, broken=scan.broken, features=features)
 
 
 def _check_types(path: Place, names: dict[str, str], schema: pl.Schema) -> None:

@@ -18,7 +18,7 @@ class HistoryWriter:
     Goes on after the parts that ``folder`` holds, or after ``first_user`` users, a multiple of ``USERS_PER_PART``,
     that others write. Ids and times are stored without a dictionary: few of them are alike within a row group, and a
     bare column is written and read faster, and is smaller. Pages have checksums, which are looked at where the store
-    is read over a network.
+    is read over a network. Features follow as lists, encoded and raw; raw strings have a dictionary.
     """
 
     def __init__(self, folder: Path, first_user: int = 0) -> None:
@@ -30,8 +30,16 @@ class HistoryWriter:
         self.num_users = first_user + sum(pq.read_metadata(part).num_rows for part in self.whole_parts)
         self._num_row_groups = -(-self.num_users // USERS_PER_ROW_GROUP)
 
-    def append(self, raw_users: pl.Series, lengths: np.ndarray, items: pl.Series, times: pl.Series) -> None:
-        """Add users [B] with history ``lengths`` [B], and their events' dense ``items`` [T] and ``times`` [T]."""
+    def append(
+        self,
+        raw_users: pl.Series,
+        lengths: np.ndarray,
+        items: pl.Series,
+        times: pl.Series,
+        more: dict[str, pl.Series] | None = None,
+    ) -> None:
+        """Add users [B] with history ``lengths`` [B], and their events' dense ``items`` [T] and ``times`` [T], and
+        ``more`` columns [T] by name."""
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
         dense = np.arange(self.num_users, self.num_users + len(raw_users), dtype=np.int64)
         self.num_users += len(raw_users)
@@ -42,6 +50,10 @@ class HistoryWriter:
                 "user": pa.array(dense),
                 "item": pa.ListArray.from_arrays(offsets, items.cast(pl.Int32).to_arrow()),
                 "timestamp": pa.ListArray.from_arrays(offsets, times.to_arrow()),
+                **{
+                    name: pa.ListArray.from_arrays(offsets, _arrow_of(values))
+                    for name, values in (more or {}).items()
+                },
             }
         )
         whole = table if self._pending is None else pa.concat_tables([self._pending, table])
@@ -59,7 +71,8 @@ class HistoryWriter:
     def _write_row_group(self, table: pa.Table) -> None:
         if self._writer is None:
             partial = self._folder / "growing.parquet"
-            options = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}
+            strings = [f"{field.name}.list.element" for field in table.schema if _is_list_of_strings(field.type)]
+            options = {"compression": "zstd", "use_dictionary": strings or False, "write_page_checksum": True}
             self._writer = pq.ParquetWriter(partial, table.schema, **options)
         self._writer.write_table(table, row_group_size=USERS_PER_ROW_GROUP)
         self._num_row_groups += 1
@@ -73,3 +86,11 @@ class HistoryWriter:
         self._writer = None
         part = (self._num_row_groups - 1) // ROW_GROUPS_PER_PART
         (self._folder / "growing.parquet").replace(self._folder / f"part-{part:05d}.parquet")
+
+
+def _arrow_of(values: pl.Series) -> pa.Array:
+    return values.to_arrow().cast(pa.string()) if values.dtype == pl.String else values.to_arrow()
+
+
+def _is_list_of_strings(dtype: pa.DataType) -> bool:
+    return pa.types.is_list(dtype) and pa.types.is_string(dtype.value_type)

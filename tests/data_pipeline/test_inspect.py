@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import DataError
+from configs.feature_schema import FeatureConfig, FeatureType
 from configs.schema import DataConfig
 from data_pipeline.inspect.__main__ import main
 from data_pipeline.inspect.samples import Titles, sample_histories
@@ -199,3 +200,18 @@ def test_the_verb_needs_no_torch(tmp_path: Path) -> None:
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert "fingerprint" in answer.stdout
+
+
+def test_features_are_told_with_their_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = pl.DataFrame({"user_id": [1] * 4, "item_id": [2] * 4, "timestamp": range(4)})
+    log = log.with_columns(kind=pl.Series(["view", "view", "buy\n", None]), price=pl.Series([1.0, 3.0, None, None]))
+    log.write_parquet(tmp_path / "log.parquet")
+    features = {"kind": FeatureConfig(), "price": FeatureConfig(type=FeatureType.NUMBER)}
+    store = str(tmp_path / "store")
+    prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=store, features=features))
+    assert main([store]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "kind category, 25.0% missing, 4 codes: view, buy\ufffd" in told
+    assert "price number, 50.0% missing, mean 2, deviation 0.7071, 1 to 3" in told
+    assert main([store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["features"]["kind"]["vocabulary"] == ["view", "buy\n"]

@@ -22,6 +22,7 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         batch_size=config.evaluation.batch_size,
         rank=state.peers.rank,
         world_size=state.peers.world_size,
+        features=config.model.event_features,
     )
     return ranks_of(
         state.model,
@@ -36,7 +37,7 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
 def require_targets(config: RunConfig, manifest: Manifest) -> None:
     """Raise :class:`DataError` where a subset has nobody to rank: found before training, not after it."""
     for subset in Subset:
-        batches = evaluation_batches(config.data, subset, batch_size=1, rank=0, world_size=1)
+        batches = evaluation_batches(config.data, subset, batch_size=1, rank=0, world_size=1, features=())
         if next(batches, None) is None:
             raise DataError(
                 f"data.store={config.data.store} has no {subset.value} target under data.split="

@@ -96,5 +96,5 @@ def _any(value: bool, peers: Peers, device: torch.device) -> bool:
 
 
 def _empty(device: torch.device) -> EvaluationBatch:
-    none = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(7)]
-    return EvaluationBatch(SequenceBatch(*none[:4]), none[4], none[5], none[6])
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    return EvaluationBatch(SequenceBatch(none, none, none, none), none, none, none)

@@ -101,7 +101,9 @@ def test_the_store_holds_the_last_whole_checkpoints_and_nothing_else_of_them(
         assert objects == {"progress.json", *(f"{file}.{total}" for file, (_, total) in files.items())}
 
 
-@pytest.mark.parametrize("damage", ["without progress.json", "without a file", "with a wrong byte"])
+@pytest.mark.parametrize(
+    "damage", ["without progress.json", pytest.param("without a file", marks=pytest.mark.slow), "with a wrong byte"]
+)
 def test_a_newest_checkpoint_that_is_not_whole_is_passed_over(
     store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ):
@@ -123,7 +125,7 @@ def test_a_newest_checkpoint_that_is_not_whole_is_passed_over(
 
 
 @pytest.mark.parametrize("what", ["progress.json", "distcp"])
-@pytest.mark.parametrize("asynchronous", ["true", "false"])
+@pytest.mark.parametrize("asynchronous", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_credentials_that_expire_end_all_ranks_with_one_message_and_the_last_checkpoint_stays_whole(
     store: str,
     tmp_path: Path,

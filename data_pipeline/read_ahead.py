@@ -29,21 +29,22 @@ class _Held(Generic[Place, Loaded]):
 
     place: Place
     reserved: int
-    future: Future[Loaded]
+    future: "Future[Loaded | None]"
 
     @property
     def num_bytes(self) -> int:
         """What it takes at most while it is read, and what it takes afterwards."""
         is_read = self.future.done() and self.future.exception() is None
-        return self.future.result().num_bytes if is_read else self.reserved
+        loaded = self.future.result() if is_read else None
+        return self.reserved if loaded is None else loaded.num_bytes
 
 
 class ReadAhead(Generic[Place, Loaded]):
     """The things at ``places``, taken one after another; those that come next are loaded on threads.
 
     What is loaded or being loaded and was not yet taken never exceeds ``num_bytes``: a place whose ``bytes_at_most``
-    does not fit is loaded when it is taken. At most ``num_places`` are ahead, so that a small store is not read for
-    many epochs to come. Not safe to share between threads that take.
+    does not fit is loaded when it is taken, and so is all that comes after an error. At most ``num_places`` are
+    ahead, so that a small store is not read for many epochs to come. Not safe to share between threads that take.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ReadAhead(Generic[Place, Loaded]):
         self._ahead: deque[_Held[Place, Loaded]] = deque()
         self._pool = ThreadPoolExecutor(max_workers=NUM_THREADS, thread_name_prefix="read-ahead")
         self._next: Place | None = next(places, None)
+        self._has_failed = False
 
     def take(self, place: Place) -> Loaded:
         """What is at ``place``, which must be the next of ``places``; raises what its loading raised."""
@@ -67,7 +69,8 @@ class ReadAhead(Generic[Place, Loaded]):
             self._fill()
         if self._ahead:
             assert self._ahead[0].place == place, "things are taken in the order of places"
-            loaded = self._ahead[0].future.result()
+            found = self._ahead[0].future.result()
+            loaded = self._load(place) if found is None else found
             self._ahead.popleft()
         else:
             assert self._next == place, "things are taken in the order of places"
@@ -91,8 +94,20 @@ class ReadAhead(Generic[Place, Loaded]):
             held += reserved
             coming.append((self._next, reserved))
             self._next = next(self._places, None)
-        futures = {index: self._pool.submit(self._load, coming[index][0]) for index in _far_apart(len(coming))}
+        futures = {index: self._started(coming[index][0]) for index in _far_apart(len(coming))}
         self._ahead += [_Held(*coming[index], futures[index]) for index in range(len(coming))]
+
+    def _started(self, place: Place) -> "Future[Loaded | None]":
+        future = self._pool.submit(self._loaded_ahead, place)
+        future.add_done_callback(self._note)
+        return future
+
+    def _loaded_ahead(self, place: Place) -> Loaded | None:
+        """None after an error: a store that answers with one is not asked for more than what is taken."""
+        return None if self._has_failed else self._load(place)
+
+    def _note(self, future: "Future[Loaded | None]") -> None:
+        self._has_failed |= not future.cancelled() and future.exception() is not None
 
 
 def _far_apart(count: int) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 from configs.schema import DataConfig, LongHistories
 from data_pipeline.manifest import load_manifest
 from data_pipeline.order import Window, segments_of
-from data_pipeline.read_ahead import ReadAhead
+from data_pipeline.read_ahead import NUM_THREADS, ReadAhead
 from data_pipeline.reader import HistoryReader
 from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import split_rule
@@ -118,6 +118,20 @@ def test_an_error_reaches_the_consumer_at_its_place():
     with pytest.raises(OSError, match="disk is gone"):
         ahead.take(2)
     ahead.close()
+
+
+def test_after_an_error_nothing_more_is_loaded_ahead():
+    asked = []
+
+    def broken(place: int) -> Thing:
+        asked.append(place)
+        raise OSError("expired")
+
+    ahead = ReadAhead(iter(range(99)), broken, lambda place: 1, num_bytes=1000, num_places=99)
+    with pytest.raises(OSError, match="expired"):
+        ahead.take(0)
+    ahead.close()
+    assert len(asked) <= NUM_THREADS + 1
 
 
 def test_closing_a_stream_ends_its_threads(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from configs.schema import DataConfig, SyntheticConfig
 from data_pipeline.files import ObjectPath
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.engine import Made, run_stages
 from data_pipeline.prepare.sources import find_log_files
 from data_pipeline.reader import HistoryReader
 from data_pipeline.synthetic import write_log
@@ -108,11 +110,12 @@ def test_an_object_that_is_replaced_while_it_is_read_ends_prepare(
 ) -> None:
     put(log, url)
 
-    def written_over(path: Path) -> str:
+    def written_over(*arguments: Any) -> Made:
+        made = run_stages(*arguments)
         ObjectPath(f"{url}/z.parquet").send(log / "day-2.parquet")
-        return "digest"
+        return made
 
-    monkeypatch.setattr("data_pipeline.prepare.digest_of", written_over)
+    monkeypatch.setattr("data_pipeline.prepare.run_stages", written_over)
     with pytest.raises(DataError, match=f"{url}/z.parquet was changed while it was read"):
         prepare(config_of(url, tmp_path / "store"))
     assert not (tmp_path / "store").exists()

@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks.harness import Spread, interleaved, paired_ratio, seconds_of, spread_of, write_result
 from configs.errors import ConfigError
 from configs.load import load_config
-from configs.run_place import is_behind_url
 from configs.schema import FullSoftmaxConfig, RunConfig
+from configs.url import is_url
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.manifest import load_manifest
 from data_pipeline.stream import SequenceStream
@@ -57,7 +57,7 @@ def _check(config: RunConfig) -> None:
             f"hardware.num_ranks={config.hardware.num_ranks}, loss: the checkpoint benchmark is one process with a "
             f"sampled loss, since most rows of its table are in no store; set hardware.num_ranks=1"
         )
-    if is_behind_url(config.run_dir):
+    if is_url(config.run_dir):
         raise ConfigError(
             f"run_dir={config.run_dir} is a URL; the checkpoint benchmark measures a disk of this machine"
         )

@@ -7,6 +7,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from configs.errors import ConfigError
+from configs.url import is_url
 
 SCHEMES = ("s3", "gs", "hdfs")
 READER = "evaluate"
@@ -20,17 +21,12 @@ class RunPlace(Protocol):
     scratch_dir: str
 
 
-def is_behind_url(run_dir: str) -> bool:
-    """Whether the run is kept in an object store."""
-    return "://" in run_dir
-
-
 def checked_run_dir(run_dir: str) -> str:
     """``run_dir`` as it is used from here on: ``file://`` is a path; a URL has no slash at its end.
 
     Raises :class:`ConfigError` for another scheme, and for a URL that names no folder.
     """
-    if not is_behind_url(run_dir):
+    if not is_url(run_dir):
         return run_dir
     parts = urlsplit(run_dir)
     if parts.scheme == "file":
@@ -47,7 +43,7 @@ def folder_of(config: RunPlace, reader: str = "") -> Path:
 
     Its name holds this machine's, since ``scratch_dir`` may be on a disk that several mount, and the ``reader``.
     """
-    if not is_behind_url(config.run_dir):
+    if not is_url(config.run_dir):
         return Path(config.run_dir)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "shardrec" / "runs"
     key = hashlib.sha256(config.run_dir.encode()).hexdigest()[:16]
@@ -55,7 +51,11 @@ def folder_of(config: RunPlace, reader: str = "") -> Path:
     return (Path(config.scratch_dir) if config.scratch_dir else cache) / name
 
 
+def key_of_disk(config: RunPlace) -> str:
+    """The key that says on which of this machine's disks the run is written."""
+    return "scratch_dir" if is_url(config.run_dir) else "run_dir"
+
+
 def written_to(config: RunPlace) -> str:
-    """The key of the disk that the run is written to, with its value, for messages."""
-    key = "scratch_dir" if is_behind_url(config.run_dir) else "run_dir"
-    return f"{key}={folder_of(config) if key == 'scratch_dir' else config.run_dir}"
+    """:func:`key_of_disk` with its value, for messages."""
+    return f"{key_of_disk(config)}={folder_of(config) if is_url(config.run_dir) else config.run_dir}"

@@ -8,6 +8,7 @@ from configs.errors import ConfigError
 from configs.feature_schema import FeatureConfig, check_features
 from configs.run_place import checked_run_dir
 from configs.source import SourceConfig
+from configs.url import is_url
 
 
 class Split(str, Enum):
@@ -385,7 +386,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)
         for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
-            require("://" not in folder, f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
+            require(not is_url(folder), f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
         require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
         require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
         require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from data_pipeline.object_client import connection_of, is_url, tried
+from configs.url import is_url
+from data_pipeline.object_client import connection_of, tried
 
 _COPY_BYTES = 8 * 2**20
 

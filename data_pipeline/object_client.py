@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from configs.errors import ConfigError, DataError
+from configs.url import is_url
 
 Result = TypeVar("Result")
 
@@ -30,11 +31,6 @@ _REFUSED = (
     *("HTTP status 400", "HTTP status 401", "HTTP status 403", "credentials"),
 )
 """What pyarrow's errors hold where asking again is of no use; a HEAD says "HTTP status 400" for an expired token."""
-
-
-def is_url(place: str) -> bool:
-    """Whether ``place`` is a URL and not a local path."""
-    return "://" in place
 
 
 def connection_of(url: str, is_read: bool = True) -> tuple[pafs.FileSystem, str]:

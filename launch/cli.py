@@ -70,11 +70,12 @@ def _launch(words: list[str]) -> int:
 
 
 def _evaluate(overrides: list[str]) -> int:
-    from configs.run_place import READER, folder_of, is_behind_url
+    from configs.run_place import READER, folder_of
+    from configs.url import is_url
     from launch.local import run_ranks
 
     config = _composed(overrides)
-    if is_behind_url(config.run_dir) and (code := run_module("train.fetch_overrides", overrides)):
+    if is_url(config.run_dir) and (code := run_module("train.fetch_overrides", overrides)):
         return code
     saved = folder_of(config, READER) / "overrides.txt"
     if not saved.is_file():

@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
+from configs.url import is_url
 from launch.command import run_module
 
 
@@ -41,7 +42,7 @@ def _must_prepare(config: RunConfig) -> bool:
     A store behind a URL is made by ``shardrec prepare`` alone: the launcher has nothing to look there with.
     """
     data = config.data
-    if "://" in data.store:
+    if is_url(data.store):
         return False
     is_missing = not (Path(data.store) / "manifest.json").exists()
     return data.synthetic.num_users > 0 or (bool(data.log) and is_missing)

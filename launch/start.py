@@ -10,8 +10,8 @@ from pathlib import Path
 from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, split_overrides
-from configs.run_place import is_behind_url
 from configs.schema import RunConfig
+from configs.url import is_url
 from launch.command import run_module
 from launch.follow import follow
 from launch.kubernetes import manifest_of
@@ -51,7 +51,7 @@ def launch(words: Sequence[str]) -> int:
 
 def _refuse_url(config: RunConfig, cluster: ClusterConfig) -> None:
     """Scripts, logs and marks of the cluster's jobs lie in the run folder, which every node sees."""
-    if is_behind_url(config.run_dir):
+    if is_url(config.run_dir):
         raise ConfigError(
             f"run_dir={config.run_dir} is a URL, which cluster={cluster.name} does not take: name a folder that "
             f"every node mounts, or start `shardrec train` on one machine (docs/object_stores.md)"

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch.distributed as dist
 
 from configs.errors import ConfigError, DataError
-from configs.run_place import is_behind_url
 from configs.schema import RunConfig
+from configs.url import is_url
 from train.peers import control_group, on_all_ranks
 from train.remote_run import Files, RemoteRun
 
@@ -98,7 +98,7 @@ class RunMirror:
 
 def mirror_of(config: RunConfig, beat: Callable[[], None], reader: str = "") -> RunMirror | None:
     """None where ``run_dir`` is a folder, which all ranks share. Collective."""
-    return RunMirror(config, beat, reader) if is_behind_url(config.run_dir) else None
+    return RunMirror(config, beat, reader) if is_url(config.run_dir) else None
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from pathlib import Path
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
+from configs.url import is_url
 from data_pipeline.features import chosen_features
 from data_pipeline.files import place_of
 from data_pipeline.manifest import load_manifest
-from data_pipeline.object_client import is_url
 from train.remote_run import remote_run_of
 from train.run_folder import open_run_folder
 

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.run_place import folder_of, is_behind_url, written_to
+from configs.run_place import folder_of, written_to
 from configs.schema import RunConfig
+from configs.url import is_url
 from data_pipeline.files import ObjectPath, ObjectStatus
 from train.progress import PROGRESS
 from train.run_folder import IDENTITY, OVERRIDES, STOPPED
@@ -161,7 +162,7 @@ class RemoteRun:
 
 def remote_run_of(config: RunConfig) -> RemoteRun | None:
     """None where ``run_dir`` is a folder."""
-    return RemoteRun(config) if is_behind_url(config.run_dir) else None
+    return RemoteRun(config) if is_url(config.run_dir) else None
 
 
 def _is_record(name: str) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
+from configs.url import is_url
 from data_pipeline.inspect.picture import HOW_TO_INSTALL, write_picture
 from data_pipeline.inspect.samples import Titles, sample_histories
 from data_pipeline.inspect.summary import summary_of
 from data_pipeline.inspect.text import text_of
-from data_pipeline.object_client import is_url
 
 _NUM_EVENTS = 8
 

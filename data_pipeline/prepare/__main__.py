@@ -11,8 +11,8 @@ from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataConfig
 from configs.source import TimeUnit
+from configs.url import is_url
 from data_pipeline.manifest import Manifest
-from data_pipeline.object_client import is_url
 from data_pipeline.prepare import prepare
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.synthetic import write_log

@@ -6,8 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from configs.run_place import folder_of, is_behind_url
+from configs.run_place import folder_of, key_of_disk
 from configs.schema import RunConfig
+from configs.url import is_url
 from launch.doctor.row import Row, doubtful, failed, good
 
 GIB = 2**30
@@ -18,8 +19,7 @@ LITTLE_GIB = 10.0
 
 def check_run_dir(config: RunConfig) -> Row:
     """Whether the run folder's file system can be written and has room."""
-    key = "scratch_dir" if is_behind_url(config.run_dir) else "run_dir"
-    return _room_row("disk: run_dir", str(folder_of(config)), key)
+    return _room_row("disk: run_dir", str(folder_of(config)), key_of_disk(config))
 
 
 def check_store(config: RunConfig) -> Row:
@@ -27,7 +27,7 @@ def check_store(config: RunConfig) -> Row:
     name, store = "disk: store", config.data.store
     if not store:
         return good(name, "data.store is not given: nothing to look at")
-    if "://" in store:
+    if is_url(store):
         return good(name, f"{store} is no folder of this machine")
     manifest = Path(store) / "manifest.json"
     try:

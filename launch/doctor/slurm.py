@@ -6,7 +6,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from configs.run_place import is_behind_url
+from configs.url import is_url
 from launch.doctor.answer import NOT_FOUND, TIMED_OUT, Answer, answer_of
 from launch.doctor.disk import existing_part
 from launch.doctor.row import Row, doubtful, failed, good
@@ -44,7 +44,7 @@ def check_shared_folder(run_dir: str, num_nodes: int) -> Row:
     name = "shared folder"
     if num_nodes == 1:
         return good(name, "one node")
-    if is_behind_url(run_dir):
+    if is_url(run_dir):
         return failed(name, f"{run_dir} is a URL", "shardrec train ... run_dir=/a/folder/that/all/nodes/mount")
     folder = existing_part(run_dir)
     try:

@@ -174,3 +174,19 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"moto does not listen after 60 s, pid {os.getpid()}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """The port of a real S3 server, the same for the tests of a file."""
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """Before that server; what reads an ``s3://`` URL goes through it."""
+    made = FaultyProxy(server)
+    connect(monkeypatch, made.port)
+    yield made
+    made.close()

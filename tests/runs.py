@@ -1,9 +1,55 @@
-"""A whole run on the ranks of :func:`ranks.run_ranks`."""
+"""Whole runs, and the steps of a run, on the ranks of :func:`ranks.run_ranks`."""
+
+import os
+import signal
+from contextlib import closing
+from typing import Any
+
+import torch
+import torch.distributed as dist
 
 from configs.load import load_config
-from train.run import run
+from data_pipeline.manifest import load_manifest
+from data_pipeline.split import Subset
+from data_pipeline.stream import SequenceStream
+from train.evaluation.protocol import target_ranks_of
+from train.objective import Objective
+from train.peers import DistributedPeers
+from train.run import build_state, run
+from train.step import train_step
+
+NUM_STEPS = 20
+"""Of :func:`losses_and_ranks`."""
 
 
 def run_here(overrides: list[str]) -> int:
     """Train ``overrides`` to the end on the process group that is there; the exit code."""
     return run(load_config(overrides), overrides)
+
+
+def run_stopped_at(overrides: list[str], step: int) -> int:
+    """Rank 1 alone gets SIGUSR1 while it trains ``step``."""
+    real = Objective.__call__
+
+    def signalled(self: Objective, model: Any, batch: Any, at: int) -> Any:
+        if at == step - 1 and dist.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real(self, model, batch, at)
+
+    Objective.__call__ = signalled  # type: ignore[method-assign]
+    return run_here(overrides)
+
+
+def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
+    """The loss of each of ``NUM_STEPS`` steps, and the ranks of the test targets after them."""
+    config = load_config(overrides)
+    peers, names = DistributedPeers(), config.model.event_features
+    manifest = load_manifest(config.data.store)
+    stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size, features=names)
+    state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
+    losses = []
+    with closing(stream.batches()) as batches:
+        for _ in range(NUM_STEPS):
+            losses.append(float(train_step(state, next(batches)).loss))
+            state.step += 1
+    return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()

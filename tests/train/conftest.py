@@ -2,7 +2,10 @@
 
 import pytest
 
+from object_store import proxy, server
 from stores import synthetic_store
+
+__all__ = ["proxy", "server", "store"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Features of events reach the model on any number of ranks, and never those of the event to be predicted."""
 
 import json
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,11 @@ from configs.feature_schema import FeatureConfig, FeatureType, Normalise
 from configs.load import load_config
 from configs.schema import DataConfig, SASRecConfig, UserInput
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare
-from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream
 from models.recommender import Recommender
 from ranks import run_ranks
-from runs import run_here
-from train.evaluation.protocol import target_ranks_of
-from train.peers import DistributedPeers
-from train.run import build_state
-from train.step import train_step
+from runs import losses_and_ranks, run_here
 
-NUM_STEPS = 20
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 FEATURES = ["model.event_features=[kind,price]"]
 
@@ -57,20 +48,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     }
     prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store"), features=features))
     return str(folder / "store")
-
-
-def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
-    config = load_config(overrides)
-    peers, names = DistributedPeers(), config.model.event_features
-    manifest = load_manifest(config.data.store)
-    stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size, features=names)
-    state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
-    losses = []
-    with closing(stream.batches()) as batches:
-        for _ in range(NUM_STEPS):
-            losses.append(float(train_step(state, next(batches)).loss))
-            state.step += 1
-    return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()
 
 
 def test_the_number_of_ranks_does_not_change_the_losses_with_features(store: str) -> None:

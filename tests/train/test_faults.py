@@ -23,7 +23,7 @@ from data_pipeline.manifest import load_manifest
 from data_pipeline.stream import SequenceStream
 from processes import family_of
 from ranks import run_ranks
-from runs import run_here
+from runs import run_here, run_stopped_at
 from train.checkpoint import DiskCheckpointer
 from train.objective import Objective
 from train.peers import DistributedPeers
@@ -228,19 +228,6 @@ def run_with_bad_steps(overrides: list[str], steps: list[int]) -> int:
         return loss * bad, reported * bad
 
     Objective.__call__ = broken  # type: ignore[method-assign]
-    return run_here(overrides)
-
-
-def run_stopped_at(overrides: list[str], step: int) -> int:
-    """Rank 1 alone gets SIGUSR1 while it trains ``step``."""
-    real = Objective.__call__
-
-    def signalled(self: Objective, model: Any, batch: Any, at: int) -> Any:
-        if at == step - 1 and dist.get_rank() == 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return real(self, model, batch, at)
-
-    Objective.__call__ = signalled  # type: ignore[method-assign]
     return run_here(overrides)
 
 

@@ -1,45 +1,20 @@
 """World size, plan and interruption do not matter: the laws of the training path, on real ranks."""
 
 import json
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 
 from configs.errors import ConfigError
-from configs.load import load_config
-from data_pipeline.manifest import load_manifest
-from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream
 from ranks import run_ranks
-from runs import run_here
-from train.evaluation.protocol import target_ranks_of
-from train.peers import DistributedPeers
-from train.run import build_state
-from train.step import train_step
+from runs import losses_and_ranks, run_here
 
-NUM_STEPS = 20
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 RESUMABLE = ["num_steps=12", "log_every_steps=1", "checkpoint.every_steps=5", "checkpoint.keep_last=9"]
 NO_DROPOUT = ["model.dropout=0", "model.attention_dropout=0"]
-
-
-def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
-    config = load_config(overrides)
-    peers = DistributedPeers()
-    manifest = load_manifest(config.data.store)
-    stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size)
-    state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
-    losses = []
-    with closing(stream.batches()) as batches:
-        for _ in range(NUM_STEPS):
-            losses.append(float(train_step(state, next(batches)).loss))
-            state.step += 1
-    return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()
 
 
 @pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax", "bce", "gbce"])

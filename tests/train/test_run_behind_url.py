@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from configs.load import load_config
 from data_pipeline import object_client
 from data_pipeline.files import ObjectPath
 from launch.cli import main
-from object_store import BUCKET, FaultyProxy, connect, s3_server
+from object_store import BUCKET, FaultyProxy
 from processes import family_of, wait_for
 from ranks import run_ranks
-from runs import run_here
+from runs import run_here, run_stopped_at
 from train.evaluate import evaluate
-from train.objective import Objective
 from train.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,21 +42,12 @@ RUN = [
 URL = f"s3://{BUCKET}/runs/x"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
-
-
 @pytest.fixture
-def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+def proxy(proxy: FaultyProxy) -> FaultyProxy:
     """Before an empty bucket."""
-    faulty = FaultyProxy(server)
-    connect(monkeypatch, faulty.port)
     for each in ObjectPath(f"s3://{BUCKET}/runs").files_below():
         each.unlink()
-    yield faulty
-    faulty.close()
+    return proxy
 
 
 @pytest.fixture(scope="module")
@@ -338,19 +328,6 @@ def code_after_a_new_best(overrides: list[str]) -> int:
 
     Progress.note_quality = better  # type: ignore[method-assign]
     return code_here(overrides)
-
-
-def run_stopped_at(overrides: list[str], step: int) -> int:
-    """Rank 1 alone gets SIGUSR1 while it trains ``step``."""
-    real = Objective.__call__
-
-    def signalled(self: Objective, model: Any, batch: Any, at: int) -> Any:
-        if at == step - 1 and dist.get_rank() == 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return real(self, model, batch, at)
-
-    Objective.__call__ = signalled  # type: ignore[method-assign]
-    return run_here(overrides)
 
 
 def on_a_machine_of_its_own(store: str, folder: str) -> list[str]:

@@ -14,7 +14,7 @@ from data_pipeline.manifest import Manifest
 from data_pipeline.row_groups import RowGroups
 
 CACHE_BYTES = 64 * 2**20
-"""Decoded row groups that are kept: lanes of a small store share them, and each would be decoded once a lane."""
+"""Decoded row groups that are kept, of those that were asked for in part: the next reader may want the rest."""
 
 FeatureDtype = type[np.int64] | type[np.float32]
 """Of a feature in a batch: codes or numbers."""
@@ -41,9 +41,9 @@ class Histories:
 
 
 class HistoryReader:
-    """Reads any range of users; holds the last ``CACHE_BYTES`` of decoded events.
+    """Reads any range of users; holds the last ``CACHE_BYTES`` of the row groups that it was asked for in part.
 
-    Safe to use from several threads, which decode different row groups at the same time and none of them twice.
+    Safe to use from several threads, which decode different row groups at the same time.
     """
 
     def __init__(self, store: str, manifest: Manifest, features: Sequence[str] | None = ()) -> None:
@@ -66,7 +66,8 @@ class HistoryReader:
 
     def read(self, start: int, end: int) -> Histories:
         """Histories of users [start, end); raises :class:`DataError` where a row group is broken."""
-        return _joined([_sliced(self._row_group(index), start, end) for index in self._indices(start, end)], start)
+        parts = [_sliced(self._row_group(index, start, end), start, end) for index in self._indices(start, end)]
+        return _joined(parts, start)
 
     def times(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Offsets [B + 1] from 0 and timestamps [T] of every row group in order; no other column is read or kept."""
@@ -99,7 +100,7 @@ class HistoryReader:
 
     def num_events_bound(self, start: int, end: int) -> int:
         """At least the events of users [start, end): those of the row groups that hold them, from the footers."""
-        return sum(self._row_groups.chunks(index, ["item"])["item"].num_values for index in self._indices(start, end))
+        return sum(self._row_groups.num_events(index) for index in self._indices(start, end))
 
     def _indices(self, start: int, end: int) -> range:
         first = int(np.searchsorted(self._first_users, start, side="right")) - 1
@@ -109,8 +110,9 @@ class HistoryReader:
         low, high = int(self._first_users[index]), int(self._first_users[index + 1])
         return (min(end, high) - max(start, low)) / max(high - low, 1)
 
-    def _row_group(self, index: int) -> Histories:
-        """Row group ``index`` of all files; the least recently used ones leave the cache, the newest stays."""
+    def _row_group(self, index: int, start: int, end: int) -> Histories:
+        """Row group ``index`` of all files, of which users [start, end) are wanted; all threads that want parts of it
+        get them from one decoding."""
         with self._changed:
             self._changed.wait_for(lambda: index not in self._in_flight)
             if index in self._decoded:
@@ -119,7 +121,10 @@ class HistoryReader:
             self._in_flight.add(index)
         try:
             histories = self._read(index)
-            self._keep(index, histories)
+            with self._changed:
+                self._num_bytes_read += self._row_groups.num_file_bytes(index)
+                if start > self._first_users[index] or end < self._first_users[index + 1]:
+                    self._keep(index, histories)
         finally:
             with self._changed:
                 self._in_flight.remove(index)
@@ -127,13 +132,12 @@ class HistoryReader:
         return histories
 
     def _keep(self, index: int, histories: Histories) -> None:
-        num_file_bytes = self._row_groups.num_file_bytes(index)
-        with self._changed:
-            self._num_bytes_read += num_file_bytes
-            self._decoded[index] = histories
-            self._num_bytes += histories.num_bytes
-            while self._num_bytes > CACHE_BYTES and len(self._decoded) > 1:
-                self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
+        """Hold a row group; the least recently used ones leave, the newest stays. What is kept for nobody would cost
+        more than its bytes: memory that the next row group is decoded into faster than into new pages."""
+        self._decoded[index] = histories
+        self._num_bytes += histories.num_bytes
+        while self._num_bytes > CACHE_BYTES and len(self._decoded) > 1:
+            self._num_bytes -= self._decoded.popitem(last=False)[1].num_bytes
 
     def _read(self, index: int) -> Histories:
         table, where = self._row_groups.table(index, self._row_groups.columns)

@@ -1,7 +1,9 @@
 """The row groups of a store's histories, in order over all its parts: their columns, and what they take up."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,79 +13,91 @@ from configs.errors import DataError
 from data_pipeline.files import ObjectFile, Place, files_in, parquet_source, place_of
 
 COLUMNS = ["user", "item", "timestamp"]
+_VALUE_BYTES = {"INT32": 4, "INT64": 8, "FLOAT": 4}
 _FOOTERS_AT_ONCE = 16
 """Of a store behind a URL, where opening a part is two requests and their waits."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A file of histories with its footer read."""
+
+    path: Place
+    source: Path | ObjectFile
+    parquet: pq.ParquetFile
+    columns: dict[str, int] = field(init=False)
+    """Where the footer has each column."""
+    is_in_use: threading.Lock = field(init=False, default_factory=threading.Lock)
+    """Held while a thread reads through ``parquet``."""
+
+    def __post_init__(self) -> None:
+        schema = self.parquet.schema
+        self.columns = {schema.column(k).path.split(".")[0]: k for k in range(len(schema))}
 
 
 class RowGroups:
     """Reads the footers once. Safe to use from several threads.
 
-    Each read opens its file anew and decodes on its own thread: while threads shared a ``ParquetFile`` that used
-    Arrow's threads, pyarrow 26.0.1 was seen to stand still within an epoch of 5,000 row groups. Row groups
-    are read one at a time by ``read_row_group``: dataset scanners keep growing in memory.
+    A thread that reads a file has it for itself, or opens it anew, and decodes on its own: while threads shared a
+    ``ParquetFile`` that used Arrow's threads, pyarrow 26.0.1 was seen to stand still within an epoch of 5,000 row
+    groups. Row groups are read one at a time by ``read_row_group``: dataset scanners keep growing in memory.
     """
 
     def __init__(self, store: str, features: Sequence[str] = ()) -> None:
         """Raises :class:`DataError` for a part that is no Parquet file or lacks one of :attr:`columns`."""
         self.columns = [*COLUMNS, *features]
         """What is read of a history: :data:`COLUMNS` and features."""
-        self._paths = files_in(place_of(store) / "histories", "part-*.parquet")
-        self._opened = _opened(self._paths, self.columns)
-        self._places = [
-            (file, row_group)
-            for file, (_, parquet) in enumerate(self._opened)
-            for row_group in range(parquet.num_row_groups)
-        ]
+        parts = _opened(files_in(place_of(store) / "histories", "part-*.parquet"), self.columns)
+        self._places = [(part, row_group) for part in parts for row_group in range(part.parquet.num_row_groups)]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def num_users(self, index: int) -> int:
         """Rows of row group ``index``."""
-        return int(self._metadata(index).num_rows)
+        part, row_group = self._places[index]
+        return int(part.parquet.metadata.row_group(row_group).num_rows)
 
     def table(self, index: int, columns: list[str]) -> tuple[pa.Table, str]:
         """``columns`` of row group ``index``, and where they are from; from an object by one request, and by one more
         where bytes were damaged on their way. Raises :class:`DataError` where it cannot be read."""
-        file, row_group = self._places[index]
-        shared, parquet = self._opened[file]
-        where = f"{self._paths[file]}, row group {row_group}"
+        part, row_group = self._places[index]
+        where = f"{part.path}, row group {row_group}"
         try:
-            if isinstance(shared, Path):
-                return _decoded(shared, parquet.metadata, row_group, columns), where
-            source, span = shared.again(), _span_of(self.chunks(index, columns))
+            if isinstance(part.source, Path):
+                return _read(part, row_group, columns), where
+            source, span = part.source.again(), _span_of(self._chunks(index, columns))
             source.hold(*span)
             try:
-                return _decoded(source, parquet.metadata, row_group, columns), where
+                return _decoded(source, part.parquet.metadata, row_group, columns), where
             except (pa.ArrowInvalid, OSError):
                 source.hold(*span)
-            return _decoded(source, parquet.metadata, row_group, columns), where
+            return _decoded(source, part.parquet.metadata, row_group, columns), where
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
 
-    def chunks(self, index: int, columns: list[str]) -> dict[str, pq.ColumnChunkMetaData]:
-        """What the footer says of ``columns`` in row group ``index``, by column."""
-        metadata = self._metadata(index)
-        chunks = (metadata.column(column) for column in range(metadata.num_columns))
-        return {name: chunk for chunk in chunks if (name := chunk.path_in_schema.split(".")[0]) in columns}
-
     def num_file_bytes(self, index: int) -> int:
         """Bytes of the chunks of :attr:`columns`, as they lie in the file."""
-        return sum(chunk.total_compressed_size for chunk in self.chunks(index, self.columns).values())
+        return sum(chunk.total_compressed_size for chunk in self._chunks(index, self.columns))
 
     def num_decoded_bytes(self, index: int) -> int:
         """Values of the lists (an empty list counts one) and the offsets."""
-        chunks, sizes = self.chunks(index, self.columns), {"INT32": 4, "INT64": 8, "FLOAT": 4}
-        lists = (chunks[name] for name in self.columns if name != "user")
-        values = sum(chunk.num_values * sizes.get(chunk.physical_type, 8) for chunk in lists)
+        lists = self._chunks(index, [name for name in self.columns if name != "user"])
+        values = sum(chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 8) for chunk in lists)
         return 8 * (self.num_users(index) + 1) + values
 
-    def _metadata(self, index: int) -> pq.RowGroupMetaData:
-        file, row_group = self._places[index]
-        return self._opened[file][1].metadata.row_group(row_group)
+    def num_events(self, index: int) -> int:
+        """Events of row group ``index`` (an empty list counts one)."""
+        return int(self._chunks(index, ["item"])[0].num_values)
+
+    def _chunks(self, index: int, columns: list[str]) -> list[pq.ColumnChunkMetaData]:
+        """What the footer says of ``columns`` in row group ``index``."""
+        part, row_group = self._places[index]
+        metadata = part.parquet.metadata.row_group(row_group)
+        return [metadata.column(part.columns[name]) for name in columns]
 
 
-def _opened(paths: list[Place], columns: list[str]) -> list[tuple[Path | ObjectFile, pq.ParquetFile]]:
+def _opened(paths: list[Place], columns: list[str]) -> list[_Part]:
     """Every part with its footer read; those of a store behind a URL some at a time, by threads."""
     if all(isinstance(path, Path) for path in paths):
         return [_open(path, columns) for path in paths]
@@ -91,16 +105,26 @@ def _opened(paths: list[Place], columns: list[str]) -> list[tuple[Path | ObjectF
         return list(pool.map(lambda path: _open(path, columns), paths))
 
 
-def _open(path: Place, columns: list[str]) -> tuple[Path | ObjectFile, pq.ParquetFile]:
+def _open(path: Place, columns: list[str]) -> _Part:
     try:
         source = parquet_source(path)
-        file = pq.ParquetFile(source)
+        part = _Part(path, source, pq.ParquetFile(source))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
-    missing = sorted(set(columns) - set(file.schema_arrow.names))
+    missing = sorted(set(columns) - set(part.columns))
     if missing:
         raise DataError(f"{path}: columns {missing} are missing; prepare the store again")
-    return source, file
+    return part
+
+
+def _read(part: _Part, row_group: int, columns: list[str]) -> pa.Table:
+    """From the open file if no other thread reads it: opening it takes a fifth of the time of decoding."""
+    if not part.is_in_use.acquire(blocking=False):
+        return _decoded(part.source, part.parquet.metadata, row_group, columns)
+    try:
+        return part.parquet.read_row_group(row_group, columns=columns, use_threads=False)
+    finally:
+        part.is_in_use.release()
 
 
 def _decoded(source: Path | ObjectFile, footer: pq.FileMetaData, row_group: int, columns: list[str]) -> pa.Table:
@@ -110,8 +134,8 @@ def _decoded(source: Path | ObjectFile, footer: pq.FileMetaData, row_group: int,
         return file.read_row_group(row_group, columns=columns, use_threads=False)
 
 
-def _span_of(chunks: dict[str, pq.ColumnChunkMetaData]) -> tuple[int, int]:
+def _span_of(chunks: list[pq.ColumnChunkMetaData]) -> tuple[int, int]:
     """The bytes [start, end) that hold ``chunks``: they lie side by side, so that one request does."""
-    starts = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset))) for chunk in chunks.values()]
-    ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks.values(), strict=True)]
+    starts = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset))) for chunk in chunks]
+    ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
     return min(starts), max(ends)

@@ -1,7 +1,6 @@
 """Training events of a window of users, shuffled once so that a batch is a slice of it."""
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +12,11 @@ from data_pipeline.sequences import SequenceRule
 from data_pipeline.split import SplitRule, refuse_future, train_lengths
 
 CACHE_BYTES = 256 * 2**20
-"""Decoded training events kept over epochs; a small store (ML-1M takes 12 MB) is decoded once."""
+"""Training events kept over epochs, those that come first; a small store (ML-1M takes 12 MB) is decoded once.
+
+Of a larger store the same ones stay: an epoch reads each segment once, so that the one used last comes again no
+sooner than any other, and one that left to make room would leave memory to be had anew.
+"""
 BYTES_PER_SEQUENCE = 16
 """User and length."""
 BYTES_PER_EVENT = 16
@@ -53,23 +56,21 @@ class TrainSegments:
 
     def __init__(self, reader: HistoryReader, rule: SplitRule, sequences: SequenceRule) -> None:
         self._reader, self._rule, self._sequences = reader, rule, sequences
-        self._segments: OrderedDict[tuple[int, int], TrainHistories] = OrderedDict()
+        self._segments: dict[Segment, TrainHistories] = {}
         self._num_bytes = 0
         self._lock = threading.Lock()
 
     def segment(self, segment: Segment) -> TrainHistories:
         """The training sequences of ``segment`` in user order."""
-        with self._lock:
-            if segment in self._segments:
-                self._segments.move_to_end(segment)
-                return self._segments[segment]
+        kept = self._segments.get(segment)
+        if kept is not None:
+            return kept
         histories = train_histories(self._reader.read(*segment), self._rule, self._sequences)
         with self._lock:
-            if segment not in self._segments:
+            fits = self._num_bytes + histories.num_bytes <= CACHE_BYTES
+            if fits and segment not in self._segments:
                 self._segments[segment] = histories
                 self._num_bytes += histories.num_bytes
-            while self._num_bytes > CACHE_BYTES:
-                self._num_bytes -= self._segments.popitem(last=False)[1].num_bytes
         return histories
 
     def shuffled(self, window: Window) -> TrainHistories:

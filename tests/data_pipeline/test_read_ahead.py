@@ -160,7 +160,7 @@ def test_a_window_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_u
     segments = TrainSegments(reader, split_rule(config, manifest), sequence_rule(config))
     for window in (Window([segment], 0, 1, ()) for segment in segments_of(0, 2100)):
         cut = segments.shuffled(window).num_bytes
-        decoded = sum(reader._row_group(index).num_bytes for index in reader._indices(*window.segments[0]))
+        decoded = sum(reader._read(index).num_bytes for index in reader._indices(*window.segments[0]))
         assert decoded + 3 * cut <= segments.bytes_at_most(window)  # cut, joined, shuffled
     everything = Window(segments_of(0, 2100), 0, 1, ())
     assert 3 * segments.shuffled(everything).num_bytes <= segments.bytes_at_most(everything)

@@ -67,7 +67,7 @@ def bytes_of_this_process() -> int:
 
 def test_threads_decode_a_row_group_once_and_get_what_one_thread_gets(large_store):
     reader = HistoryReader(large_store, load_manifest(large_store))
-    ranges = [(start, start + 3000) for start in range(0, 90_000, 1500)]
+    ranges = [(start, start + 700) for start in range(0, 90_000, 350)]  # parts of row groups, never a whole one
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda users: reader.read(*users), ranges))
     once = HistoryReader(large_store, load_manifest(large_store))
@@ -76,3 +76,16 @@ def test_threads_decode_a_row_group_once_and_get_what_one_thread_gets(large_stor
         np.testing.assert_array_equal(histories.item, expected.item)
         np.testing.assert_array_equal(histories.offsets, expected.offsets)
     assert reader.num_bytes_read == once.num_bytes_read
+
+
+def test_threads_that_read_through_one_file_get_what_one_thread_gets(large_store):
+    num_users = load_manifest(large_store).num_users
+    reader = HistoryReader(large_store, load_manifest(large_store))
+    ranges = [(start, min(start + 1024, num_users)) for start in range(0, num_users, 1024)] * 3
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda users: reader.read(*users), ranges))
+    whole = HistoryReader(large_store, load_manifest(large_store)).read(0, num_users)
+    for (start, end), histories in zip(ranges, found, strict=True):
+        expected = slice(whole.offsets[start], whole.offsets[end])
+        np.testing.assert_array_equal(histories.item, whole.item[expected])
+        np.testing.assert_array_equal(histories.timestamp, whole.timestamp[expected])

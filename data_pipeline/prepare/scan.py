@@ -1,6 +1,7 @@
 """Stage 1: the log's rows, typed, told from the broken ones and numbered by item, into ranges of users on disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema import DataConfig
+from data_pipeline.prefetch import prefetch
 from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.ids import IdIndex
 from data_pipeline.prepare.progress import Progress
@@ -34,6 +36,8 @@ ROWS_PER_RANGE = 1_000_000
 """Small, so that sorting and writing overlap from early on, and a sort stays near the cache."""
 ROWS_PER_BLOCK = 2_000_000
 ROWS_PER_BATCH = 250_000
+BATCHES_AHEAD = 8
+"""Read while a block is written; Polars alone reads two or three ahead, and would then stand still."""
 _BYTES_PER_TEXT_ROW = 24
 _NUM_SAMPLES = 24
 _ROWS_PER_SAMPLE = 8192
@@ -45,7 +49,7 @@ class Source:
 
     num_rows: int
     """Exact for a Parquet file, a guess for text."""
-    batches: Callable[[int], Iterator[pl.DataFrame]]
+    batches: Callable[[int], Generator[pl.DataFrame, None, None]]
     """Rows (user, item, timestamp, event_type or features if any, reason of a log) after so many rows."""
     sample: Callable[[int], pl.Series]
     """Some users from the given row on."""
@@ -109,11 +113,12 @@ class _Scanner:
         """Read what is left of ``sources``."""
         state = self._work.state
         for source in sources[state.sources_done :]:
-            for batch in source.batches(state.rows_of_source):
-                self._take(batch, is_log=source.quarantine is not None)
-                progress.advance(len(batch))
-                if self._num_pending >= self._max_rows:
-                    self._flush()
+            with closing(prefetch(source.batches(state.rows_of_source), BATCHES_AHEAD)) as batches:
+                for batch in batches:
+                    self._take(batch, is_log=source.quarantine is not None)
+                    progress.advance(len(batch))
+                    if self._num_pending >= self._max_rows:
+                        self._flush()
             if source.quarantine is not None and state.bad_of_source:
                 source.quarantine()
             state.sources_done, state.rows_of_source, state.bad_of_source = state.sources_done + 1, 0, 0
@@ -201,7 +206,7 @@ def _log_source(
             num_rows = int(file.scan.select(pl.len()).collect().item())
     batch_rows = min(max_rows_of(config), ROWS_PER_BATCH)
 
-    def batches(skip: int) -> Iterator[pl.DataFrame]:
+    def batches(skip: int) -> Generator[pl.DataFrame, None, None]:
         with reading(file.path):
             wanted = typed_rows(file, config.columns, id_types, skip) if skip else rows
             yield from wanted.collect_batches(chunk_size=batch_rows, maintain_order=True)

@@ -11,6 +11,7 @@ from data_pipeline.split import Subset
 from data_pipeline.stream import evaluation_batches
 from train.evaluation.metrics import quality_of
 from train.evaluation.ranking import ranks_of
+from train.memory import return_freed_memory
 from train.state import TrainState
 
 
@@ -24,7 +25,8 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         world_size=state.peers.world_size,
         features=config.model.event_features,
     )
-    return ranks_of(
+    return_freed_memory()
+    ranks = ranks_of(
         state.model,
         batches,
         num_items=num_items,
@@ -32,6 +34,8 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         peers=state.peers,
         device=state.device,
     )
+    return_freed_memory()
+    return ranks
 
 
 def require_targets(config: RunConfig, manifest: Manifest) -> None:

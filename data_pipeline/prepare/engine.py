@@ -16,7 +16,7 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.features import StoredFeature
 from data_pipeline.prepare.core import keep_core, move_distinct
-from data_pipeline.prepare.feature_statistics import stored_features
+from data_pipeline.prepare.feature_statistics import EventBlocks, stored_features
 from data_pipeline.prepare.histories import HistoryCounts, write_histories
 from data_pipeline.prepare.ids import item_counts_of, item_table
 from data_pipeline.prepare.progress import Progress
@@ -59,7 +59,8 @@ def run_stages(
     num_rows = num_events_left(items, config)
     items.write_parquet(work.store / "items.parquet")
     if features is None:
-        features = stored_features(config.features, lambda: (block for path in ranges for block in blocks_of(path)))
+        events = EventBlocks(lambda: (block for path in ranges for block in blocks_of(path)))
+        features = stored_features(config.features, events)
     folder = work.store / "histories"
     histories = write_histories(ranges, dense, items["raw_item"], folder, num_rows, progress, features)
     assert histories.num_events == num_rows, "every event that is counted must be written"

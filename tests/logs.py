@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from configs.feature_schema import Encode, FeatureConfig, FeatureType, Normalise
 from data_pipeline.prepare.progress import Progress
 
 ML100K = Path(__file__).parents[2] / "shared" / "data" / "ml100k" / "log.parquet"
@@ -20,6 +21,14 @@ IDS = {
     "string": lambda ids: np.array([f"ü{id}" for id in ids]),
 }
 """Kinds of raw ids: small integers, integers that fit in no table, strings."""
+FEATURES = {
+    "kind": FeatureConfig(column="event_type", max_values=3),
+    "shop": FeatureConfig(encode=Encode.HASH, max_values=5, fill="no shop"),
+    "price": FeatureConfig(type=FeatureType.NUMBER, normalise=Normalise.STANDARD),
+    "stars": FeatureConfig(type=FeatureType.NUMBER, normalise=Normalise.MIN_MAX, fill="-1"),
+    "raised": FeatureConfig(column="price", type=FeatureType.NUMBER),
+}
+"""What may be asked of the columns of ``feature_log``."""
 
 
 def random_log(
@@ -33,6 +42,26 @@ def random_log(
     names = ("user_id", "item_id", "timestamp", "event_type")
     return pl.DataFrame(
         dict(zip(names, (IDS[kind](users), IDS[kind](items), draw.integers(0, 50, num), types), strict=True))
+    )
+
+
+def feature_log(num: int, seed: int = 0) -> pl.DataFrame:
+    """``num`` events at 30 times with ties, of whose features some are null, NaN or a word for nothing."""
+    draw = np.random.default_rng(seed)
+    kinds = draw.choice(["view", "cart", "buy", "share", "gift", None], num, p=[0.5, 0.2, 0.1, 0.07, 0.03, 0.1])
+    shops = draw.choice([*(f"é{k}" for k in range(12)), "NULL", ""], num)
+    price = np.where(draw.random(num) < 0.2, np.nan, np.exp(3 * draw.standard_normal(num)))
+    stars = [None if value == 0 else int(value) for value in draw.integers(0, 6, num)]
+    return pl.DataFrame(
+        {
+            "user_id": draw.integers(0, 40, num),
+            "item_id": draw.integers(0, 25, num),
+            "timestamp": draw.integers(0, 30, num),
+            "event_type": pl.Series(kinds.tolist(), dtype=pl.String),
+            "shop": shops.tolist(),
+            "price": pl.Series(price.tolist(), dtype=pl.Float64),
+            "stars": pl.Series(stars, dtype=pl.Int64),
+        }
     )
 
 

@@ -40,7 +40,6 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> Manifest:
         )
     if config.engine is Engine.SPARK:
         _refuse_spark_of_urls(config)
-        _refuse_spark_of_features(config)
     progress, store = progress or Progress(), place_of(config.store)
     if isinstance(store, ObjectPath):
         return made_there(config, lambda local: prepare(local, progress), progress)
@@ -132,14 +131,6 @@ def _refuse_spark_of_urls(config: DataConfig) -> None:
     for key, value in (("data.log", config.log), ("data.store", config.store)):
         if isinstance(place_of(value), ObjectPath):
             raise ConfigError(f"{key}={value}: data.engine=spark takes paths that every machine sees; mount it")
-
-
-def _refuse_spark_of_features(config: DataConfig) -> None:
-    if config.features:
-        raise ConfigError(
-            f"data.engine=spark does not write data.features ({', '.join(config.features)}); set "
-            f"data.engine=embedded, or leave data.features out"
-        )
 
 
 def _refuse_changed_objects(config: DataConfig, origin: Origin, paths: list[Place]) -> None:

@@ -70,7 +70,9 @@ def write_histories(
             items = pl.Series(dense[rows["item"].to_numpy()])
             raw = {name: rows[event_column(name)] for name in features}
             written.result()
-            written = behind.submit(writer.append, users, lengths, items, rows["timestamp"], _written(features, raw))
+            written = behind.submit(
+                writer.append, users, lengths, items, rows["timestamp"], stored_columns(features, raw)
+            )
             _count(total, fingerprint, UserEvents(users, lengths, items, rows["timestamp"], raw), raw_items)
             progress.advance(len(rows))
         written.result()
@@ -79,11 +81,13 @@ def write_histories(
     return total
 
 
-def count_histories(folder: Path, raw_items: pl.Series, num_rows: int, progress: Progress) -> HistoryCounts:
+def count_histories(
+    folder: Path, raw_items: pl.Series, num_rows: int, progress: Progress, features: dict[str, StoredFeature]
+) -> HistoryCounts:
     """Counts and fingerprint of the parts in ``folder``, all of them whole; ``raw_items`` by dense id."""
-    total, fingerprint = HistoryCounts(), Fingerprint()
+    total, fingerprint = HistoryCounts(), Fingerprint(features)
     progress.begin("counting", num_rows)
-    for events in _whole_parts(sorted(folder.glob("part-*.parquet")), []):
+    for events in _whole_parts(sorted(folder.glob("part-*.parquet")), list(features)):
         _count(total, fingerprint, events, raw_items)
         total.num_users += len(events.users)
         progress.advance(len(events.items))
@@ -91,8 +95,8 @@ def count_histories(folder: Path, raw_items: pl.Series, num_rows: int, progress:
     return total
 
 
-def _written(features: dict[str, StoredFeature], raw: dict[str, pl.Series]) -> dict[str, pl.Series]:
-    """The columns of the store: what training reads first and side by side."""
+def stored_columns(features: dict[str, StoredFeature], raw: dict[str, pl.Series]) -> dict[str, pl.Series]:
+    """The columns of the store, of the events' ``raw`` features: what training reads first and side by side."""
     read = {name: encoded(feature, raw[name]) for name, feature in features.items()}
     return read | {raw_column(name): values for name, values in raw.items()}
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from logs import Interrupting, files_of
+from logs import FEATURES, Interrupting, feature_log, files_of
 
-from configs.engine import Engine
 from configs.errors import ConfigError, DataError
-from configs.feature_schema import Encode, FeatureConfig, FeatureType, Normalise
+from configs.feature_schema import FeatureConfig, FeatureType
 from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig
 from data_pipeline.encoding import bucket_of, encoded
@@ -19,34 +18,7 @@ from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare, write
 
 NUMBER, CATEGORY = FeatureType.NUMBER, FeatureType.CATEGORY
-FEATURES = {
-    "kind": FeatureConfig(column="event_type", max_values=3),
-    "shop": FeatureConfig(encode=Encode.HASH, max_values=5, fill="no shop"),
-    "price": FeatureConfig(type=NUMBER, normalise=Normalise.STANDARD),
-    "stars": FeatureConfig(type=NUMBER, normalise=Normalise.MIN_MAX, fill="-1"),
-    "raised": FeatureConfig(column="price", type=NUMBER),
-}
 SMALL = {"memory_gib": 1e-4}
-
-
-def feature_log(num: int, seed: int = 0) -> pl.DataFrame:
-    """``num`` events at 30 times with ties, of whose features some are null, NaN or a word for nothing."""
-    draw = np.random.default_rng(seed)
-    kinds = draw.choice(["view", "cart", "buy", "share", "gift", None], num, p=[0.5, 0.2, 0.1, 0.07, 0.03, 0.1])
-    shops = draw.choice([*(f"é{k}" for k in range(12)), "NULL", ""], num)
-    price = np.where(draw.random(num) < 0.2, np.nan, np.exp(3 * draw.standard_normal(num)))
-    stars = [None if value == 0 else int(value) for value in draw.integers(0, 6, num)]
-    return pl.DataFrame(
-        {
-            "user_id": draw.integers(0, 40, num),
-            "item_id": draw.integers(0, 25, num),
-            "timestamp": draw.integers(0, 30, num),
-            "event_type": pl.Series(kinds.tolist(), dtype=pl.String),
-            "shop": shops.tolist(),
-            "price": pl.Series(price.tolist(), dtype=pl.Float64),
-            "stars": pl.Series(stars, dtype=pl.Int64),
-        }
-    )
 
 
 def write_files(rows: pl.DataFrame, folder: Path, num_files: int) -> str:
@@ -263,8 +235,6 @@ def test_columns_that_are_not_there_or_cannot_be_features_are_refused(tmp_path: 
         prepare_one(tmp_path, "log.parquet", when=FeatureConfig())
     with pytest.raises(DataError, match=r"'ratio' .*data\.features\.ratio\.type=category"):
         prepare_one(tmp_path, "log.parquet", ratio=FeatureConfig())
-    with pytest.raises(ConfigError, match=r"data\.engine=spark does not write data\.features \(shop\)"):
-        prepare(DataConfig(log="x", store="y", engine=Engine.SPARK, features={"shop": FeatureConfig()}))
     assert not (tmp_path / "store").exists()
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from logs import ML100K, files_of, needs_ml100k, random_log
+from logs import FEATURES, ML100K, feature_log, files_of, needs_ml100k, random_log
 
 from configs.engine import Engine
 from configs.errors import ConfigError, DataError
+from configs.feature_schema import FeatureConfig, FeatureType, Normalise
 from configs.schema import ColumnsConfig, DataConfig, SyntheticConfig
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
@@ -65,6 +66,8 @@ def check_same(log: Path, folder: Path, **options: object) -> Manifest:
         del store["manifest.json"]
     assert stores[0] == stores[1]
     assert not [path for path in folder.iterdir() if "spark." in path.name], "nothing is left beside the store"
+    session_then = pyspark_sql.SparkSession.getActiveSession()
+    assert session_then.conf.get("spark.sql.caseSensitive") == "false", "a session that was there is as it was"
     return spark
 
 
@@ -113,10 +116,42 @@ def test_more_users_than_a_part_holds(tmp_path: Path) -> None:
         "user_id": users,
         "item_id": draw.integers(0, 99, len(users)),
         "timestamp": draw.integers(0, 9, len(users)),
+        "price": draw.standard_normal(len(users)),
     }
     pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
-    check_same(tmp_path / "log.parquet", tmp_path)
+    check_same(tmp_path / "log.parquet", tmp_path, features={"price": FeatureConfig(type=FeatureType.NUMBER)})
     assert len(list((tmp_path / "spark" / "histories").iterdir())) == 2
+
+
+def test_features_without_duplicates_and_of_the_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ROWS_PER_PIECE", 400)
+    log = tmp_path / "log"
+    log.mkdir()
+    rows = feature_log(3000)
+    rows[:1000].with_columns(price=None, stars=pl.col("stars").cast(pl.Int8)).write_parquet(log / "a.parquet")
+    rows[1000:].write_parquet(log / "b.parquet", row_group_size=250)
+    options = {"deduplicate": True, "min_user_events": 40, "min_item_events": 95}
+    made = check_same(log, tmp_path, features=FEATURES, **options)
+    assert made.rows_filtered["duplicate"] > 0
+    assert made.rows_filtered["min_events"] > 0
+    assert all(feature.num_missing > 1 for feature in made.features.values())
+
+
+def test_values_that_are_put_aside_and_a_vocabulary_cut_where_counts_are_equal(tmp_path: Path) -> None:
+    words = ["z", "\N{FULLWIDTH TILDE}", "\N{GRINNING FACE}", "é", "Z", "", "x" * 1025, "NULL"]
+    prices = ["1e16", " 1 ", "-1e16", "NaN", "cheap", "1e38", "0.1", ""]
+    rows = {"user_id": range(64), "item_id": [1] * 64, "timestamp": range(64), "word": words * 8}
+    log = pl.DataFrame(rows | {"price": np.repeat(prices, 8).tolist()})
+    log.write_csv(tmp_path / "log.csv")
+    features = {
+        "word": FeatureConfig(max_values=3),
+        "Word": FeatureConfig(column="word", max_values=4, fill="é"),
+        "price": FeatureConfig(type=FeatureType.NUMBER, normalise=Normalise.STANDARD),
+    }
+    made = check_same(tmp_path / "log.csv", tmp_path, features=features, max_bad_fraction=1.0)
+    assert made.rows_quarantined == {"price_not_a_number": 7, "price_out_of_range": 7, "word_too_long": 8}
+    assert made.features["word"].vocabulary == ["Z", "z", "é"]
+    assert made.features["Word"].vocabulary == ["é", "Z", "z", "\N{FULLWIDTH TILDE}"]
 
 
 def test_a_damaged_file_is_named_as_the_embedded_engine_names_it(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from configs.schema import ColumnsConfig, DataConfig
 from configs.source import Layout, SourceConfig, TimeUnit
 from data_pipeline import prepare as prepare_module
 from data_pipeline.prepare import prepare
+from data_pipeline.prepare.feature_statistics import EventBlocks, Tally
 from data_pipeline.prepare.sources import column_names, find_log_files, id_type, open_log
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.tasks import Piece
@@ -91,7 +92,7 @@ def test_a_file_that_is_gone_is_a_row_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_on_this_machine_is_a_row_that_says_so(tmp_path: Path) -> None:
     events = pa.record_batch({"place": pa.array([0], pa.int32()), "user": [1], "item": [2], "timestamp": [3]})
-    [written] = rows_of(tasks.write_parts(tmp_path / "elsewhere")([events])).rows(named=True)
+    [written] = rows_of(tasks.write_parts(tmp_path / "elsewhere", {})([events])).rows(named=True)
     assert "every machine of the cluster must see" in written["failure"]
 
 
@@ -101,10 +102,26 @@ def test_parts_are_numbered_by_the_users_before_them(tmp_path: Path) -> None:
     )
     schema = {"place": pl.Int32, "user": pl.Int64, "item": pl.Int32, "timestamp": pl.Int64}
     batches = events.cast(schema).to_arrow().to_batches(max_chunksize=1)
-    assert rows_of(tasks.write_parts(tmp_path)(batches)).rows() == [(0, None), (2, None)]
+    assert rows_of(tasks.write_parts(tmp_path, {})(batches)).rows() == [(0, None), (2, None)]
     found = pl.read_parquet(tmp_path / "part-*.parquet").select("raw_user", "user", "item")
     assert found.rows() == [(1, 0, [4, 3]), (5, 1, [2]), (9, 2 * USERS_PER_PART, [1])]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-00000.parquet", "part-00002.parquet"]
+
+
+def test_what_tasks_count_of_features_adds_up_to_the_counts_of_all_events() -> None:
+    price = [1e16, None, 1.0, -1e16, None, 0.1, 5e-324]
+    events = pl.DataFrame({"feature_price": price, "feature_shop": ["a", None, "b", "a", "c", "d", "e"]})
+    names, means = ["price", "shop"], {"price": -0.3}
+    tallies, squares = {name: Tally() for name in names}, 0
+    for batch in [*events[4:].to_arrow().to_batches(), *events[:4].to_arrow().to_batches(max_chunksize=2)]:
+        for row in rows_of(tasks.tallies(names)([batch])).rows(named=True):
+            tallies[row["name"]].add(tasks.tally_in(row))
+        [row] = rows_of(tasks.squared_deviations(means)([batch])).rows(named=True)
+        squares += tasks.total_in(row)
+    whole = EventBlocks(lambda: [events])
+    assert tallies == whole.tallies(names)
+    assert {"price": squares} == whole.squared_deviations(means)
+    assert [(tally.num_values, tally.num_missing) for tally in tallies.values()] == [(7, 2), (7, 1)]
 
 
 @settings(max_examples=50, deadline=None)

@@ -2,11 +2,12 @@
 
 1. scan: a task a piece of a file types and judges its rows (``tasks.scan``);
 2. where asked for: duplicates out, then the k-core, by Spark's own joins and counts;
-3. items by descending count; users go to the parts of their dense ids, and a task sorts and writes each (``parts``).
+3. items by descending count, statistics of the features (``features``); users go to the parts of their dense ids, and
+   a task sorts and writes each (``parts``).
 
 Between stages the events lie in ``spill`` as Parquet, which all machines must see: a lost machine costs its own tasks
-alone, and plans do not grow with the rounds of a k-core. On the machine that began the work: a row an item, and the
-histories once more, a row group at a time, for the fingerprint, which is over all users in order.
+alone, and plans do not grow with the rounds of a k-core. On the machine that began the work: a row an item, the
+vocabularies, and the histories once more, a row group at a time, for the fingerprint, which is over users in order.
 """
 
 import shutil
@@ -24,13 +25,16 @@ from pyspark.sql import functions as F
 from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.engine import Made, num_events_left
+from data_pipeline.prepare.feature_columns import event_column
+from data_pipeline.prepare.feature_statistics import stored_features
 from data_pipeline.prepare.histories import count_histories
 from data_pipeline.prepare.ids import ItemCounts, item_table
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.quarantine import check_fraction
-from data_pipeline.prepare.scan import check_some_rows, columns_kept
+from data_pipeline.prepare.scan import check_some_rows, duplicate_key
 from data_pipeline.prepare.sources import LogFile, reading
 from data_pipeline.prepare.spark import tasks
+from data_pipeline.prepare.spark.features import SparkEvents
 from data_pipeline.prepare.spark.frames import Spilled, arrow_of, over
 from data_pipeline.prepare.spark.parts import written_parts
 from data_pipeline.prepare.spark.tasks import Piece
@@ -76,15 +80,16 @@ def run_on_spark(
     items = _items(events, id_types)
     num_rows = num_events_left(items, config)
     items.write_parquet(work.store / "items.parquet")
+    features = stored_features(config.features, SparkEvents(events))
     progress.say(f"spark: writing {num_rows:,} events")
     folder = work.store / "histories"
     folder.mkdir()
-    _raise_first(written_parts(session, events, work.store / "items.parquet", folder, spilled), "place")
-    histories = count_histories(folder, items["raw_item"], num_rows, progress)
+    _raise_first(written_parts(session, events, work.store / "items.parquet", folder, spilled, features), "place")
+    histories = count_histories(folder, items["raw_item"], num_rows, progress, features)
     assert histories.num_events == num_rows, "every event that is counted must be written"
     for attempt in work.store.glob(f"*/{tasks.ATTEMPT}*"):
         shutil.rmtree(attempt)
-    return Made(items=items, histories=histories, engine=ENGINE)
+    return Made(items=items, histories=histories, engine=ENGINE, features=features)
 
 
 def _path_of(file: LogFile) -> Path:
@@ -138,13 +143,13 @@ def _keep_broken(
 def _distinct(
     events: DataFrame, config: DataConfig, work: Workspace, spilled: Spilled, progress: Progress
 ) -> DataFrame:
-    """Of events with all that is kept alike, the one that came first."""
+    """Of events with all of the key alike, the one that came first, with its features."""
     if not config.deduplicate:
         return events
     progress.say("spark: de-duplicating")
-    kept = columns_kept(config)
-    first = events.groupBy(*kept).agg(F.min(F.struct("file", "row")).alias("arrival"))
-    distinct = spilled.keep("distinct", first.select(*kept, "arrival.file", "arrival.row"))
+    key = duplicate_key(config)
+    first = F.min(F.struct("file", "row", *map(event_column, config.features)))
+    distinct = spilled.keep("distinct", events.groupBy(*key).agg(first.alias("first")).select(*key, "first.*"))
     work.state.rows_filtered["duplicate"] = work.state.rows_spilled - distinct.count()
     return distinct
 

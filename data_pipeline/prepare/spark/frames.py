@@ -12,7 +12,13 @@ from data_pipeline.prepare.spark.tasks import Task
 
 _PATTERN = re.compile(r"([{}*?\[\]\\])")
 """What Spark would read as a pattern in a path."""
-_SPARK_NAMES = {pa.int32(): "int", pa.int64(): "bigint", pa.string(): "string", pa.bool_(): "boolean"}
+_SPARK_NAMES = {
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.float64(): "double",
+    pa.string(): "string",
+    pa.bool_(): "boolean",
+}
 
 
 def over(session: SparkSession, num_tasks: int, task: Task, schema: pa.schema) -> DataFrame:

@@ -9,6 +9,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from data_pipeline.features import StoredFeature
+from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.frames import Spilled, arrow_of, mapped, read_parquet, schema_of
 from data_pipeline.prepare.spill import MAX_RANGES, cuts_of
@@ -18,7 +20,12 @@ _SAMPLE = 65_536
 
 
 def written_parts(
-    session: SparkSession, events: DataFrame, items: Path, folder: Path, spilled: Spilled
+    session: SparkSession,
+    events: DataFrame,
+    items: Path,
+    folder: Path,
+    spilled: Spilled,
+    features: dict[str, StoredFeature],
 ) -> list[dict[str, Any]]:
     """Write ``folder/part-*.parquet`` of ``events``; returns place and failure of each part.
 
@@ -27,12 +34,13 @@ def written_parts(
     users = spilled.keep("users", events.select("user").distinct())
     num_users = users.count()
     dense = read_parquet(session, items).select(F.col("raw_item").alias("item"), F.col("item").alias("dense"))
-    numbered = events.join(dense, "item").select("user", F.col("dense").alias("item"), "timestamp", "file", "row")
+    columns = ["timestamp", *map(event_column, features)]
+    numbered = events.join(dense, "item").select("user", F.col("dense").alias("item"), *columns, "file", "row")
     parted = _placed(numbered, _first_users(users, num_users))
     num_tasks = 4 * -(-num_users // USERS_PER_PART)  # a hash leaves few tasks with two parts then
     ordered = parted.repartition(num_tasks, "place").sortWithinPartitions("place", "user", "timestamp", "file", "row")
-    wanted = ordered.select("place", "user", "item", "timestamp")
-    return arrow_of(mapped(wanted, tasks.write_parts(folder), tasks.WRITTEN)).to_pylist()
+    wanted = ordered.select("place", "user", "item", *columns)
+    return arrow_of(mapped(wanted, tasks.write_parts(folder, features), tasks.WRITTEN)).to_pylist()
 
 
 def _first_users(users: DataFrame, num_users: int) -> pl.Series:

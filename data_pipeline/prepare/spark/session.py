@@ -13,17 +13,20 @@ from pyspark.sql import SparkSession
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 
+_CASE_SENSITIVE = "spark.sql.caseSensitive"
+
 
 @contextmanager
 def session_of(config: DataConfig) -> Iterator[SparkSession]:
-    """The active session, which stays, or a new one of ``data.spark_master``, which is stopped at the end.
+    """The active session, which stays as it is, or a new one of ``data.spark_master``, which is stopped at the end.
 
     Raises ``ConfigError`` where no session can be had, ``DataError`` for work that Spark has given up.
     """
     there = SparkSession.getActiveSession()
     session = there or _new_session(config)
     try:
-        yield session
+        with _names_by_case(session):
+            yield session
     except (PySparkException, Py4JError) as error:
         raise DataError(
             f"data.engine=spark: Spark has given up: {_first_line(error)}; mend that (its log says more) and prepare "
@@ -32,6 +35,17 @@ def session_of(config: DataConfig) -> Iterator[SparkSession]:
     finally:
         if there is None:
             session.stop()
+
+
+@contextmanager
+def _names_by_case(session: SparkSession) -> Iterator[None]:
+    """Features ``price`` and ``Price`` are two, as in the embedded engine; to Spark they are one otherwise."""
+    before = session.conf.get(_CASE_SENSITIVE)
+    session.conf.set(_CASE_SENSITIVE, "true")
+    try:
+        yield
+    finally:
+        session.conf.set(_CASE_SENSITIVE, before)
 
 
 def _new_session(config: DataConfig) -> SparkSession:

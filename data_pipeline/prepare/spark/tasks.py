@@ -7,17 +7,23 @@ back as a row with a ``failure``: raised, Spark would try it four times over and
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import polars as pl
 import pyarrow as pa
 
 from configs.errors import DataError
+from configs.feature_schema import FeatureType
 from configs.schema import DataConfig
+from data_pipeline.features import StoredFeature
+from data_pipeline.prepare.feature_columns import event_column
+from data_pipeline.prepare.feature_statistics import EventBlocks, Tally
+from data_pipeline.prepare.histories import stored_columns
 from data_pipeline.prepare.origin import digest_of
 from data_pipeline.prepare.quarantine import typed_rows, write_quarantine
 from data_pipeline.prepare.scan import ROWS_PER_BATCH, columns_kept, told_apart, wanted_of
@@ -35,6 +41,17 @@ SURVEY = pa.schema(
     {"file": pa.int32(), "digest": pa.string(), "user": pa.bool_(), "item": pa.bool_(), "failure": pa.string()}
 )
 WRITTEN = pa.schema({"place": pa.int32(), "failure": pa.string()})
+SQUARES = pa.schema({"name": pa.string(), "total": pa.string()})
+"""An exact sum is a whole number beyond any column's: it travels as hexadecimal text."""
+TALLIES = pa.schema(
+    [
+        *SQUARES,
+        ("num_values", pa.int64()),
+        ("num_missing", pa.int64()),
+        ("min", pa.float64()),
+        ("max", pa.float64()),
+    ]
+)
 _TYPES = {pl.Int64(): pa.int64(), pl.String(): pa.string()}
 
 
@@ -52,6 +69,8 @@ class Piece:
 def scan_schema(config: DataConfig, id_types: dict[str, pl.DataType]) -> pa.schema:
     """Columns of the scan: those of an event, its place of arrival, and a count where the row is no event."""
     types = {"user": _TYPES[id_types["user"]], "item": _TYPES[id_types["item"]], "timestamp": pa.int64()}
+    numbers = [name for name, feature in config.features.items() if feature.type is FeatureType.NUMBER]
+    types |= {event_column(name): pa.float64() for name in numbers}
     kept = [(name, types.get(name, pa.string())) for name in columns_kept(config)]
     arrival = [("file", pa.int32()), ("row", pa.int64())]
     return pa.schema([*kept, *arrival, ("count_of", pa.string()), ("count", pa.int64()), ("failure", pa.string())])
@@ -102,7 +121,7 @@ def quarantine(pieces: list[Piece], config: DataConfig, id_types: dict[str, pl.D
     """A task of ids (index into ``pieces``, whole files): write a file's broken rows into ``folder``."""
 
     def write(piece: Piece, attempt: Path) -> None:
-        [file] = open_log([piece.path], config.columns, config.source)
+        [file] = open_log([piece.path], config.columns, config.source, config.features)
         write_quarantine(file, config.columns, id_types, attempt, piece.file)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -124,8 +143,46 @@ def placed(cuts: pl.Series, schema: pa.schema) -> Task:
     return run
 
 
-def write_parts(folder: Path) -> Task:
-    """A task of events (place, user, item, timestamp) in order: write the part of each place as the writer does.
+def tallies(names: list[str]) -> Task:
+    """A task of events: a row a feature with its tally over all of them."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found = EventBlocks(lambda: map(_frame_of, batches)).tallies(names)
+        rows = [{**asdict(tally), "name": name, "total": f"{tally.total:x}"} for name, tally in found.items()]
+        return _batches_of(rows, TALLIES)
+
+    return run
+
+
+def squared_deviations(means: dict[str, float]) -> Task:
+    """A task of events: a row a number feature of ``means`` with its squared deviations over all of them."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found = EventBlocks(lambda: map(_frame_of, batches)).squared_deviations(means)
+        return _batches_of([{"name": name, "total": f"{total:x}"} for name, total in found.items()], SQUARES)
+
+    return run
+
+
+def total_in(row: dict[str, Any]) -> int:
+    """The exact sum in a row of ``SQUARES`` or ``TALLIES``."""
+    return int(row["total"], 16)
+
+
+def tally_in(row: dict[str, Any]) -> Tally:
+    """The tally in a row of ``TALLIES``."""
+    return Tally(
+        num_values=row["num_values"],
+        num_missing=row["num_missing"],
+        total=total_in(row),
+        min=row["min"],
+        max=row["max"],
+    )
+
+
+def write_parts(folder: Path, features: dict[str, StoredFeature]) -> Task:
+    """A task of events (place, user, item, timestamp, ``features``) in order: write the part of each place as the
+    writer does.
 
     The users of a place are those that belong into the part of that number, all of them.
     """
@@ -133,7 +190,9 @@ def write_parts(folder: Path) -> Task:
     def write(events: Iterable[tuple[int, pl.DataFrame]], place: int, attempt: Path) -> None:
         writer = HistoryWriter(attempt, place * USERS_PER_PART)
         for _, rows in events:
-            writer.append(*runs_of(rows["user"]), rows["item"], rows["timestamp"])
+            raw = {name: rows[event_column(name)] for name in features}
+            columns = stored_columns(features, raw)
+            writer.append(*runs_of(rows["user"]), rows["item"], rows["timestamp"], columns)
         writer.close()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -172,7 +231,7 @@ def _pieces_of(batches: Iterable[pa.RecordBatch], pieces: list[Piece]) -> Iterat
 def _rows_of(piece: Piece, config: DataConfig, id_types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """Typed and judged rows; reading ends with the piece, not with the file."""
     left = piece.num_rows
-    [file] = open_log([piece.path], config.columns, config.source)
+    [file] = open_log([piece.path], config.columns, config.source, config.features)
     rows = typed_rows(file, config.columns, id_types, piece.first_row)
     with reading(piece.path):
         for batch in rows.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True):

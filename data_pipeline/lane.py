@@ -10,7 +10,7 @@ import numpy as np
 from configs.errors import DataError
 from data_pipeline.order import Order, Window
 from data_pipeline.ragged import offsets_of
-from data_pipeline.window import TrainHistories
+from data_pipeline.window import Share, TrainHistories
 
 
 class LaneCursor:
@@ -37,10 +37,10 @@ class LaneCursor:
             return self._order.steps_per_epoch
         return max(self._order.step_of(self._lane, self._starts[end]), step + 1)
 
-    def shares(self, first: int, end: int) -> list[list[TrainHistories]]:
-        """The lane's sequences of each of the steps [first, end), from each window that has some; views, no copy."""
+    def shares(self, first: int, end: int) -> list[list[Share]]:
+        """The lane's sequences of each of the steps [first, end), from each window that has some."""
         edges = np.array([self._order.share_of(self._lane, step)[0] for step in range(first, end + 1)])
-        found: list[list[TrainHistories]] = [[] for _ in range(first, end)]
+        found: list[list[Share]] = [[] for _ in range(first, end)]
         for held in self._held.values():
             for share, part in zip(found, held.cut(edges), strict=True):
                 if part is not None:
@@ -64,11 +64,12 @@ class _HeldWindow:
     places: np.ndarray
     """Where each sequence starts in the lane's order."""
 
-    def cut(self, edges: np.ndarray) -> list[TrainHistories | None]:
+    def cut(self, edges: np.ndarray) -> list[Share | None]:
         """The sequences that start between one edge and the next, for every pair of neighbours; None for none."""
         rows = np.searchsorted(self.places, edges)
         bounds = zip(itertools.pairwise(rows.tolist()), itertools.pairwise(self.offsets[rows].tolist()), strict=True)
-        return [self.histories.cut(slice(*row), slice(*event)) if row[0] < row[1] else None for row, event in bounds]
+        histories = self.histories
+        return [Share(histories, slice(*row), slice(*event)) if row[0] < row[1] else None for row, event in bounds]
 
 
 def _check_size(window: Window, found: int) -> None:

@@ -70,7 +70,8 @@ def refuse_future(
     """Raise :class:`DataError` if training would see an event at or after the split point.
 
     ``ends`` [B] is the place after each user's last event for training, ``lengths`` [B] the length of the whole
-    history, ``timestamp`` [T] the times of all events for training. Asked of what was cut, not of how it was cut.
+    history, ``timestamp`` [S] the time of the last event of each training sequence. Asked of what was cut, not of how
+    it was cut.
     """
     if rule.split is Split.GLOBAL_TIME:
         late = int((timestamp >= rule.valid_start_ms).sum())
@@ -80,8 +81,8 @@ def refuse_future(
         point = "a user's second last event"
     if late:
         raise DataError(
-            f"users {first_user} to {first_user + len(lengths) - 1}: {late} training events lie at or after the "
-            f"split point ({point}), so that evaluation would leak into training; prepare the store again"
+            f"users {first_user} to {first_user + len(lengths) - 1}: {late} training sequences end at or after "
+            f"the split point ({point}), so that evaluation would leak into training; prepare the store again"
         )
 
 

@@ -21,7 +21,7 @@ from data_pipeline.reader import FeatureDtype, Histories, HistoryReader
 from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.weights import Weights
-from data_pipeline.window import TrainHistories, TrainSegments
+from data_pipeline.window import Share, TrainSegments
 
 BLOCK_TOKENS = 2**16
 """Events of the batches that are cut at once; a larger batch is cut alone."""
@@ -170,17 +170,19 @@ def evaluation_batches(
             yield _evaluation_batch(histories, some, positions, config.max_history, reader.feature_types)
 
 
-def _train_batches(steps: list[list[TrainHistories]], feature_types: dict[str, FeatureDtype]) -> list[SequenceBatch]:
+def _train_batches(steps: list[list[Share]], feature_types: dict[str, FeatureDtype]) -> list[SequenceBatch]:
     """A batch a step, of the sequences that have targets. The batches own their memory, together: a view would keep a
     whole window alive and let a consumer write into it."""
     parts = [part for step in steps for part in step]
-    lengths, user = (_end_to_end([getattr(part, name) for part in parts]) for name in ("lengths", "user"))
-    item, timestamp = (_end_to_end([getattr(part, name) for part in parts]) for name in ("item", "timestamp"))
+    lengths = _end_to_end([part.histories.lengths[part.rows] for part in parts])
+    user = _end_to_end([part.histories.user[part.rows] for part in parts])
+    item = _end_to_end([part.histories.item[part.events] for part in parts])
+    timestamp = _end_to_end([part.histories.timestamp[part.events] for part in parts])
     has_targets = lengths > 0
-    num_before = np.concatenate([[0], np.cumsum(has_targets)])
-    ends = offsets_of(np.array([sum(len(part.lengths) for part in step) for step in steps]))
+    num_before = offsets_of(has_targets)
+    ends = offsets_of(np.array([sum(part.num_sequences for part in step) for step in steps]))
     num_users = np.diff(num_before[ends]).tolist()
-    num_tokens = [sum(len(part.item) for part in step) for step in steps]
+    num_tokens = [sum(part.num_events for part in step) for step in steps]
     columns = zip(
         torch.from_numpy(item).split(num_tokens),
         torch.from_numpy(lengths[has_targets]).split(num_users),
@@ -190,7 +192,7 @@ def _train_batches(steps: list[list[TrainHistories]], feature_types: dict[str, F
     )
     batches = [SequenceBatch(item, lengths, user, timestamp) for item, lengths, user, timestamp in columns]
     for name, dtype in feature_types.items():
-        values = torch.from_numpy(_end_to_end([part.features[name] for part in parts], dtype))
+        values = torch.from_numpy(_end_to_end([part.histories.features[name][part.events] for part in parts], dtype))
         for batch, own in zip(batches, values.split(num_tokens), strict=True):
             batch.features[name] = own
     return batches

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,10 @@ CACHE_BYTES = 256 * 2**20
 Of a larger store the same ones stay: an epoch reads each segment once, so that the one used last comes again no
 sooner than any other, and one that left to make room would leave memory to be had anew.
 """
-BYTES_PER_SEQUENCE = 16
-"""User and length."""
+LEAST_USED = 0.75
+"""Of the bytes of decoded row groups; where training sees less of them, its events are copied out of them."""
+BYTES_PER_SEQUENCE = 24
+"""User, start and length."""
 BYTES_PER_EVENT = 16
 """Item and time at most."""
 BYTES_PER_FEATURE = 4
@@ -43,45 +46,90 @@ class TrainHistories:
         arrays = (self.user, self.lengths, self.item, self.timestamp, *self.features.values())
         return sum(array.nbytes for array in arrays)
 
-    def cut(self, rows: slice, events: slice) -> "TrainHistories":
-        """The sequences ``rows``, whose events are ``events``; views, no copy."""
+
+class Share(NamedTuple):
+    """What a step takes of a window: the sequences ``rows``, whose events are ``events``."""
+
+    histories: TrainHistories
+    rows: slice
+    events: slice
+
+    @property
+    def num_sequences(self) -> int:
+        """Those with nothing to predict included."""
+        return int(self.rows.stop - self.rows.start)
+
+    @property
+    def num_events(self) -> int:
+        """Of all its sequences."""
+        return int(self.events.stop - self.events.start)
+
+
+@dataclass(slots=True)
+class Sequences:
+    """Training sequences of a segment in user order, which lie somewhere in arrays of events."""
+
+    user: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    item: np.ndarray
+    timestamp: np.ndarray
+    features: dict[str, np.ndarray]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the arrays."""
+        arrays = (self.user, self.starts, self.lengths, self.item, self.timestamp, *self.features.values())
+        return sum(array.nbytes for array in arrays)
+
+    def taken(self, order: np.ndarray | slice) -> TrainHistories:
+        """The sequences ``order``, end to end."""
+        lengths = self.lengths[order]
+        events = ragged_index(self.starts[order], lengths)
         features = _taken(self.features, events)
-        return TrainHistories(
-            self.user[rows], self.lengths[rows], self.item[events], self.timestamp[events], features
-        )
+        return TrainHistories(self.user[order], lengths, self.item[events], self.timestamp[events], features)
+
+    def without_gaps(self) -> "Sequences":
+        """The same in arrays that hold nothing else."""
+        own = self.taken(slice(None))
+        starts = offsets_of(own.lengths)[:-1]
+        return Sequences(own.user, starts, own.lengths, own.item, own.timestamp, own.features)
 
 
 class TrainSegments:
-    """Training histories of segments, over a cache of them; safe to use from several threads."""
+    """Training sequences of segments, over a cache of them; safe to use from several threads."""
 
     def __init__(self, reader: HistoryReader, rule: SplitRule, sequences: SequenceRule) -> None:
         self._reader, self._rule, self._sequences = reader, rule, sequences
-        self._segments: dict[Segment, TrainHistories] = {}
+        self._segments: dict[Segment, Sequences] = {}
         self._num_bytes = 0
         self._lock = threading.Lock()
 
-    def segment(self, segment: Segment) -> TrainHistories:
-        """The training sequences of ``segment`` in user order."""
+    def segment(self, segment: Segment) -> Sequences:
+        """The training sequences of ``segment``.
+
+        In the arrays that were decoded, where those hold little else: a window copies what it takes in any case.
+        """
         kept = self._segments.get(segment)
         if kept is not None:
             return kept
-        histories = train_histories(self._reader.read(*segment), self._rule, self._sequences)
+        found = train_sequences(self._reader.read(*segment), self._rule, self._sequences)
+        own_bytes = int(found.lengths.sum()) * sum(
+            array.itemsize for array in (found.item, found.timestamp, *found.features.values())
+        )
+        if own_bytes < LEAST_USED * self._reader.num_bytes_decoded(*segment):
+            found = found.without_gaps()
         with self._lock:
-            fits = self._num_bytes + histories.num_bytes <= CACHE_BYTES
+            fits = self._num_bytes + found.num_bytes <= CACHE_BYTES
             if fits and segment not in self._segments:
-                self._segments[segment] = histories
-                self._num_bytes += histories.num_bytes
-        return histories
+                self._segments[segment] = found
+                self._num_bytes += found.num_bytes
+        return found
 
     def shuffled(self, window: Window) -> TrainHistories:
         """The sequences of ``window`` in their shuffled order."""
-        joined = joined_histories([self.segment(segment) for segment in window.segments])
-        order = window.permutation(len(joined.lengths))
-        offsets = offsets_of(joined.lengths)
-        lengths = joined.lengths[order]
-        events = ragged_index(offsets[:-1][order], lengths)
-        features = _taken(joined.features, events)
-        return TrainHistories(joined.user[order], lengths, joined.item[events], joined.timestamp[events], features)
+        joined = joined_sequences([self.segment(segment) for segment in window.segments])
+        return joined.taken(window.permutation(len(joined.lengths)))
 
     def bytes_at_most(self, window: Window) -> int:
         """Memory that :meth:`shuffled` needs at most: the decoded row groups of a segment, and what is cut out of all
@@ -97,27 +145,27 @@ class TrainSegments:
         return BYTES_PER_SEQUENCE * num_sequences + bytes_per_event * num_tokens
 
 
-def train_histories(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> TrainHistories:
-    """What training may see of ``histories``: the sequences of each user's training events."""
+def train_sequences(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> Sequences:
+    """What training may see of ``histories``: the sequences of each user's training events, where they lie."""
     offsets, first_user = histories.offsets, histories.first_user
     ends = train_lengths(rule, offsets, histories.timestamp)
     row, starts, lengths = sequences.cut(offsets[:-1], ends)
-    events = ragged_index(starts, lengths)
-    timestamp = histories.timestamp[events]
-    refuse_future(rule, first_user, ends, np.diff(offsets), timestamp)
-    features = _taken(histories.features, events)
-    return TrainHistories(row + first_user, lengths, histories.item[events], timestamp, features)
+    last = (starts + lengths - 1)[lengths > 0]
+    refuse_future(rule, first_user, ends, np.diff(offsets), histories.timestamp[last])
+    return Sequences(row + first_user, starts, lengths, histories.item, histories.timestamp, histories.features)
 
 
-def joined_histories(parts: list[TrainHistories]) -> TrainHistories:
-    """``parts`` end to end; no part makes no users."""
+def joined_sequences(parts: list[Sequences]) -> Sequences:
+    """``parts`` in one; no part makes no users."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
         empty = np.zeros(0, np.int64)
-        return TrainHistories(empty, empty, empty, empty)
-    return TrainHistories(
+        return Sequences(empty, empty, empty, empty, empty, {})
+    places = offsets_of(np.array([len(part.item) for part in parts]))
+    return Sequences(
         np.concatenate([part.user for part in parts]),
+        np.concatenate([part.starts + place for part, place in zip(parts, places[:-1], strict=True)]),
         np.concatenate([part.lengths for part in parts]),
         np.concatenate([part.item for part in parts]),
         np.concatenate([part.timestamp for part in parts]),
@@ -125,5 +173,5 @@ def joined_histories(parts: list[TrainHistories]) -> TrainHistories:
     )
 
 
-def _taken(features: dict[str, np.ndarray], events: np.ndarray | slice) -> dict[str, np.ndarray]:
+def _taken(features: dict[str, np.ndarray], events: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[events] for name, values in features.items()}

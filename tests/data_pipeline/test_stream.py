@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigError, DataError
-from configs.schema import DataConfig, Split
+from configs.schema import DataConfig, LongHistories, Split
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.split import Subset
@@ -126,6 +126,16 @@ def test_a_cache_of_nothing_changes_nothing(store, monkeypatch):
     expected = rows_of(batches_of(config_of(store), 30))
     monkeypatch.setattr("data_pipeline.window.CACHE_BYTES", 0)
     assert rows_of(batches_of(config_of(store), 30)) == expected
+
+
+@pytest.mark.parametrize("long_histories", list(LongHistories))
+def test_where_the_events_of_a_segment_lie_changes_nothing(store, monkeypatch, long_histories):
+    config = config_of(store, max_history=4, long_histories=long_histories)
+    found = []
+    for least_used in (0.0, 2.0):  # always where they were decoded, never
+        monkeypatch.setattr("data_pipeline.window.LEAST_USED", least_used)
+        found.append(rows_of(batches_of(config, 30)))
+    assert found[0] == found[1]
 
 
 def test_a_rank_without_users_gets_empty_batches(tmp_path):

@@ -1,6 +1,6 @@
 """New files into a store that is there: its events come first, its items keep their ids, nothing is added twice."""
 
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -43,7 +43,7 @@ class Base:
         """Type of the store's raw ids of ``key``, user or item."""
         return self.raw_items.dtype if key == "item" else self.sample(0).dtype
 
-    def rows(self, skip: int) -> Generator[pl.DataFrame, None, None]:
+    def rows(self, skip: int) -> Iterator[pl.DataFrame]:
         """The store's events, ids and features raw, after the first ``skip``, a row group at a time."""
         for path, row_groups in groupby(self.row_groups, key=lambda pair: pair[0]):
             file = pq.ParquetFile(path)

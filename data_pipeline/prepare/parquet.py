@@ -43,6 +43,12 @@ def scan_parquet(path: Place, first_row: int = 0) -> pl.LazyFrame:
     return register_io_source(batches, schema=empty.schema)
 
 
+def num_rows_in(path: Place) -> int:
+    """Rows of ``path``, from its footer."""
+    with pq.ParquetFile(parquet_source(path)) as file:
+        return int(file.metadata.num_rows)
+
+
 def _frames(path: Place, first_row: int, names: list[str], batch_size: int) -> Iterator[pl.DataFrame]:
     """Columns ``names`` from ``first_row`` on; for no columns at all, rows alone, without reading any."""
     with pq.ParquetFile(parquet_source(path), page_checksum_verification=True, pre_buffer=False) as file:

@@ -1,7 +1,8 @@
 """Stage 1: the log's rows, typed, told from the broken ones and numbered by item, into ranges of users on disk."""
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.prefetch import prefetch
 from data_pipeline.prepare.feature_columns import event_column
 from data_pipeline.prepare.ids import IdIndex
+from data_pipeline.prepare.parquet import num_rows_in
 from data_pipeline.prepare.progress import Progress
 from data_pipeline.prepare.quarantine import REASON, typed_rows, write_quarantine
 from data_pipeline.prepare.sources import LogFile, reading
@@ -26,7 +27,7 @@ from data_pipeline.prepare.spill import (
     replace_events,
     write_block,
 )
-from data_pipeline.prepare.workspace import Workspace
+from data_pipeline.prepare.workspace import State, Workspace
 
 BYTES_PER_EVENT = 256
 """Memory that an event takes where it is sorted, with its copies and a string id or two."""
@@ -36,8 +37,6 @@ ROWS_PER_RANGE = 1_000_000
 """Small, so that sorting and writing overlap from early on, and a sort stays near the cache."""
 ROWS_PER_BLOCK = 2_000_000
 ROWS_PER_BATCH = 250_000
-BATCHES_AHEAD = 8
-"""Read while a block is written; Polars alone reads two or three ahead, and would then stand still."""
 _BYTES_PER_TEXT_ROW = 24
 _NUM_SAMPLES = 24
 _ROWS_PER_SAMPLE = 8192
@@ -49,7 +48,7 @@ class Source:
 
     num_rows: int
     """Exact for a Parquet file, a guess for text."""
-    batches: Callable[[int], Generator[pl.DataFrame, None, None]]
+    batches: Callable[[int], Iterator[pl.DataFrame]]
     """Rows (user, item, timestamp, event_type or features if any, reason of a log) after so many rows."""
     sample: Callable[[int], pl.Series]
     """Some users from the given row on."""
@@ -91,7 +90,7 @@ class _Scanner:
 
     def __init__(self, sources: list[Source], known: pl.Series, config: DataConfig, work: Workspace) -> None:
         self._config, self._work = config, work
-        self._max_rows = min(max_rows_of(config), ROWS_PER_BLOCK)
+        self._max_rows = min(max(max_rows_of(config) // 2, 1), ROWS_PER_BLOCK)  # one is written as another grows
         self._pending: list[pl.DataFrame] = []
         self._num_pending = 0
         ids, cuts, ranges = work.spill / "item_ids.block", work.spill / "cuts.block", work.spill / "ranges"
@@ -107,25 +106,29 @@ class _Scanner:
         self._spill = Spill(ranges, next(blocks_of(cuts))["cut"])
         self._ids = ids.open("ab", buffering=0)
         if not work.state.sizes:
-            self._save()
+            self._save(work.state)
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="spill")
+        self._written: Future[None] = self._behind.submit(lambda: None)
 
     def run(self, sources: list[Source], progress: Progress) -> None:
         """Read what is left of ``sources``."""
         state = self._work.state
         for source in sources[state.sources_done :]:
-            with closing(prefetch(source.batches(state.rows_of_source), BATCHES_AHEAD)) as batches:
-                for batch in batches:
-                    self._take(batch, is_log=source.quarantine is not None)
-                    progress.advance(len(batch))
-                    if self._num_pending >= self._max_rows:
-                        self._flush()
+            for batch in source.batches(state.rows_of_source):
+                self._take(batch, is_log=source.quarantine is not None)
+                progress.advance(len(batch))
+                if self._num_pending >= self._max_rows:
+                    self._flush()
             if source.quarantine is not None and state.bad_of_source:
                 source.quarantine()
             state.sources_done, state.rows_of_source, state.bad_of_source = state.sources_done + 1, 0, 0
         self._flush()
+        self._written.result()
+        self._save(state)
 
     def close(self) -> None:
-        """Close the spill's files."""
+        """Close the spill's files, after what is being written to them."""
+        self._behind.shutdown(wait=True)
         self._spill.close()
         self._ids.close()
 
@@ -148,19 +151,30 @@ class _Scanner:
         self._pending.append(wanted.select(columns_kept(config)))
 
     def _flush(self) -> None:
-        """Write the waiting rows as one block a range, and save the state that has them."""
-        if self._num_pending:
-            rows = pl.concat(self._pending, rechunk=True)
-            codes, new = self.index.codes_of(rows["item"])
-            if len(new):
-                write_block(self._ids, pl.DataFrame({"id": new}))
-            self._spill.append(rows.with_columns(pl.Series("item", codes)))
-        self._pending, self._num_pending = [], 0
-        self._save()
+        """Write the waiting rows as one block a range, and then the state that has them, while further rows are read.
 
-    def _save(self) -> None:
-        self._work.state.sizes = {**self._spill.sizes(), Path(self._ids.name).name: self._ids.tell()}
-        self._work.save()
+        A block's rows are numbered here while the one before it is written.
+        """
+        rows = pl.concat(self._pending, rechunk=True) if self._num_pending else None
+        self._pending, self._num_pending = [], 0
+        new = None
+        if rows is not None:
+            codes, new = self.index.codes_of(rows["item"])
+            rows = rows.with_columns(pl.Series("item", codes))
+        self._written.result()
+        self._written = self._behind.submit(self._write, rows, new, deepcopy(self._work.state))
+
+    def _write(self, rows: pl.DataFrame | None, new: pl.Series | None, state: State) -> None:
+        if new is not None and len(new):
+            write_block(self._ids, pl.DataFrame({"id": new}))
+        if rows is not None:
+            self._spill.append(rows)
+        self._save(state)
+
+    def _save(self, state: State) -> None:
+        """Save ``state`` with the files as they are; what the scan has read since then is not in them."""
+        state.sizes = {**self._spill.sizes(), Path(self._ids.name).name: self._ids.tell()}
+        self._work.save(state)
 
 
 def told_apart(batch: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -203,10 +217,10 @@ def _log_source(
         num_rows = file.path.stat().st_size // _BYTES_PER_TEXT_ROW + 1
     else:
         with reading(file.path):
-            num_rows = int(file.scan.select(pl.len()).collect().item())
+            num_rows = num_rows_in(file.path)
     batch_rows = min(max_rows_of(config), ROWS_PER_BATCH)
 
-    def batches(skip: int) -> Generator[pl.DataFrame, None, None]:
+    def batches(skip: int) -> Iterator[pl.DataFrame]:
         with reading(file.path):
             wanted = typed_rows(file, config.columns, id_types, skip) if skip else rows
             yield from wanted.collect_batches(chunk_size=batch_rows, maintain_order=True)

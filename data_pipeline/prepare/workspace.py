@@ -46,10 +46,11 @@ class Workspace:
     state: State
     origin: object
 
-    def save(self) -> None:
-        """Write ``state`` in one step, so that a continued prepare finds this one or the one before."""
+    def save(self, state: State | None = None) -> None:
+        """Write ``state``, or an earlier copy, in one step: a continued prepare finds this one or the one before."""
         partial = self.spill / "state.json.new"
-        partial.write_text(json.dumps({"origin": self.origin, "state": asdict(self.state)}), encoding="utf-8")
+        saved = {"origin": self.origin, "state": asdict(state or self.state)}
+        partial.write_text(json.dumps(saved), encoding="utf-8")
         partial.replace(self.spill / "state.json")
 
 

@@ -42,9 +42,9 @@ class LaneCursor:
         edges = np.array([self._order.share_of(self._lane, step)[0] for step in range(first, end + 1)])
         found: list[list[Share]] = [[] for _ in range(first, end)]
         for held in self._held.values():
-            for share, part in zip(found, held.cut(edges), strict=True):
-                if part is not None:
-                    share.append(part)
+            for of_step, share in zip(found, held.cut(edges), strict=True):
+                if share is not None:
+                    of_step.append(share)
         return found
 
     def _taken(self, index: int) -> "_HeldWindow":

@@ -55,6 +55,7 @@ class HistoryReader:
         self._num_bytes = 0
         self._num_bytes_read = 0
         self._in_flight: set[int] = set()
+        self._waited_for: set[int] = set()
         self._changed = threading.Condition()
         sizes = [self._row_groups.num_users(index) for index in range(len(self._row_groups))]
         self._first_users = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -98,6 +99,11 @@ class HistoryReader:
         """At least the memory of the row groups that :meth:`read` decodes for [start, end), from the footers."""
         return sum(self._row_groups.num_decoded_bytes(index) for index in self._indices(start, end))
 
+    def num_bytes_at_most(self, start: int, end: int) -> int:
+        """Memory of :meth:`read` for [start, end): the row groups, and of several row groups the parts joined."""
+        decoded = self.num_bytes_decoded(start, end)
+        return decoded if len(self._indices(start, end)) == 1 else 2 * decoded
+
     def num_events_bound(self, start: int, end: int) -> int:
         """At least the events of users [start, end): those of the row groups that hold them, from the footers."""
         return sum(self._row_groups.num_events(index) for index in self._indices(start, end))
@@ -111,10 +117,12 @@ class HistoryReader:
         return (min(end, high) - max(start, low)) / max(high - low, 1)
 
     def _row_group(self, index: int, start: int, end: int) -> Histories:
-        """Row group ``index`` of all files, of which users [start, end) are wanted; all threads that want parts of it
-        get them from one decoding."""
+        """Row group ``index`` of all files, of which users [start, end) are wanted; threads that want some of it at
+        the same time get it from one decoding."""
         with self._changed:
-            self._changed.wait_for(lambda: index not in self._in_flight)
+            if index in self._in_flight:
+                self._waited_for.add(index)
+                self._changed.wait_for(lambda: index not in self._in_flight)
             if index in self._decoded:
                 self._decoded.move_to_end(index)
                 return self._decoded[index]
@@ -123,11 +131,13 @@ class HistoryReader:
             histories = self._read(index)
             with self._changed:
                 self._num_bytes_read += self._row_groups.num_file_bytes(index)
-                if start > self._first_users[index] or end < self._first_users[index + 1]:
+                is_part = start > self._first_users[index] or end < self._first_users[index + 1]
+                if is_part or index in self._waited_for:
                     self._keep(index, histories)
         finally:
             with self._changed:
                 self._in_flight.remove(index)
+                self._waited_for.discard(index)
                 self._changed.notify_all()
         return histories
 

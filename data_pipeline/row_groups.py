@@ -27,7 +27,7 @@ class _Part:
     parquet: pq.ParquetFile
     columns: dict[str, int] = field(init=False)
     """Where the footer has each column."""
-    is_in_use: threading.Lock = field(init=False, default_factory=threading.Lock)
+    lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     """Held while a thread reads through ``parquet``."""
 
     def __post_init__(self) -> None:
@@ -40,7 +40,8 @@ class RowGroups:
 
     A thread that reads a file has it for itself, or opens it anew, and decodes on its own: while threads shared a
     ``ParquetFile`` that used Arrow's threads, pyarrow 26.0.1 was seen to stand still within an epoch of 5,000 row
-    groups. Row groups are read one at a time by ``read_row_group``: dataset scanners keep growing in memory.
+    groups. Row groups are read one at a time by ``read_row_group``: dataset scanners keep growing in memory. Nothing
+    is buffered ahead: an open file would keep the bytes of the row group that was read last.
     """
 
     def __init__(self, store: str, features: Sequence[str] = ()) -> None:
@@ -108,7 +109,7 @@ def _opened(paths: list[Place], columns: list[str]) -> list[_Part]:
 def _open(path: Place, columns: list[str]) -> _Part:
     try:
         source = parquet_source(path)
-        part = _Part(path, source, pq.ParquetFile(source))
+        part = _Part(path, source, pq.ParquetFile(source, pre_buffer=False))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
     missing = sorted(set(columns) - set(part.columns))
@@ -119,18 +120,18 @@ def _open(path: Place, columns: list[str]) -> _Part:
 
 def _read(part: _Part, row_group: int, columns: list[str]) -> pa.Table:
     """From the open file if no other thread reads it: opening it takes a fifth of the time of decoding."""
-    if not part.is_in_use.acquire(blocking=False):
+    if not part.lock.acquire(blocking=False):
         return _decoded(part.source, part.parquet.metadata, row_group, columns)
     try:
         return part.parquet.read_row_group(row_group, columns=columns, use_threads=False)
     finally:
-        part.is_in_use.release()
+        part.lock.release()
 
 
 def _decoded(source: Path | ObjectFile, footer: pq.FileMetaData, row_group: int, columns: list[str]) -> pa.Table:
     """Checksums are looked at where bytes come over a network."""
     is_remote = isinstance(source, ObjectFile)
-    with pq.ParquetFile(source, metadata=footer, page_checksum_verification=is_remote) as file:
+    with pq.ParquetFile(source, metadata=footer, page_checksum_verification=is_remote, pre_buffer=False) as file:
         return file.read_row_group(row_group, columns=columns, use_threads=False)
 
 

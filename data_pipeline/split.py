@@ -70,23 +70,24 @@ def refuse_future(
     """Raise :class:`DataError` if training would see an event at or after the split point.
 
     ``ends`` [B] is the place after each user's last event for training, ``lengths`` [B] the length of the whole
-    history, ``timestamp`` [S] the time of the last event of each training sequence. Asked of what was cut, not of how
-    it was cut.
+    history, ``timestamp`` [S] the time of the last event of each training sequence.
     """
     if rule.split is Split.GLOBAL_TIME:
         late = int((timestamp >= rule.valid_start_ms).sum())
-        point = f"the validation boundary, {rule.valid_start_ms} ms"
+        whose, point = "sequences", f"the validation boundary, {rule.valid_start_ms} ms"
     else:
         late = int(((lengths >= MIN_EVENTS_TO_LEAVE_OUT) & (ends > lengths - 2)).sum())
-        point = "a user's second last event"
+        whose, point = "users", "a user's second last event"
     if late:
         raise DataError(
-            f"users {first_user} to {first_user + len(lengths) - 1}: {late} training sequences end at or after "
-            f"the split point ({point}), so that evaluation would leak into training; prepare the store again"
+            f"users {first_user} to {first_user + len(lengths) - 1}: training events of {late} {whose} lie at or "
+            f"after the split point ({point}), so that evaluation would leak into training; prepare the store again"
         )
 
 
 def _counts_before(time_ms: int, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    running = np.zeros(len(timestamp) + 1, np.int64)
-    np.cumsum(timestamp < time_ms, out=running[1:])
-    return running[offsets[1:]] - running[offsets[:-1]]
+    counts = np.zeros(len(offsets) - 1, np.int64)
+    has_events = offsets[1:] > offsets[:-1]
+    if has_events.any():
+        counts[has_events] = np.add.reduceat(timestamp < time_ms, offsets[:-1][has_events], dtype=np.int64)
+    return counts

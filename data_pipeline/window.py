@@ -19,9 +19,10 @@ Of a larger store the same ones stay: an epoch reads each segment once, so that 
 sooner than any other, and one that left to make room would leave memory to be had anew.
 """
 LEAST_USED = 0.75
-"""Of the bytes of decoded row groups; where training sees less of them, its events are copied out of them."""
-BYTES_PER_SEQUENCE = 24
-"""User, start and length."""
+"""Of the bytes of decoded row groups; where training sees less of them, its events are copied out of them: what waits
+for its window takes at most a third more than what is used. Leave-one-out of 8 events a user uses so much."""
+BYTES_PER_SEQUENCE = 32
+"""User, start, length, and one more while they are worked out."""
 BYTES_PER_EVENT = 16
 """Item and time at most."""
 BYTES_PER_FEATURE = 4
@@ -82,6 +83,12 @@ class Sequences:
         arrays = (self.user, self.starts, self.lengths, self.item, self.timestamp, *self.features.values())
         return sum(array.nbytes for array in arrays)
 
+    @property
+    def num_bytes_used(self) -> int:
+        """Memory of the events that are in a sequence."""
+        bytes_per_event = sum(array.itemsize for array in (self.item, self.timestamp, *self.features.values()))
+        return int(self.lengths.sum()) * bytes_per_event
+
     def taken(self, order: np.ndarray | slice) -> TrainHistories:
         """The sequences ``order``, end to end."""
         lengths = self.lengths[order]
@@ -114,16 +121,14 @@ class TrainSegments:
         if kept is not None:
             return kept
         found = train_sequences(self._reader.read(*segment), self._rule, self._sequences)
-        own_bytes = int(found.lengths.sum()) * sum(
-            array.itemsize for array in (found.item, found.timestamp, *found.features.values())
-        )
-        if own_bytes < LEAST_USED * self._reader.num_bytes_decoded(*segment):
+        num_bytes = self._reader.num_bytes_decoded(*segment)  # all of it lives as long as a part
+        if found.num_bytes_used < LEAST_USED * num_bytes:
             found = found.without_gaps()
+            num_bytes = found.num_bytes
         with self._lock:
-            fits = self._num_bytes + found.num_bytes <= CACHE_BYTES
-            if fits and segment not in self._segments:
+            if self._num_bytes + num_bytes <= CACHE_BYTES and segment not in self._segments:
                 self._segments[segment] = found
-                self._num_bytes += found.num_bytes
+                self._num_bytes += num_bytes
         return found
 
     def shuffled(self, window: Window) -> TrainHistories:
@@ -132,10 +137,10 @@ class TrainSegments:
         return joined.taken(window.permutation(len(joined.lengths)))
 
     def bytes_at_most(self, window: Window) -> int:
-        """Memory that :meth:`shuffled` needs at most: the decoded row groups of a segment, and what is cut out of all
-        of them, once as they come, joined, shuffled, and as the places of the events."""
-        decoded = max(self._reader.num_bytes_decoded(*segment) for segment in window.segments)
-        return decoded + 4 * sum(map(self._cut_bytes_at_most, window.segments))
+        """Memory that :meth:`shuffled` needs at most: a segment while it is read, and what is used of all of them,
+        as they come (a third more), joined, as the places of the events, and shuffled."""
+        read = max(self._reader.num_bytes_at_most(*segment) for segment in window.segments)
+        return read + 4 * sum(map(self._cut_bytes_at_most, window.segments))
 
     def _cut_bytes_at_most(self, segment: Segment) -> int:
         num_sequences, num_tokens = self._sequences.at_most(
@@ -150,7 +155,7 @@ def train_sequences(histories: Histories, rule: SplitRule, sequences: SequenceRu
     offsets, first_user = histories.offsets, histories.first_user
     ends = train_lengths(rule, offsets, histories.timestamp)
     row, starts, lengths = sequences.cut(offsets[:-1], ends)
-    last = (starts + lengths - 1)[lengths > 0]
+    last = (starts + lengths - 1)[lengths > 0]  # the latest of a sequence: the reader refuses times that go back
     refuse_future(rule, first_user, ends, np.diff(offsets), histories.timestamp[last])
     return Sequences(row + first_user, starts, lengths, histories.item, histories.timestamp, histories.features)
 

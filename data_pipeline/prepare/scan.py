@@ -69,6 +69,11 @@ def max_rows_of(config: DataConfig) -> int:
     return min(max(1, int(config.memory_gib * 2**30 / num_bytes)), 2**30)
 
 
+def rows_per_block(config: DataConfig) -> int:
+    """Events that are written at once: one block grows while another is written."""
+    return min(max(max_rows_of(config) // 2, 1), ROWS_PER_BLOCK)
+
+
 def scan(
     sources: list[Source], known: pl.Series, config: DataConfig, work: Workspace, progress: Progress
 ) -> pl.Series:
@@ -86,11 +91,11 @@ def scan(
 
 
 class _Scanner:
-    """The open files of the stage, and the rows that wait to be a block."""
+    """The open files of the stage, the rows that wait to be a block, and the thread that writes blocks."""
 
     def __init__(self, sources: list[Source], known: pl.Series, config: DataConfig, work: Workspace) -> None:
         self._config, self._work = config, work
-        self._max_rows = min(max(max_rows_of(config) // 2, 1), ROWS_PER_BLOCK)  # one is written as another grows
+        self._rows_per_block = rows_per_block(config)
         self._pending: list[pl.DataFrame] = []
         self._num_pending = 0
         ids, cuts, ranges = work.spill / "item_ids.block", work.spill / "cuts.block", work.spill / "ranges"
@@ -117,14 +122,14 @@ class _Scanner:
             for batch in source.batches(state.rows_of_source):
                 self._take(batch, is_log=source.quarantine is not None)
                 progress.advance(len(batch))
-                if self._num_pending >= self._max_rows:
+                if self._num_pending >= self._rows_per_block:
                     self._flush()
             if source.quarantine is not None and state.bad_of_source:
                 source.quarantine()
             state.sources_done, state.rows_of_source, state.bad_of_source = state.sources_done + 1, 0, 0
         self._flush()
         self._written.result()
-        self._save(state)
+        state.sizes = self._sizes()
 
     def close(self) -> None:
         """Close the spill's files, after what is being written to them."""
@@ -173,8 +178,11 @@ class _Scanner:
 
     def _save(self, state: State) -> None:
         """Save ``state`` with the files as they are; what the scan has read since then is not in them."""
-        state.sizes = {**self._spill.sizes(), Path(self._ids.name).name: self._ids.tell()}
+        state.sizes = self._sizes()
         self._work.save(state)
+
+    def _sizes(self) -> dict[str, int]:
+        return {**self._spill.sizes(), Path(self._ids.name).name: self._ids.tell()}
 
 
 def told_apart(batch: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -218,7 +226,7 @@ def _log_source(
     else:
         with reading(file.path):
             num_rows = num_rows_in(file.path)
-    batch_rows = min(max_rows_of(config), ROWS_PER_BATCH)
+    batch_rows = min(rows_per_block(config), ROWS_PER_BATCH)
 
     def batches(skip: int) -> Iterator[pl.DataFrame]:
         with reading(file.path):

@@ -1,17 +1,21 @@
 """A prepare that is ended at any moment goes on, and the store is the same to the last byte."""
 
+import errno
 import fcntl
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from logs import Interrupting, files_of, killed_prepare, random_log
 
 from configs.errors import DataError
 from configs.schema import ColumnsConfig, DataConfig
 from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare, workspace, write
+from data_pipeline.prepare import prepare, spill, workspace, write
 from data_pipeline.prepare.__main__ import main
 
 SMALL = {"memory_gib": 5e-6}
@@ -62,6 +66,45 @@ def test_interrupted_at_every_sign_of_progress_it_ends_with_the_same_bytes(tmp_p
     assert num_interrupts > 10
     assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store", "whole"]
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 20])
+def test_interrupted_after_a_block_and_before_its_state_it_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    log = log_in(tmp_path)
+    prepare(DataConfig(log=log, store=str(tmp_path / "whole"), **SMALL))
+    config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(spill.Spill, "append", raising_after(block, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config)
+    prepare(config)
+    assert files_of(tmp_path / "store") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 20])
+def test_a_disk_that_is_full_at_any_block_ends_a_prepare_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    log = log_in(tmp_path)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(spill.Spill, "append", raising_after(block, full))
+    with pytest.raises(DataError, match="No space left on device"):
+        prepare(DataConfig(log=log, store=str(tmp_path / "store"), **SMALL))
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def raising_after(block: int, error: BaseException) -> Callable[[spill.Spill, pl.DataFrame], None]:
+    """``Spill.append`` that raises once its ``block``-th block is written."""
+    append, num_blocks = spill.Spill.append, itertools.count(1)
+
+    def append_and_raise(self: spill.Spill, events: pl.DataFrame) -> None:
+        append(self, events)
+        if next(num_blocks) == block:
+            raise error
+
+    return append_and_raise
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from configs.schema import DataConfig, LongHistories
+from configs.schema import DataConfig, LongHistories, Split
 from data_pipeline.manifest import load_manifest
 from data_pipeline.order import Window, segments_of
 from data_pipeline.read_ahead import NUM_THREADS, ReadAhead
@@ -149,18 +151,38 @@ def names_of_readers() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("longest", [1, 3, 300])
-@pytest.mark.parametrize(("row_group_users", "max_history", "long"), [(300, 1000, "latest"), (5000, 2, "windows")])
-def test_a_window_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users, max_history, long):
+@pytest.mark.parametrize("split", list(Split))
+@pytest.mark.parametrize(
+    ("row_group_users", "max_history", "long"),
+    [(300, 1000, "latest"), (1024, 1000, "latest"), (1024, 5, "latest"), (5000, 2, "windows")],
+)
+def test_a_window_takes_no_more_than_was_foreseen(tmp_path, longest, row_group_users, max_history, long, split):
     items, times = random_histories(2100, longest=longest)
     items[5], times[5] = [], []
     store = write_store(tmp_path / "s", items, times, row_group_users=row_group_users)
-    config = DataConfig(store=store, max_history=max_history, long_histories=LongHistories(long))
+    config = DataConfig(store=store, max_history=max_history, long_histories=LongHistories(long), split=split)
+    for segments in ([segment] for segment in segments_of(0, 2100)):
+        assert peak_bytes(store, config, segments) <= foreseen_bytes(store, config, segments)
+    everything = segments_of(0, 2100)
+    assert peak_bytes(store, config, everything) <= foreseen_bytes(store, config, everything)
+
+
+def train_segments_of(store: str, config: DataConfig) -> TrainSegments:
     manifest = load_manifest(store)
-    reader = HistoryReader(store, manifest)
-    segments = TrainSegments(reader, split_rule(config, manifest), sequence_rule(config))
-    for window in (Window([segment], 0, 1, ()) for segment in segments_of(0, 2100)):
-        cut = segments.shuffled(window).num_bytes
-        decoded = sum(reader._read(index).num_bytes for index in reader._indices(*window.segments[0]))
-        assert decoded + 3 * cut <= segments.bytes_at_most(window)  # cut, joined, shuffled
-    everything = Window(segments_of(0, 2100), 0, 1, ())
-    assert 3 * segments.shuffled(everything).num_bytes <= segments.bytes_at_most(everything)
+    return TrainSegments(HistoryReader(store, manifest), split_rule(config, manifest), sequence_rule(config))
+
+
+def foreseen_bytes(store: str, config: DataConfig, segments: list[tuple[int, int]]) -> int:
+    return train_segments_of(store, config).bytes_at_most(Window(segments, 0, 1, ()))
+
+
+def peak_bytes(store: str, config: DataConfig, segments: list[tuple[int, int]]) -> int:
+    """The most that a window of ``segments`` took while it was made: NumPy's peak, and what Arrow holds then."""
+    train_segments = train_segments_of(store, config)
+    arrow_before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    shuffled = train_segments.shuffled(Window(segments, 0, 1, ()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    del shuffled
+    return peak + pa.total_allocated_bytes() - arrow_before

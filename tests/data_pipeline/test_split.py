@@ -38,6 +38,6 @@ def test_training_on_an_event_at_the_boundary_is_refused():
 
 
 def test_training_on_a_left_out_event_is_refused():
-    refuse_future(LEAVE_ONE_OUT, 0, np.array([2, 2]), np.array([4, 2]), np.array([1, 2, 3, 4]))
+    refuse_future(LEAVE_ONE_OUT, 0, np.array([2, 2]), np.array([4, 2]), np.array([2, 4]))
     with pytest.raises(DataError, match="at or after the split point"):
-        refuse_future(LEAVE_ONE_OUT, 0, np.array([3, 2]), np.array([4, 2]), np.array([1, 2, 3, 4, 5]))
+        refuse_future(LEAVE_ONE_OUT, 0, np.array([3, 2]), np.array([4, 2]), np.array([3, 5]))

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -45,7 +45,8 @@ def _names_by_case(session: SparkSession) -> Iterator[None]:
     try:
         yield
     finally:
-        session.conf.set(_CASE_SENSITIVE, before)
+        with suppress(PySparkException, Py4JError):  # a session that has ended has nothing to put back
+            session.conf.set(_CASE_SENSITIVE, before)
 
 
 def _new_session(config: DataConfig) -> SparkSession:

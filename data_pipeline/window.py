@@ -20,7 +20,7 @@ sooner than any other, and one that left to make room would leave memory to be h
 """
 LEAST_USED = 0.75
 """Of the bytes of decoded row groups; where training sees less of them, its events are copied out of them: what waits
-for its window takes at most a third more than what is used. Leave-one-out of 8 events a user uses so much."""
+for its window takes at most a third more than what is used. Leave-one-out of 10 events a user uses so much."""
 BYTES_PER_SEQUENCE = 32
 """User, start, length, and one more while they are worked out."""
 BYTES_PER_EVENT = 16

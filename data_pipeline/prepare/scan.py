@@ -160,19 +160,21 @@ class _Scanner:
 
         A block's rows are numbered here while the one before it is written.
         """
-        rows = pl.concat(self._pending, rechunk=True) if self._num_pending else None
-        self._pending, self._num_pending = [], 0
-        new = None
-        if rows is not None:
+        block = None
+        if self._num_pending:
+            rows = pl.concat(self._pending, rechunk=True)
             codes, new = self.index.codes_of(rows["item"])
-            rows = rows.with_columns(pl.Series("item", codes))
+            block = rows.with_columns(pl.Series("item", codes)), new
+        self._pending, self._num_pending = [], 0
         self._written.result()
-        self._written = self._behind.submit(self._write, rows, new, deepcopy(self._work.state))
+        self._written = self._behind.submit(self._write, block, deepcopy(self._work.state))
 
-    def _write(self, rows: pl.DataFrame | None, new: pl.Series | None, state: State) -> None:
-        if new is not None and len(new):
-            write_block(self._ids, pl.DataFrame({"id": new}))
-        if rows is not None:
+    def _write(self, block: tuple[pl.DataFrame, pl.Series] | None, state: State) -> None:
+        """Write the rows of ``block`` and the ids that were new in it, then ``state``."""
+        if block is not None:
+            rows, new = block
+            if len(new):
+                write_block(self._ids, pl.DataFrame({"id": new}))
             self._spill.append(rows)
         self._save(state)
 

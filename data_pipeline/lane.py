@@ -1,6 +1,5 @@
 """What the steps take of one lane: the windows that are in use, and their sequences step by step."""
 
-import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class LaneCursor:
             self._epoch, self._held = epoch, {}
             self._windows = self._order.windows(epoch, self._lane)
             self._starts = [window.start for window in self._windows]
-        low, high = self._order.share_of(self._lane, step)
+        low, high = self._order.starts(self._lane, step, step + 1).tolist()
         first, end = max(bisect_right(self._starts, low) - 1, 0), bisect_left(self._starts, high)
         needed = [index for index in range(first, end) if self._windows[index].end > low]
         self._held = {index: self._held.get(index) or self._taken(index) for index in needed}
@@ -37,15 +36,10 @@ class LaneCursor:
             return self._order.steps_per_epoch
         return max(self._order.step_of(self._lane, self._starts[end]), step + 1)
 
-    def shares(self, first: int, end: int) -> list[list[Share]]:
-        """The lane's sequences of each of the steps [first, end), from each window that has some."""
-        edges = np.array([self._order.share_of(self._lane, step)[0] for step in range(first, end + 1)])
-        found: list[list[Share]] = [[] for _ in range(first, end)]
-        for held in self._held.values():
-            for of_step, share in zip(found, held.cut(edges), strict=True):
-                if share is not None:
-                    of_step.append(share)
-        return found
+    def shares(self, first: int, end: int) -> list[Share]:
+        """The lane's sequences of the steps [first, end), from each window that is held."""
+        edges = self._order.starts(self._lane, first, end)
+        return [held.share(edges) for held in self._held.values()]
 
     def _taken(self, index: int) -> "_HeldWindow":
         window = self._windows[index]
@@ -64,12 +58,10 @@ class _HeldWindow:
     places: np.ndarray
     """Where each sequence starts in the lane's order."""
 
-    def cut(self, edges: np.ndarray) -> list[Share | None]:
-        """The sequences that start between one edge and the next, for every pair of neighbours; None for none."""
+    def share(self, edges: np.ndarray) -> Share:
+        """The sequences that start between one edge and the next, for every pair of neighbours."""
         rows = np.searchsorted(self.places, edges)
-        bounds = zip(itertools.pairwise(rows.tolist()), itertools.pairwise(self.offsets[rows].tolist()), strict=True)
-        histories = self.histories
-        return [Share(histories, slice(*row), slice(*event)) if row[0] < row[1] else None for row, event in bounds]
+        return Share(self.histories, rows, self.offsets[rows])
 
 
 def _check_size(window: Window, found: int) -> None:

@@ -92,12 +92,13 @@ class Order:
             place = end
         return windows
 
-    def share_of(self, lane: int, step: int) -> tuple[int, int]:
-        """Places [low, high) of the lane's order that ``step`` of an epoch takes."""
+    def starts(self, lane: int, first: int, end: int) -> np.ndarray:
+        """Where the shares of the steps [first, end) of an epoch start in the order of ``lane``, and where the last
+        ends: places, int64 [end - first + 1]."""
+        steps = np.arange(first, end + 1)
         if self._weights is None:
-            return step * self.share, (step + 1) * self.share
-        weight, num_steps = self._lane_weights[lane], self.steps_per_epoch
-        return -(-step * weight // num_steps), -(-(step + 1) * weight // num_steps)
+            return steps * self.share
+        return -(-steps * self._lane_weights[lane] // self.steps_per_epoch)
 
     def step_of(self, lane: int, place: int) -> int:
         """The step of an epoch that takes ``place`` of the lane's order."""
@@ -165,4 +166,12 @@ def permutation(key: tuple[object, ...], count: int) -> np.ndarray:
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     words = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
-    return np.argsort(words, kind="stable")
+    return stable_order(words)
+
+
+def stable_order(words: np.ndarray) -> np.ndarray:
+    """``argsort`` of uint64 [N] that keeps equal ones in order; a fourth of a stable sort's time where none are."""
+    order = np.argsort(words)
+    ascending = words[order]
+    has_equal = bool((ascending[1:] == ascending[:-1]).any())
+    return np.argsort(words, kind="stable") if has_equal else order

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,14 @@ class _Part:
         self.columns = {schema.column(k).path.split(".")[0]: k for k in range(len(schema))}
 
 
+class _Sizes(NamedTuple):
+    """What a row group takes up."""
+
+    num_file_bytes: int
+    num_decoded_bytes: int
+    num_events: int
+
+
 class RowGroups:
     """Reads the footers once. Safe to use from several threads.
 
@@ -50,6 +59,7 @@ class RowGroups:
         """What is read of a history: :data:`COLUMNS` and features."""
         parts = _opened(files_in(place_of(store) / "histories", "part-*.parquet"), self.columns)
         self._places = [(part, row_group) for part in parts for row_group in range(part.parquet.num_row_groups)]
+        self._found_sizes: list[_Sizes | None] = [None] * len(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -79,17 +89,29 @@ class RowGroups:
 
     def num_file_bytes(self, index: int) -> int:
         """Bytes of the chunks of :attr:`columns`, as they lie in the file."""
-        return sum(chunk.total_compressed_size for chunk in self._chunks(index, self.columns))
+        return self._sizes(index).num_file_bytes
 
     def num_decoded_bytes(self, index: int) -> int:
         """Values of the lists (an empty list counts one) and the offsets."""
-        lists = self._chunks(index, [name for name in self.columns if name != "user"])
-        values = sum(chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 8) for chunk in lists)
-        return 8 * (self.num_users(index) + 1) + values
+        return self._sizes(index).num_decoded_bytes
 
     def num_events(self, index: int) -> int:
         """Events of row group ``index`` (an empty list counts one)."""
-        return int(self._chunks(index, ["item"])[0].num_values)
+        return self._sizes(index).num_events
+
+    def _sizes(self, index: int) -> _Sizes:
+        """From the footer, the first time; to look there takes ten times as long."""
+        found = self._found_sizes[index]
+        if found is None:
+            by_name = dict(zip(self.columns, self._chunks(index, self.columns), strict=True))
+            lists = [chunk for name, chunk in by_name.items() if name != "user"]
+            found = self._found_sizes[index] = _Sizes(
+                sum(chunk.total_compressed_size for chunk in by_name.values()),
+                8 * (self.num_users(index) + 1)
+                + sum(chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 8) for chunk in lists),
+                int(by_name["item"].num_values),
+            )
+        return found
 
     def _chunks(self, index: int, columns: list[str]) -> list[pq.ColumnChunkMetaData]:
         """What the footer says of ``columns`` in row group ``index``."""

@@ -52,6 +52,10 @@ class SequenceRule:
 
         ``row`` says whose the sequence is; a user's oldest sequence comes first. All int64.
         """
+        if self.long_histories is LongHistories.LATEST:
+            cut = np.minimum(lengths, self.max_history + 1)
+            cut[lengths < MIN_TRAIN_EVENTS] = 0
+            return np.arange(len(lengths)), starts + lengths - cut, cut
         num_sequences = self.num_sequences(lengths)
         row = np.repeat(np.arange(len(lengths)), num_sequences)
         from_last = num_sequences[row] - 1 - ragged_index(np.zeros_like(num_sequences), num_sequences)

@@ -107,10 +107,8 @@ class SequenceStream:
                 epoch, first = divmod(step, self.steps_per_epoch)
                 ends = [cursor.open(epoch, first) for cursor in cursors]
                 end = min(*ends, first + self._steps_per_block, self.steps_per_epoch)
-                shares = [cursor.shares(first, end) for cursor in cursors]
-                of_steps = zip(*shares, strict=True)
-                steps = [[part for share in step for part in share] for step in of_steps]
-                yield _train_batches(steps, self._reader.feature_types)
+                shares = [share for cursor in cursors for share in cursor.shares(first, end)]
+                yield _train_batches(shares, end - first, self._reader.feature_types)
                 step += end - first
 
     def _coming_windows(self, step: int) -> Iterator[Window]:
@@ -124,7 +122,7 @@ class SequenceStream:
                 (max(self._order.step_of(lane, window.start), low), lane, index, window)
                 for lane in self._lanes
                 for index, window in enumerate(self._order.windows(epoch, lane))
-                if window.end > self._order.share_of(lane, low)[0]
+                if window.end > int(self._order.starts(lane, low, low)[0])
             ]
             yield from (window for *_, window in sorted(needed, key=lambda entry: entry[:3]))
 
@@ -170,19 +168,20 @@ def evaluation_batches(
             yield _evaluation_batch(histories, some, positions, config.max_history, reader.feature_types)
 
 
-def _train_batches(steps: list[list[Share]], feature_types: dict[str, FeatureDtype]) -> list[SequenceBatch]:
+def _train_batches(
+    shares: list[Share], num_steps: int, feature_types: dict[str, FeatureDtype]
+) -> list[SequenceBatch]:
     """A batch a step, of the sequences that have targets. The batches own their memory, together: a view would keep a
     whole window alive and let a consumer write into it."""
-    parts = [part for step in steps for part in step]
-    lengths = _end_to_end([part.histories.lengths[part.rows] for part in parts])
-    user = _end_to_end([part.histories.user[part.rows] for part in parts])
-    item = _end_to_end([part.histories.item[part.events] for part in parts])
-    timestamp = _end_to_end([part.histories.timestamp[part.events] for part in parts])
+    rows, events = [share.rows.tolist() for share in shares], [share.events.tolist() for share in shares]
+    lengths = _by_step([share.histories.lengths for share in shares], rows)
+    user = _by_step([share.histories.user for share in shares], rows)
+    item = _by_step([share.histories.item for share in shares], events)
+    timestamp = _by_step([share.histories.timestamp for share in shares], events)
     has_targets = lengths > 0
     num_before = offsets_of(has_targets)
-    ends = offsets_of(np.array([sum(part.num_sequences for part in step) for step in steps]))
-    num_users = np.diff(num_before[ends]).tolist()
-    num_tokens = [sum(part.num_events for part in step) for step in steps]
+    num_users = np.diff(num_before[offsets_of(_num_by_step([share.rows for share in shares], num_steps))]).tolist()
+    num_tokens = _num_by_step([share.events for share in shares], num_steps).tolist()
     columns = zip(
         torch.from_numpy(item).split(num_tokens),
         torch.from_numpy(lengths[has_targets]).split(num_users),
@@ -192,15 +191,24 @@ def _train_batches(steps: list[list[Share]], feature_types: dict[str, FeatureDty
     )
     batches = [SequenceBatch(item, lengths, user, timestamp) for item, lengths, user, timestamp in columns]
     for name, dtype in feature_types.items():
-        values = torch.from_numpy(_end_to_end([part.histories.features[name][part.events] for part in parts], dtype))
+        values = torch.from_numpy(_by_step([share.histories.features[name] for share in shares], events, dtype))
         for batch, own in zip(batches, values.split(num_tokens), strict=True):
             batch.features[name] = own
     return batches
 
 
-def _end_to_end(parts: list[np.ndarray], dtype: FeatureDtype = np.int64) -> np.ndarray:
-    """A new array, also of no part."""
-    return np.concatenate([np.zeros(0, dtype), *parts], dtype=dtype)
+def _by_step(columns: list[np.ndarray], edges: list[list[int]], dtype: FeatureDtype = np.int64) -> np.ndarray:
+    """What every step takes of each of ``columns``, between its edges [S + 1], step by step: a new array."""
+    parts = [
+        [column[low:high] for low, high in itertools.pairwise(of_column)]
+        for column, of_column in zip(columns, edges, strict=True)
+    ]
+    return np.concatenate([np.zeros(0, dtype), *itertools.chain(*zip(*parts, strict=True))], dtype=dtype)
+
+
+def _num_by_step(edges: list[np.ndarray], num_steps: int) -> np.ndarray:
+    """How much lies between ``edges`` [S + 1] of all shares, by step: int64 [S]."""
+    return sum((np.diff(of_share) for of_share in edges), start=np.zeros(num_steps, np.int64))
 
 
 def _evaluation_batch(

@@ -49,21 +49,13 @@ class TrainHistories:
 
 
 class Share(NamedTuple):
-    """What a step takes of a window: the sequences ``rows``, whose events are ``events``."""
+    """What S steps take of a window: step s the sequences ``rows[s]`` to ``rows[s + 1]``, and their events."""
 
     histories: TrainHistories
-    rows: slice
-    events: slice
-
-    @property
-    def num_sequences(self) -> int:
-        """Those with nothing to predict included."""
-        return int(self.rows.stop - self.rows.start)
-
-    @property
-    def num_events(self) -> int:
-        """Of all its sequences."""
-        return int(self.events.stop - self.events.start)
+    rows: np.ndarray
+    """Places of sequences, int64 [S + 1]; those with nothing to predict count."""
+    events: np.ndarray
+    """Places of the events of ``rows``, int64 [S + 1]."""
 
 
 @dataclass(slots=True)

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
-from data_pipeline.order import Order, OrderKey, lanes_of, segments_of
+from data_pipeline.order import Order, OrderKey, lanes_of, segments_of, stable_order
 
 KEY = OrderKey("abc", "leave_one_out", 0, 64, 4, 2, 10_001)
 
@@ -81,3 +83,9 @@ def test_more_ranks_than_lanes_are_refused():
 def test_a_store_without_users_is_refused():
     with pytest.raises(DataError, match="no users"):
         Order(replace(KEY, num_users=0))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=300))
+def test_equal_words_keep_their_order(words):
+    words = np.array(words, np.uint64)
+    assert stable_order(words).tolist() == sorted(range(len(words)), key=words.tolist().__getitem__)

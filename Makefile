@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml tools/fbgemm_shim/pyproject.toml
 train: $(STAMP)
 	$(BIN)/shardrec train experiment=smoke
 
+# Two files at a time: the longest tests wait for other processes most of their time.
 test: $(STAMP)
-	$(BIN)/pytest -m 'not slow and not slurm and not spark'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not slurm and not spark'
 
 # Jobs of two nodes on a real Slurm, which it installs and starts: Debian, as root. Elsewhere they are skipped.
 test-slurm: $(STAMP)

@@ -28,11 +28,11 @@ def run_here(overrides: list[str]) -> int:
 
 
 def run_stopped_at(overrides: list[str], step: int) -> int:
-    """Rank 1 alone gets SIGUSR1 while it trains ``step``."""
+    """The last rank alone gets SIGUSR1 while it trains ``step``."""
     real = Objective.__call__
 
     def signalled(self: Objective, model: Any, batch: Any, at: int) -> Any:
-        if at == step - 1 and dist.get_rank() == 1:
+        if at == step - 1 and dist.get_rank() == dist.get_world_size() - 1:
             os.kill(os.getpid(), signal.SIGUSR1)
         return real(self, model, batch, at)
 

@@ -14,6 +14,8 @@ import pytest
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError
 from launch.rendezvous import Report, meet
 from processes import family_of, wait_for
+from ranks import run_ranks
+from runs import run_stopped_at
 from stores import synthetic_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -114,13 +116,14 @@ RUN = [
 ]
 
 
-def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str):
-    """4 ranks, 2 when a node dies, 4 when one joins, then told to stop: every loss is that of a run of one rank."""
+@pytest.mark.parametrize("num_ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str, num_ranks: int):
+    """All ranks, half when a node dies, all when one joins, then told to stop: the losses are those of one rank."""
     store = synthetic_store(tmp_path)
     words = [*RUN, f"data.store={store}", "num_steps=100000", "hardware.timeout_s=60"]
     nodes = ["cluster.nodes=2", "cluster.min_nodes=1", "cluster.max_restarts=3", f"cluster.endpoint={endpoint}"]
     run_dir, alone_dir = tmp_path / "run", tmp_path / "alone"
-    job = ["launch", "cluster=torchrun", *nodes, *words, "hardware.num_ranks=4", f"run_dir={run_dir}"]
+    job = ["launch", "cluster=torchrun", *nodes, *words, f"hardware.num_ranks={num_ranks}", f"run_dir={run_dir}"]
     with started([*job, "cluster.node=0"]) as first:
         with started([*job, "cluster.node=1"]) as second:
             until_trained(first, run_dir, 20)
@@ -128,19 +131,18 @@ def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path:
                 os.kill(process, signal.SIGKILL)
         until_trained(first, run_dir, max(losses(run_dir)) + 5)
         with started([*job, "cluster.node=1"]) as third:
-            wait_for(lambda: num_ranks_of(run_dir) == 4 or first.poll() is not None, timeout_s=120)
+            wait_for(lambda: num_ranks_of(run_dir) == num_ranks or first.poll() is not None, timeout_s=120)
             until_trained(first, run_dir, max(losses(run_dir)) + 5)
             first.terminate()
             told, errors = first.communicate(timeout=120)
             third.communicate(timeout=120)
     assert (first.returncode, third.returncode) == (REQUEUE_EXIT_CODE, REQUEUE_EXIT_CODE), errors
     began = [line for line in told.splitlines() if ": steps " in line]
-    assert [f"on {num} ranks" in line for line, num in zip(began, (4, 2, 4), strict=True)] == [True] * 3
+    expected_ranks = (num_ranks, num_ranks // 2, num_ranks)
+    assert [f"on {num} ranks" in line for line, num in zip(began, expected_ranks, strict=True)] == [True] * 3
     found = losses(run_dir)
-    with started(["train", *words, "hardware.num_ranks=1", f"run_dir={alone_dir}"]) as alone:
-        until_trained(alone, alone_dir, max(found))
-        alone.terminate()
-        alone.communicate(timeout=60)
+    alone = [*words, "hardware.num_ranks=1", f"run_dir={alone_dir}"]
+    assert run_ranks(1, run_stopped_at, alone, max(found)) == [REQUEUE_EXIT_CODE]
     expected = losses(alone_dir)
     assert sorted(found) == list(range(1, max(found) + 1))
     assert found == pytest.approx({step: expected[step] for step in found}, rel=1e-5)

@@ -95,10 +95,12 @@ class Order:
     def starts(self, lane: int, first: int, end: int) -> np.ndarray:
         """Where the shares of the steps [first, end) of an epoch start in the order of ``lane``, and where the last
         ends: places, int64 [end - first + 1]."""
-        steps = np.arange(first, end + 1)
         if self._weights is None:
-            return steps * self.share
-        return -(-steps * self._lane_weights[lane] // self.steps_per_epoch)
+            return np.arange(first, end + 1) * self.share
+        weight, num_steps = self._lane_weights[lane], self.steps_per_epoch
+        return np.array(
+            [-(-step * weight // num_steps) for step in range(first, end + 1)]
+        )  # int64 may not hold those
 
     def step_of(self, lane: int, place: int) -> int:
         """The step of an epoch that takes ``place`` of the lane's order."""

@@ -118,11 +118,12 @@ class SequenceStream:
         first_epoch, first_step = divmod(step, self.steps_per_epoch)
         for epoch in itertools.count(first_epoch):
             low = first_step if epoch == first_epoch else 0
+            places = {lane: int(self._order.starts(lane, low, low)[0]) for lane in self._lanes}
             needed = [
                 (max(self._order.step_of(lane, window.start), low), lane, index, window)
                 for lane in self._lanes
                 for index, window in enumerate(self._order.windows(epoch, lane))
-                if window.end > int(self._order.starts(lane, low, low)[0])
+                if window.end > places[lane]
             ]
             yield from (window for *_, window in sorted(needed, key=lambda entry: entry[:3]))
 

@@ -24,7 +24,7 @@ from data_pipeline.prepare.spill import Spill, blocks_of, cuts_of, num_rows_of, 
 @pytest.mark.parametrize("kind", IDS)
 def test_the_store_is_the_same_in_any_memory(tmp_path: Path, kind: str) -> None:
     log = tmp_path / "log.parquet"
-    random_log(1000, kind=kind, num_users=100).write_parquet(log, row_group_size=50)
+    random_log(3000, kind=kind, num_users=300).write_parquet(log, row_group_size=100)
     options = {"deduplicate": True, "min_user_events": 3, "min_item_events": 4}
     columns = ColumnsConfig(event_type="event_type")
     found = [

@@ -1,8 +1,11 @@
 """Whole runs, and the steps of a run, on the ranks of :func:`ranks.run_ranks`."""
 
+import json
 import os
+import shutil
 import signal
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,16 +43,57 @@ def run_stopped_at(overrides: list[str], step: int) -> int:
     return run_here(overrides)
 
 
-def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
+def losses_and_ranks(overrides: list[str], device: str = "cpu") -> tuple[list[float], list[float]]:
     """The loss of each of ``NUM_STEPS`` steps, and the ranks of the test targets after them."""
     config = load_config(overrides)
     peers, names = DistributedPeers(), config.model.event_features
     manifest = load_manifest(config.data.store)
     stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size, features=names)
-    state = build_state(config, manifest, NUM_STEPS, peers, torch.device("cpu"))
+    state = build_state(config, manifest, NUM_STEPS, peers, torch.device(device))
     losses = []
     with closing(stream.batches()) as batches:
         for _ in range(NUM_STEPS):
             losses.append(float(train_step(state, next(batches)).loss))
             state.step += 1
     return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()
+
+
+def assert_same_ranks(first: list[float], second: list[float]) -> None:
+    """The weights differ in their last bits after 20 steps, which may swap two neighbours, and no more than that.
+
+    A target that is no candidate has the rank infinity.
+    """
+    assert len(first) == len(second) > 100
+    pairs = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
+    assert len(pairs) < 0.02 * len(first)
+    assert all(abs(ours - theirs) <= 1 for ours, theirs in pairs)
+
+
+def logged_steps(folder: Path) -> list[dict[str, float]]:
+    """What the run in ``folder`` wrote down of each step."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "loss" in row]
+
+
+def run_cut_and_resume(overrides: list[str], folder: str, step: int) -> None:
+    """Run to the end; leave what a kill after the checkpoint of ``step`` would have left; run again.
+
+    ``first/metrics.jsonl`` keeps what the first run wrote down. Collective.
+    """
+    overrides = [*overrides, f"run_dir={folder}"]
+    run_here(overrides)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        (Path(folder) / "first").mkdir()
+        shutil.copy(Path(folder) / "metrics.jsonl", Path(folder) / "first")
+        drop_after(Path(folder), step)
+    if dist.is_initialized():
+        dist.barrier()
+    run_here(overrides)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Take away what the run in ``folder`` left after the checkpoint of ``step``."""
+    (folder / "summary.json").unlink()
+    for checkpoint in (folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > step:
+            (checkpoint / "progress.json").unlink()

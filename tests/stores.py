@@ -1,4 +1,4 @@
-"""Small stores: written by hand, as `data_pipeline.prepare` would write them, or prepared from a made-up log."""
+"""Small stores, written by hand as `data_pipeline.prepare` would write them."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from configs.schema import DataConfig, SyntheticConfig
-from data_pipeline.prepare import prepare
-from data_pipeline.synthetic import write_log
 
 
 def write_store(
@@ -35,6 +31,11 @@ def write_store(
     for part, start in enumerate(range(0, len(items), part_users)):
         path = folder / "histories" / f"part-{part:05d}.parquet"
         pq.write_table(table.slice(start, part_users), path, row_group_size=row_group_users, compression="zstd")
+    counts = np.bincount([item for history in items for item in history] or [0], minlength=num_items)[:num_items]
+    pq.write_table(
+        pa.table({"item": np.arange(num_items, dtype=np.int32), "raw_item": range(num_items), "count": counts}),
+        folder / "items.parquet",
+    )
     times = [time for history in timestamps for time in history] or [0]
     manifest = {
         "format_version": 1,
@@ -64,11 +65,3 @@ def random_histories(num_users: int, seed: int = 0, longest: int = 12) -> tuple[
     items = [random.integers(0, 50, length).tolist() for length in lengths]
     times = [np.sort(random.integers(0, 1000, length)).tolist() for length in lengths]
     return items, times
-
-
-def synthetic_store(folder: Path) -> str:
-    """A store of 150 users and at most 80 items, prepared in ``folder``; returns its path."""
-    log, store = str(folder / "log.parquet"), str(folder / "store")
-    write_log(SyntheticConfig(num_users=150, num_items=80, mean_length=10), log)
-    prepare(DataConfig(log=log, store=store))
-    return store

@@ -28,7 +28,7 @@ from data_pipeline.inspect.summary import (
 from data_pipeline.inspect.text import bars_of
 from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare
-from stores import synthetic_store
+from prepared_store import synthetic_store
 
 ROOT = Path(__file__).resolve().parents[2]
 START = 1_600_000_000_000

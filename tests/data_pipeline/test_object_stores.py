@@ -16,7 +16,8 @@ from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset
 from data_pipeline.stream import SequenceStream, evaluation_batches
 from object_store import BUCKET, FaultyProxy, connect
-from stores import random_histories, synthetic_store, write_store
+from prepared_store import synthetic_store
+from stores import random_histories, write_store
 
 STORE = f"s3://{BUCKET}/stores/tiny"
 

@@ -14,10 +14,10 @@ import pytest
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError
 from launch.rendezvous import Report, meet
+from prepared_store import synthetic_store
 from processes import family_of, wait_for
 from ranks import run_ranks
 from runs import run_stopped_at
-from stores import synthetic_store
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ["alpha", "beta", "gamma"]

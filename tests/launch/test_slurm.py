@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from prepared_store import synthetic_store
 from processes import wait_for
 from slurm_cluster import slurm_cluster, why_not
-from stores import synthetic_store
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 

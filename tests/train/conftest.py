@@ -3,7 +3,7 @@
 import pytest
 
 from object_store import proxy, server
-from stores import synthetic_store
+from prepared_store import synthetic_store
 
 __all__ = ["proxy", "server", "store"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
+from prepared_store import synthetic_store
 from processes import family_of
-from stores import synthetic_store
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.distributed as dist
 
 from configs.errors import ConfigError
 from ranks import run_ranks
-from runs import losses_and_ranks, run_here
+from runs import assert_same_ranks, drop_after, logged_steps, losses_and_ranks, run_cut_and_resume, run_here
 
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 RESUMABLE = ["num_steps=12", "log_every_steps=1", "checkpoint.every_steps=5", "checkpoint.keep_last=9"]
@@ -69,7 +68,7 @@ def test_a_resumed_run_repeats_the_losses_bit_for_bit(
     overrides = [f"data.store={store}", *MODEL, *RESUMABLE, *choices]
     overrides += ["optimizer.table_lr=0.01", "model.user_input=add", f"hardware.num_ranks={world_size}"]
     run_ranks(world_size, run_cut_and_resume, overrides, str(tmp_path / "run"), 5)
-    first, resumed = (_rows(tmp_path / "run" / name) for name in ("metrics.first.jsonl", "metrics.jsonl"))
+    first, resumed = logged_steps(tmp_path / "run" / "first"), logged_steps(tmp_path / "run")
     assert [row["step"] for row in resumed] == list(range(1, 13))
     assert resumed[:5] == first[:5], "what was trained before the checkpoint is not trained again"
     assert all(ours["elapsed_s"] != theirs["elapsed_s"] for ours, theirs in zip(resumed[5:], first[5:], strict=True))
@@ -79,10 +78,10 @@ def test_a_resumed_run_repeats_the_losses_bit_for_bit(
 def test_a_run_goes_on_at_another_number_of_ranks(store: str, tmp_path: Path):
     overrides = [f"data.store={store}", *MODEL, *RESUMABLE, *NO_DROPOUT, f"run_dir={tmp_path / 'run'}"]
     run_ranks(2, run_here, overrides)
-    first = _rows(tmp_path / "run" / "metrics.jsonl")
-    _drop_after(tmp_path / "run", 5)
+    first = logged_steps(tmp_path / "run")
+    drop_after(tmp_path / "run", 5)
     run_ranks(1, run_here, overrides)
-    resumed = _rows(tmp_path / "run" / "metrics.jsonl")
+    resumed = logged_steps(tmp_path / "run")
     assert resumed[:5] == first[:5]
     np.testing.assert_allclose([row["loss"] for row in resumed], [row["loss"] for row in first], rtol=1e-5)
 
@@ -110,35 +109,3 @@ def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp
 def on_one_rank(overrides: tuple[str, ...]) -> tuple[list[float], list[float]]:
     """What every plan is compared with; the same for all of them."""
     return run_ranks(1, losses_and_ranks, list(overrides))[0]
-
-
-def assert_same_ranks(first: list[float], second: list[float]) -> None:
-    """The weights differ in their last bits after 20 steps, which may swap two neighbours, and no more than that."""
-    assert len(first) == len(second) > 100
-    differences = np.abs(np.array(first) - np.array(second))
-    assert (differences > 0).mean() < 0.02
-    assert differences.max() <= 1
-
-
-def run_cut_and_resume(overrides: list[str], folder: str, step: int) -> None:
-    """Run to the end; leave what a kill after the checkpoint of ``step`` would have left; run again."""
-    overrides = [*overrides, f"run_dir={folder}"]
-    run_here(overrides)
-    if dist.get_rank() == 0:
-        metrics = Path(folder) / "metrics.jsonl"
-        metrics.with_name("metrics.first.jsonl").write_text(metrics.read_text())
-        _drop_after(Path(folder), step)
-    dist.barrier()
-    run_here(overrides)
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row for row in rows if "loss" in row]
-
-
-def _drop_after(folder: Path, step: int) -> None:
-    (folder / "summary.json").unlink()
-    for checkpoint in (folder / "checkpoints").glob("step-*"):
-        if int(checkpoint.name.removeprefix("step-")) > step:
-            (checkpoint / "progress.json").unlink()

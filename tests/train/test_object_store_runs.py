@@ -10,8 +10,8 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from data_pipeline.files import ObjectPath
 from object_store import BUCKET, FaultyProxy, connect, s3_server
+from prepared_store import synthetic_store
 from ranks import run_ranks
-from stores import synthetic_store
 from train.evaluate import evaluate
 from train.run import run
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stores import synthetic_store, write_store
+from prepared_store import synthetic_store
+from stores import write_store
 from train.preflight import main
 
 

@@ -14,9 +14,9 @@ from configs.errors import HUNG_EXIT_CODE
 from configs.load import load_config
 from data_pipeline.manifest import load_manifest
 from data_pipeline.stream import SequenceStream
+from prepared_store import synthetic_store
 from processes import family_of
 from ranks import run_ranks
-from stores import synthetic_store
 from train.checkpoint import DiskCheckpointer
 from train.peers import DistributedPeers
 from train.progress import Progress

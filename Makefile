@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPARK_STAMP := $(VENV)/.spark-installed
 
-.PHONY: setup train test test-slurm test-spark test-slow check clean
+.PHONY: setup train test test-slurm test-spark test-gpu test-slow check clean
 
 setup: $(STAMP)
 
@@ -21,7 +21,7 @@ train: $(STAMP)
 
 # Two files at a time: the longest tests wait for other processes most of their time.
 test: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not slurm and not spark'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not slurm and not spark and not gpu'
 
 # Jobs of two nodes on a real Slurm, which it installs and starts: Debian, as root. Elsewhere they are skipped.
 test-slurm: $(STAMP)
@@ -35,6 +35,10 @@ test-spark: $(SPARK_STAMP)
 $(SPARK_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[spark]'
 	touch $(SPARK_STAMP)
+
+# Kernels and training on one GPU against the CPU; needs torch, fbgemm-gpu and torchrec built for it (docs/gpus.md).
+test-gpu:
+	$(BIN)/pytest -m gpu -rs
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow

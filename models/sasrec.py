@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.schema import Precision, SASRecConfig
-from models.attention import Layout, causal_attention, last_attention, last_tokens
+from models.attention import Layout, causal_attention, last_attention, last_tokens, layout_of
 from models.dropout import Dropout
 
 
@@ -61,17 +61,30 @@ class SASRec(nn.Module):
         """``max_tokens``: the longest history it will see, a first user token included."""
         super().__init__()
         self.precision = config.precision
+        self.head_width = config.embedding_dim // config.num_heads
+        self.attention_dropout = config.attention_dropout
         self.position = nn.Embedding(max_tokens, config.embedding_dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.embedding_dim)
         self._initialise(config.initial_std)
 
+    def layout_of(self, lengths: Tensor, num_tokens: int) -> Layout:
+        """The layout of histories of ``lengths`` ``[B]``, ``num_tokens`` in all, that :meth:`forward` takes."""
+        return layout_of(
+            lengths,
+            num_tokens,
+            longest=self.position.num_embeddings,
+            head_width=self.head_width,
+            dtype=torch.bfloat16 if self._is_narrow else torch.float32,
+            rate=self.attention_dropout if self.training else 0.0,
+            is_training=self.training,
+        )
+
     def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
         """Item vectors ``[T, D]`` to the queries ``[T, D]`` that are scored against the catalogue."""
         hidden = self.dropout(tokens + self.position(layout.position))
-        is_narrow = self.training and self.precision is Precision.BF16
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=is_narrow):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self._is_narrow):
             for block in self.blocks:
                 hidden = block(hidden, layout)
         return self.norm(hidden)
@@ -88,6 +101,10 @@ class SASRec(nn.Module):
         assert isinstance(final, Block), "blocks are built above"
         hidden = self.norm(final.last(hidden, layout))
         return hidden[torch.argsort(last_tokens(layout))]
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self.training and self.precision is Precision.BF16
 
     def _initialise(self, std: float) -> None:
         nn.init.normal_(self.position.weight, std=std)

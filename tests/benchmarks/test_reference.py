@@ -9,7 +9,7 @@ from benchmarks.arithmetic import token_flop
 from benchmarks.reference import PaddedReference, padded, reference_loss
 from configs.schema import SampledSoftmaxConfig, SASRecConfig
 from data_pipeline.batch import SequenceBatch
-from models.attention import layout_of
+from models.bucketed_attention import buckets_of
 from models.loss.catalogue import Alone
 from models.loss.full_softmax import full_softmax_loss
 from models.loss.negatives import NegativeSampler
@@ -30,7 +30,7 @@ def our_loss(encoder: SASRec, item_vectors: Tensor, batch: SequenceBatch, negati
     histories = torch.split(batch.item, batch.lengths.tolist())
     inputs = torch.cat([history[:-1] for history in histories])
     target = torch.cat([history[1:] for history in histories])
-    query = encoder(item_vectors[inputs], layout_of(batch.lengths - 1))
+    query = encoder(item_vectors[inputs], buckets_of(batch.lengths - 1))
     if negatives is None:
         items = range(NUM_ITEMS)
         total = full_softmax_loss(query, target, item_vectors, items, chunk_tokens=5, peers=Alone())

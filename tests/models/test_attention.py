@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from configs.schema import SASRecConfig
-from models.attention import causal_attention, layout_of
+from models.attention import causal_attention
+from models.bucketed_attention import buckets_of
 from models.sasrec import SASRec
 
 
@@ -13,7 +14,7 @@ from models.sasrec import SASRec
 def test_attention_over_buckets_equals_attention_over_each_history(lengths):
     torch.manual_seed(0)
     qkv = torch.randn(sum(lengths), 3 * 8)
-    ours = causal_attention(qkv, layout_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, rate=0.0)
+    ours = causal_attention(qkv, buckets_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, rate=0.0)
     expected = [_plain_attention(history) for history in qkv.split(lengths)] if lengths else []
     torch.testing.assert_close(ours, torch.cat([*expected, torch.zeros(0, 8)]))
 
@@ -23,7 +24,7 @@ def test_gradients_over_buckets_equal_those_of_each_history():
     lengths = [3, 1, 7, 7, 2]
     qkv = torch.randn(sum(lengths), 3 * 8, requires_grad=True)
     weight = torch.randn(sum(lengths), 8)
-    ours = causal_attention(qkv, layout_of(torch.tensor(lengths), 3), num_heads=2, rate=0.0)
+    ours = causal_attention(qkv, buckets_of(torch.tensor(lengths), 3), num_heads=2, rate=0.0)
     expected = torch.cat([_plain_attention(history) for history in qkv.split(lengths)])
     grads = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (ours, expected)]
     torch.testing.assert_close(grads[0], grads[1])
@@ -36,12 +37,12 @@ def test_the_last_query_of_each_history_equals_that_of_the_whole_pass(num_blocks
     config = SASRecConfig(embedding_dim=8, feed_forward_dim=8, num_blocks=num_blocks, initial_std=1.0)
     encoder = SASRec(config, max_tokens=7).eval()
     tokens = torch.randn(19, 8)
-    layout = layout_of(lengths, 3)
+    layout = buckets_of(lengths, 3)
     torch.testing.assert_close(encoder.last(tokens, layout), encoder(tokens, layout)[lengths.cumsum(0) - 1])
 
 
 def test_positions_count_from_the_start_of_each_history():
-    assert layout_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
+    assert buckets_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
 
 
 def test_the_future_and_batch_mates_do_not_reach_a_query():
@@ -49,8 +50,8 @@ def test_the_future_and_batch_mates_do_not_reach_a_query():
     encoder = SASRec(SASRecConfig(embedding_dim=8, feed_forward_dim=8), max_tokens=8).eval()
     first, other = torch.randn(4, 8), torch.randn(6, 8)
     changed = torch.cat([first[:2], torch.randn(2, 8)])
-    alone = encoder(first, layout_of(torch.tensor([4])))
-    with_mates = encoder(torch.cat([other, changed]), layout_of(torch.tensor([6, 4])))[6:]
+    alone = encoder(first, buckets_of(torch.tensor([4])))
+    with_mates = encoder(torch.cat([other, changed]), buckets_of(torch.tensor([6, 4])))[6:]
     torch.testing.assert_close(alone[:2], with_mates[:2])
     assert not torch.allclose(alone[2:], with_mates[2:])
 

@@ -5,7 +5,8 @@ import torch
 
 from configs.schema import Precision, SASRecConfig
 from models import dropped_attention as dropped_attention_module
-from models.attention import causal_attention, layout_of
+from models.attention import causal_attention
+from models.bucketed_attention import buckets_of
 from models.dropout import Dropout, dropout
 from models.dropped_attention import dropped_attention
 from models.sasrec import SASRec
@@ -45,7 +46,7 @@ def test_attention_dropout_keeps_the_mean_and_the_past():
     rates = {"dropout": 0.0, "attention_dropout": 0.3}
     encoder = SASRec(SASRecConfig(embedding_dim=8, feed_forward_dim=8, num_blocks=1, **rates), max_tokens=4)
     tokens = torch.randn(3, 8)
-    layout = layout_of(torch.tensor([3]))
+    layout = buckets_of(torch.tensor([3]))
     exact = encoder.eval()(tokens, layout)
     encoder.train()
     drawn = torch.stack([encoder(tokens, layout) for _ in range(3000)])
@@ -66,7 +67,7 @@ def test_gradients_of_attention_with_dropout_are_those_of_its_values(
     monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
     torch.manual_seed(0)
     qkv = torch.randn(sum(lengths), 3 * 4, dtype=torch.float64, requires_grad=True)
-    layout = layout_of(torch.tensor(lengths), max_buckets)
+    layout = buckets_of(torch.tensor(lengths), max_buckets)
 
     def with_the_same_mask(qkv: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(1)
@@ -96,10 +97,10 @@ def test_blocks_in_bfloat16_are_near_the_exact_ones_in_training_and_exact_outsid
     for precision in (Precision.FP32, Precision.BF16):
         torch.manual_seed(0)
         encoder = SASRec(SASRecConfig(embedding_dim=16, feed_forward_dim=16, precision=precision), max_tokens=70)
-        query = encoder(tokens, layout_of(lengths))
+        query = encoder(tokens, buckets_of(lengths))
         grads.append(torch.autograd.grad(query.square().sum(), encoder.blocks[0].qkv.weight)[0])
         queries.append(query.detach())
-        ranked.append(encoder.eval().last(tokens, layout_of(lengths)).detach())
+        ranked.append(encoder.eval().last(tokens, buckets_of(lengths)).detach())
     assert torch.equal(*ranked)
     for near, exact in (queries[::-1], grads[::-1]):
         assert near.dtype == torch.float32

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.distributed import DistributedModelParallel
+from torchrec.optim import Adam as FusedAdam
 from torchrec.optim import RowWiseAdagrad
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
@@ -26,9 +27,11 @@ def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
     """Ask fbgemm to update the tables inside backward; before sharding. Without it TorchRec trains them silently
     with SGD. Does nothing where the tables take a torch optimizer."""
     if not uses_dense_kernel(config):
-        apply_optimizer_in_backward(
-            TABLE_OPTIMIZERS[config.optimizer.table], model.tables.parameters(), _table_arguments(config.optimizer)
-        )
+        kind, arguments = TABLE_OPTIMIZERS[config.optimizer.table], _table_arguments(config.optimizer)
+        if "betas" in arguments:  # fbgemm has other names for them, which torch's own class refuses
+            beta1, beta2 = arguments.pop("betas")
+            kind, arguments = FusedAdam, {**arguments, "beta1": beta1, "beta2": beta2}
+        apply_optimizer_in_backward(kind, model.tables.parameters(), arguments)
 
 
 def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> CombinedOptimizer:

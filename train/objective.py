@@ -10,7 +10,7 @@ from torchrec.distributed import DistributedModelParallel
 from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
 from data_pipeline.batch import SequenceBatch
 from models.loss.catalogue import Peers, slice_of
-from models.loss.full_softmax import full_softmax_loss
+from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
 
@@ -40,7 +40,7 @@ class Objective:
                 found.target,
                 found.candidate_vector,
                 self.items,
-                chunk_tokens=self.config.chunk_tokens,
+                chunk_tokens=self._chunk_tokens(self.config, batch.item.device),
                 peers=self.peers,
                 precision=self.config.precision,
             )
@@ -53,6 +53,10 @@ class Objective:
         total = sampled_loss(found, negatives, self.sampler.log_q.to(batch.item.device), self.config, self.num_items)
         reported = self.peers.sum(total.detach().double().clone()) / num_predictions
         return total * (self.peers.world_size / num_predictions), reported
+
+    def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
+        largest_slice = -(-self.num_items // self.peers.world_size)
+        return config.chunk_tokens or suitable_chunk_tokens(device, largest_slice, config.precision)
 
     def _num_predictions(self, batch: SequenceBatch) -> Tensor:
         own = (batch.lengths - 1).clamp(min=0).sum().double()

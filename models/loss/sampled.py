@@ -22,24 +22,25 @@ def sampled_loss(
     """
     target = predictions.target
     positive = (predictions.query * predictions.target_vector).sum(1)
-    negative = predictions.query @ predictions.candidate_vector.t()
     is_target = target[:, None] == negatives
     match config:
         case SampledSoftmaxConfig():
-            if config.correct_log_q:
-                negative = negative - log_q[negatives] - math.log(len(negatives))
-            negative = negative.masked_fill(is_target, float("-inf"))
+            # added by the product itself: [n, M] is written once
+            correction = log_q[negatives] + math.log(len(negatives)) if config.correct_log_q else log_q.new_zeros(1)
+            negative = torch.addmm(-correction, predictions.query, predictions.candidate_vector.t())
+            negative = negative.masked_fill_(is_target, float("-inf"))
             total = torch.logaddexp(positive, torch.logsumexp(negative, 1))
             return (total - positive).sum()
         case GBCEConfig():
             rate = min(len(negatives) / max(num_items - 1, 1), 1.0)
             power = rate * (config.calibration * (1 - 1 / rate) + 1 / rate)
-            return _bce(positive, negative, is_target, power)
+            return _bce(predictions, positive, is_target, power)
         case _:
-            return _bce(positive, negative, is_target, 1.0)
+            return _bce(predictions, positive, is_target, 1.0)
 
 
-def _bce(positive: Tensor, negative: Tensor, is_target: Tensor, power: float) -> Tensor:
+def _bce(predictions: Predictions, positive: Tensor, is_target: Tensor, power: float) -> Tensor:
     """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))``; power < 1 is gBCE."""
+    negative = predictions.query @ predictions.candidate_vector.t()
     against = functional.softplus(negative).masked_fill(is_target, 0.0).sum()
     return power * functional.softplus(-positive).sum() + against

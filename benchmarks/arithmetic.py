@@ -11,6 +11,9 @@ from torch import Tensor
 from benchmarks.harness import seconds_of
 from configs.schema import SASRecConfig
 
+LARGE = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns of the square product that stands for a device's largest rate."""
+
 FORWARD_AND_BACKWARD = 3
 """A product has two gradients, each as large as itself."""
 
@@ -48,22 +51,41 @@ def token_flop(config: SASRecConfig, lengths: Tensor, num_candidates: int) -> To
 
 
 def bound_tokens_per_s(
-    config: SASRecConfig, flop: TokenFlop, num_tokens: int, num_candidates: int, chunk_tokens: int
+    config: SASRecConfig,
+    flop: TokenFlop,
+    num_tokens: int,
+    num_candidates: int,
+    chunk_tokens: int,
+    device: torch.device,
 ) -> float:
-    """Tokens a second if a step were its matrix products and nothing else, at the rates measured now.
+    """Tokens a second if a step were its matrix products and nothing else, at the float32 rates measured now.
 
     Attention is counted at the rate of the blocks.
     """
     shapes = [(config.embedding_dim, 3 * config.embedding_dim), (config.embedding_dim, config.feed_forward_dim)]
-    block_rate = sum(_rate(num_tokens, *shape) for shape in shapes) / len(shapes)
-    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates)
+    block_rate = sum(_rate(num_tokens, *shape, device) for shape in shapes) / len(shapes)
+    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates, device)
     seconds = (flop.blocks + flop.attention) / block_rate + flop.head / head_rate
     return 1 / (FORWARD_AND_BACKWARD * seconds)
 
 
-def _rate(rows: int, inner: int, columns: int, num_repeats: int = 10) -> float:
+def largest_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of large square products of ``dtype``: what utilisation is a share of."""
+    size = LARGE[device.type]
+    return _rate(size, size, size, device, dtype)
+
+
+def _rate(
+    rows: int,
+    inner: int,
+    columns: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    repeats: int = 10,
+) -> float:
     """Best FLOP/s of ``[rows, inner] @ [inner, columns]`` and its two gradients, into buffers that are reused."""
-    left, right, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    left, right = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((rows, inner), (inner, columns)))
+    out = left.new_empty(rows, columns)
     left_grad, right_grad = torch.empty_like(left), torch.empty_like(right)
 
     def products() -> None:
@@ -71,5 +93,5 @@ def _rate(rows: int, inner: int, columns: int, num_repeats: int = 10) -> float:
         torch.mm(out, right.t(), out=left_grad)
         torch.mm(left.t(), out, out=right_grad)
 
-    best = min(seconds_of(products) for _ in range(num_repeats))
+    best = min(seconds_of(products) for _ in range(repeats))
     return 2.0 * FORWARD_AND_BACKWARD * rows * inner * columns / best

@@ -1,23 +1,26 @@
 """Tokens a second of a whole training step through the sharded path, beside the plain padded reference.
 
-``python -m benchmarks step data.store=STORE ...``; CPU, one rank of two threads unless ``hardware.*`` says otherwise,
-so that both sides have the same cores. A token is a real event that predicts the next; padding does not count.
+``shardrec bench step data.store=STORE ...``; on the CPU one rank of two threads unless ``hardware.*`` says otherwise,
+so that both sides have the same cores; with ``hardware=h100`` one GPU. A token is a real event that predicts the
+next; padding does not count. The reference is float32 throughout, also beside our bfloat16.
 """
 
+from dataclasses import asdict
 from itertools import islice
 
 import torch
 
-from benchmarks.arithmetic import STATED_TOKENS_PER_S, bound_tokens_per_s, token_flop
-from benchmarks.harness import Spread, interleaved, paired_ratio, seconds_of, spread_of, write_result
+from benchmarks.arithmetic import STATED_TOKENS_PER_S, TokenFlop, bound_tokens_per_s, largest_rate, token_flop
+from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
 from benchmarks.phases import phase_seconds
 from benchmarks.reference import PaddedReference, reference_step
 from configs.errors import ConfigError
 from configs.load import load_config
-from configs.schema import FullSoftmaxConfig, RunConfig, SampledConfig, UserInput
+from configs.schema import FullSoftmaxConfig, Precision, RunConfig, SampledConfig, UserInput
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.manifest import Manifest, load_manifest
 from data_pipeline.stream import SequenceStream
+from models.loss.full_softmax import suitable_chunk_tokens
 from train.peers import DistributedPeers, process_group
 from train.run import build_state
 from train.state import TrainState
@@ -43,19 +46,19 @@ def main(overrides: list[str]) -> None:
         config = load_config([*DEFAULTS, *overrides, *loss])
         _check(config)
         found, told = _measured(config)
-        found["share_of_stated_bound"] = spread_of(
-            [rate / STATED_TOKENS_PER_S[name] for rate in found["tokens_per_s"].runs]
-        )
+        if config.hardware.device == "cpu":
+            found["share_of_stated_bound"] = spread_of(
+                [rate / STATED_TOKENS_PER_S[name] for rate in found["tokens_per_s"].runs]
+            )
         figures |= {f"{name}.{key}": spread for key, spread in found.items()}
         notes[name] = told
-    write_result("step", overrides, figures, notes)
+    write_result(record_name("step", load_config([*DEFAULTS, *overrides]).hardware), overrides, figures, notes)
 
 
 def _check(config: RunConfig) -> None:
-    if config.hardware.device != "cpu" or config.hardware.num_ranks != 1:
+    if config.hardware.num_ranks != 1:
         raise ConfigError(
-            f"hardware.device={config.hardware.device}, hardware.num_ranks={config.hardware.num_ranks}: the step "
-            f"benchmark compares one process on CPU; set them to cpu and 1"
+            f"hardware.num_ranks={config.hardware.num_ranks}: the step benchmark compares one process; set it to 1"
         )
     if config.model.user_input is not UserInput.NONE:
         raise ConfigError(f"model.user_input={config.model.user_input.value}: the reference has none; set it to none")
@@ -70,13 +73,16 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
         state = build_state(config, manifest, 10_000, DistributedPeers(), device)
         rates = _rates(config, manifest, state, batches)
         phases = phase_seconds(state, streamed, STEPS_PER_ROUND)
-        bound = [_bound(config, manifest, batches) for _ in range(NUM_ROUNDS)]
+        bound = [_bound(config, manifest, batches, device) for _ in range(NUM_ROUNDS)]
+        largest = largest_rate(torch.bfloat16 if _is_narrow(config) else torch.float32, device)
+        flop = _flop(config, manifest, batches).total
     figures = {
         "tokens_per_s": spread_of(rates["ours"]),
         "reference_tokens_per_s": spread_of(rates["reference"]),
         "against_reference": paired_ratio(rates["ours"], rates["reference"]),
         "bound_tokens_per_s": spread_of(bound),
         "share_of_bound": spread_of([rate / spread_of(bound).median for rate in rates["ours"]]),
+        "model_flop_utilisation": spread_of([rate * flop / largest for rate in rates["ours"]]),
     }
     total = sum(phases.values())
     for phase, seconds in phases.items():
@@ -84,7 +90,8 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
     told = {
         "num_parameters_of_reference": sum(p.numel() for p in _reference(config, manifest).parameters()),
         "tokens_per_step": _num_predictions(batches) / len(batches),
-        "forward_flop_per_token": _flop(config, manifest, batches),
+        "forward_flop_per_token": asdict(_flop(config, manifest, batches)),
+        "largest_flop_per_s": largest,
         "phase_ms": {phase: seconds * 1e3 for phase, seconds in phases.items()},
     }
     return figures, told
@@ -94,7 +101,7 @@ def _rates(
     config: RunConfig, manifest: Manifest, state: TrainState, batches: list[SequenceBatch]
 ) -> dict[str, list[float]]:
     """Both sides train on the same batches, which are in memory: reading them is a phase of its own."""
-    reference = _reference(config, manifest)
+    reference = _reference(config, manifest).to(state.device)
     optimizer = torch.optim.AdamW(
         reference.parameters(),
         lr=config.optimizer.lr,
@@ -131,16 +138,19 @@ def _num_candidates(config: RunConfig, manifest: Manifest) -> int:
     return config.loss.num_negatives if isinstance(config.loss, SampledConfig) else manifest.num_items
 
 
-def _flop(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch]) -> dict[str, float]:
-    lengths = torch.cat([batch.lengths for batch in batches]) - 1
-    flop = token_flop(config.model, lengths, _num_candidates(config, manifest))
-    return {"blocks": flop.blocks, "attention": flop.attention, "head": flop.head}
+def _is_narrow(config: RunConfig) -> bool:
+    return config.model.precision is Precision.BF16
 
 
-def _bound(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch]) -> float:
+def _flop(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch]) -> TokenFlop:
     lengths = torch.cat([batch.lengths for batch in batches]) - 1
-    num_candidates = _num_candidates(config, manifest)
-    flop = token_flop(config.model, lengths, num_candidates)
-    per_step = _num_predictions(batches) // len(batches)
-    chunk = config.loss.chunk_tokens if isinstance(config.loss, FullSoftmaxConfig) else per_step
-    return bound_tokens_per_s(config.model, flop, per_step, num_candidates, chunk)
+    return token_flop(config.model, lengths, _num_candidates(config, manifest))
+
+
+def _bound(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch], device: torch.device) -> float:
+    num_candidates, chunk = _num_candidates(config, manifest), _num_predictions(batches) // len(batches)
+    per_step, flop = chunk, _flop(config, manifest, batches)
+    if isinstance(config.loss, FullSoftmaxConfig):
+        suitable = suitable_chunk_tokens(device, num_candidates, config.loss.precision)
+        chunk = config.loss.chunk_tokens or suitable
+    return bound_tokens_per_s(config.model, flop, per_step, num_candidates, chunk, device)

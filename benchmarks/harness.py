@@ -16,6 +16,8 @@ import numpy
 import pyarrow
 import torch
 
+from configs.schema import HardwareConfig
+
 RESULTS = Path(__file__).parent / "results"
 REPOSITORY = Path(__file__).parents[1]
 
@@ -59,10 +61,17 @@ def paired_ratio(numerators: list[float], denominators: list[float]) -> Spread:
 
 
 def seconds_of(function: Callable[[], object]) -> float:
-    """Wall time of one call, in seconds."""
+    """Wall time of one call, in seconds; what a GPU still has to do of it included."""
     start = time.perf_counter()
     function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def record_name(benchmark: str, hardware: HardwareConfig) -> str:
+    """``benchmark``, and on another device than a CPU which one it was."""
+    return benchmark if hardware.device == "cpu" else f"{benchmark}_{hardware.name}"
 
 
 def write_result(name: str, overrides: list[str], figures: Mapping[str, Spread], notes: Mapping[str, object]) -> Path:
@@ -100,9 +109,13 @@ def machine() -> dict[str, object]:
 
 
 def commit() -> dict[str, object]:
-    """The commit of this repository and whether files differ from it; ``unknown`` outside git."""
+    """The commit of this repository and whether files differ from it. Outside git, as in an image of a container, it
+    is what ``SHARDREC_COMMIT`` says, and ``unknown`` without it."""
     head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {"id": head or "unknown", "is_clean": changes == "" if head else None}
+    return {
+        "id": head or os.environ.get("SHARDREC_COMMIT", "unknown"),
+        "is_clean": changes == "" if head else None,
+    }
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Where the time of a real ``train_step`` goes, by marks that hooks set; on CPU, where a call returns when done."""
+"""Where the time of a real ``train_step`` goes, by marks that hooks set; on a GPU each mark waits for the device."""
 
 import time
 from collections import defaultdict
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from data_pipeline.batch import SequenceBatch
@@ -20,11 +21,14 @@ from train.step import train_step
 class PhaseClock:
     """Seconds by phase; a mark ends the phase that it names."""
 
+    is_on_gpu: bool
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     last: float = field(default_factory=time.perf_counter)
 
     def mark(self, phase: str) -> None:
         """Count the time since the last mark for ``phase``."""
+        if self.is_on_gpu:
+            torch.cuda.synchronize()
         now = time.perf_counter()
         self.seconds[phase] += now - self.last
         self.last = now
@@ -36,7 +40,7 @@ def phase_seconds(state: TrainState, batches: Iterator[SequenceBatch], num_steps
     lookup: unique ids, tables, gathers. loss: for the full softmax its gradients too, they are taken on the way.
     loss_backward: down to the queries. tables_backward: what remains below the encoder, the tables' update included.
     """
-    clock = PhaseClock()
+    clock = PhaseClock(state.device.type == "cuda")
     with _hooked(state, clock) as timed:
         for _ in range(num_steps):
             batch = next(batches)

@@ -64,7 +64,8 @@ def reference_loss(model: PaddedReference, batch: SequenceBatch, negatives: Tens
     ``negatives`` ``[M]``, drawn uniformly and shared by all, with the logQ correction; one that is the target does
     not count.
     """
-    inputs, targets, is_token = padded(batch, model.position.num_embeddings)
+    device = model.item.weight.device
+    inputs, targets, is_token = (part.to(device) for part in padded(batch, model.position.num_embeddings))
     query, target = model(inputs)[is_token], targets[is_token]
     if negatives is None:
         return functional.cross_entropy(query @ model.item.weight.t(), target)
@@ -81,7 +82,8 @@ def reference_step(
     """One update of everything; ``num_negatives`` 0 is the whole catalogue."""
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    negatives = torch.randint(model.item.num_embeddings, (num_negatives,)) if num_negatives else None
+    num_items, device = model.item.weight.shape[0], model.item.weight.device
+    negatives = torch.randint(num_items, (num_negatives,), device=device) if num_negatives else None
     reference_loss(model, batch, negatives).backward()
     optimizer.step()
 

@@ -111,5 +111,6 @@ ok, warn or FAIL with the command that mends it. Exit code 1 where one failed. T
   --json                 one JSON object on stdout and nothing else""",
     "bench": """usage: shardrec bench NAME [key=value ...]
 
-Runs one benchmark: stream | step | evaluate | checkpoint | prepare. Writes benchmarks/results/NAME.json.""",
+Runs one benchmark: stream | step | attention | loss | evaluate | checkpoint | prepare.
+Writes benchmarks/results/NAME.json, on a GPU NAME_HARDWARE.json.""",
 }

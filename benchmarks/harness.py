@@ -109,13 +109,14 @@ def machine() -> dict[str, object]:
 
 
 def commit() -> dict[str, object]:
-    """The commit of this repository and whether files differ from it. Outside git, as in an image of a container, it
-    is what ``SHARDREC_COMMIT`` says, and ``unknown`` without it."""
+    """The commit of this repository and whether files differ from it.
+
+    A copy without its history, as in an image of a container, is of the commit that ``SHARDREC_COMMIT`` names.
+    """
+    if told := os.environ.get("SHARDREC_COMMIT"):
+        return {"id": told, "is_clean": None}
     head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {
-        "id": head or os.environ.get("SHARDREC_COMMIT", "unknown"),
-        "is_clean": changes == "" if head else None,
-    }
+    return {"id": head or "unknown", "is_clean": changes == "" if head else None}
 
 
 def _git(*arguments: str) -> str | None:

@@ -118,7 +118,7 @@ def _against_everything(
     """
     dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
     items, in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
-    weighted, slice_grad = torch.empty_like(in_bits), torch.zeros_like(slice_vector.t().contiguous())
+    weighted, slice_grad = torch.empty_like(in_bits), torch.zeros_like(slice_vector)
     normaliser, shift = queries.new_empty(len(queries)), queries.new_zeros(len(queries))
     is_safe = _largest_possible(queries, slice_vector, peers) <= LARGEST_SAFE_LOGIT
     buffer = items.new_empty(min(chunk_tokens, max(len(queries), 1)), len(items))
@@ -130,9 +130,13 @@ def _against_everything(
         torch.sum(logits.exp2_(), 1, dtype=queries.dtype, out=normaliser[rows])
         peers.sum(normaliser[rows])
         torch.mm(logits, items, out=weighted[rows])
-        slice_grad += torch.mm((queries[rows] / normaliser[rows, None]).to(dtype).t(), logits)
+        scaled = (queries[rows] / normaliser[rows, None]).to(dtype)
+        if dtype is slice_grad.dtype:
+            slice_grad.addmm_(logits.t(), scaled)  # half the time of a product and an addition
+        else:
+            slice_grad += torch.mm(logits.t(), scaled)
     log_normaliser = (normaliser.log2() + shift) * math.log(2)
-    return _Parts(log_normaliser, weighted / normaliser[:, None], slice_grad.t().contiguous())
+    return _Parts(log_normaliser, weighted / normaliser[:, None], slice_grad)
 
 
 def _largest_possible(queries: Tensor, slice_vector: Tensor, peers: Peers) -> float:

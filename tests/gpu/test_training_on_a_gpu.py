@@ -1,4 +1,4 @@
-"""Training through the sharded tables on one GPU: the steps are the CPU's, and a resumed run repeats itself."""
+"""Training through the sharded tables on one GPU: the steps are the CPU's, and a resumed run goes on."""
 
 from pathlib import Path
 
@@ -49,7 +49,9 @@ def test_a_resumed_run_repeats_the_losses(store: str, tmp_path: Path, asynchrono
     run_cut_and_resume(words, str(tmp_path / "run"), 5)
     first, resumed = logged_steps(tmp_path / "run" / "first"), logged_steps(tmp_path / "run")
     assert [row["step"] for row in resumed] == list(range(1, 13))
-    assert [row["loss"] for row in resumed] == [row["loss"] for row in first]
+    found, expected = ([row["loss"] for row in rows] for rows in (resumed, first))
+    assert found[:5] == expected[:5], "what was trained before the checkpoint is not trained again"
+    np.testing.assert_allclose(found, expected, rtol=1e-6)  # sums of a GPU have no fixed order
 
 
 def _assert_same_on_both(words: list[str]) -> None:

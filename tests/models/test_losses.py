@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from configs.schema import BCEConfig, GBCEConfig, Precision, SampledSoftmaxConfig
 from models.loss.catalogue import Alone
-from models.loss.full_softmax import full_softmax_loss
+from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
 from models.recommender import Predictions
@@ -52,6 +52,13 @@ def test_full_softmax_in_bfloat16_is_near_the_exact_one():
     assert float(near) != float(exact)
     for ours, theirs in zip(*(torch.autograd.grad(loss, [query, item]) for loss in (near, exact)), strict=True):
         assert float((ours - theirs).norm() / theirs.norm()) < 0.01
+
+
+@pytest.mark.parametrize("num_rows", [1, 3_416, 237_788, 10**9, 10**12])
+@pytest.mark.parametrize(("precision", "num_bytes"), [(Precision.FP32, 4), (Precision.BF16, 2)])
+def test_a_chunk_on_a_gpu_takes_two_gib_or_is_one_row(num_rows: int, precision: Precision, num_bytes: int):
+    chunk = suitable_chunk_tokens(torch.device("cuda"), num_rows, precision)
+    assert chunk == 1 or chunk * num_rows * num_bytes <= 2**31 < (chunk + 1) * num_rows * num_bytes
 
 
 def test_full_softmax_of_no_predictions_is_zero():

@@ -111,11 +111,12 @@ def machine() -> dict[str, object]:
 def commit() -> dict[str, object]:
     """The commit of this repository and whether files differ from it.
 
-    A copy without its history, as in an image of a container, is of the commit that ``SHARDREC_COMMIT`` names.
+    Records are no difference: they are what benchmarks write. A copy without its history, as in an image of a
+    container, is of the commit that ``SHARDREC_COMMIT`` names.
     """
     if told := os.environ.get("SHARDREC_COMMIT"):
         return {"id": told, "is_clean": None}
-    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
     return {"id": head or "unknown", "is_clean": changes == "" if head else None}
 
 

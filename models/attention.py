@@ -1,4 +1,4 @@
-"""Causal attention over jagged tokens: one function, and under it what is fastest where the tokens are.
+"""Causal attention over jagged tokens: one function, and under it what suits the device.
 
 On a GPU fused kernels read ragged histories. On a CPU, and where no kernel suits a head's width or dropout, histories
 are padded in buckets of like length.

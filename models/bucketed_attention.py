@@ -32,7 +32,7 @@ def buckets_of(lengths: Tensor, max_buckets: int = MAX_BUCKETS) -> Buckets:
 
     Padding on the right needs no mask under causal attention: no token looks at what comes after it.
     """
-    num_tokens = int(lengths.sum())  # on a GPU this waits for the device, and so does each bucket
+    num_tokens = int(lengths.sum())  # waits for a GPU, and so does each bucket
     first = torch.cumsum(lengths, 0) - lengths
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     position = torch.arange(num_tokens, device=lengths.device) - first[owner]

@@ -1,8 +1,8 @@
 """Causal attention over jagged tokens on a GPU: fused kernels that are told where each history begins; no padding.
 
 bfloat16 takes FlashAttention (Dao, 2023), float32 the memory-efficient kernel (Rabe & Staats, 2021). They are called
-by the names under which autograd knows them: nested tensors, torch's public way to them, spend 3 ms of Python a call
-(``shardrec bench attention``, ``benchmarks/results/attention_h200.json``).
+by the names under which autograd knows them: nested tensors, torch's public way to them, took 8 ms where these take
+.3 (``shardrec bench attention``, ``benchmarks/results/attention_h200.json``).
 
 The memory-efficient kernel must not drop probabilities here: with ragged histories its backward draws another mask
 than its forward (torch 2.11), and training diverges without a word. ``tests/gpu`` holds every path to its mask.
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WIDEST_HEAD = 256
+WIDEST_HEAD = 128
+"""Wider ones were not tried."""
 HEAD_MULTIPLE = 8
+FLASH_CAPABILITY = (8, 0)
+"""Of the oldest card that FlashAttention runs on."""
 
 NO_MASK, CAUSAL = 0, 1
 """How the memory-efficient kernel numbers its masks; causal counts from the first key."""
@@ -36,8 +39,11 @@ class Ragged:
 
 def is_ragged_right(device: torch.device, head_width: int, dtype: torch.dtype, rate: float) -> bool:
     """Whether the kernels run on ``device`` with heads of ``head_width``, and are right at dropout ``rate``."""
-    is_possible = device.type == "cuda" and head_width % HEAD_MULTIPLE == 0 and head_width <= WIDEST_HEAD
-    return is_possible and (rate == 0 or dtype is not torch.float32)
+    if device.type != "cuda" or head_width % HEAD_MULTIPLE or head_width > WIDEST_HEAD:
+        return False
+    if dtype is torch.float32:
+        return rate == 0
+    return torch.cuda.get_device_capability(device) >= FLASH_CAPABILITY
 
 
 def ragged_of(lengths: Tensor, num_tokens: int, longest: int) -> Ragged:

@@ -69,7 +69,7 @@ class Recommender(nn.Module):
             query = self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
             return Predictions(query, batch.item[:0], event[:0], candidate)
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
-        is_input[end[batch.lengths > 0]] = False
+        is_input[end[batch.lengths > 0]] = False  # these two lines and `unique` wait for a GPU
         input_index = is_input.nonzero().squeeze(1)
         lengths = (batch.lengths - 1).clamp(min=0)
         inputs = event.index_select(0, input_index)  # indexing with [] takes five times as long on a CPU
@@ -89,7 +89,7 @@ class Recommender(nn.Module):
         features = {"item": unique}
         if self.user_input is not UserInput.NONE:
             features["user"] = batch.user
-        found = self.tables(keyed(features))
+        found = self.tables(keyed(features, is_row_an_id=unique.device.type != "cpu"))
         vectors = dict(zip(features, self.guard([found[name].values() for name in features]), strict=True))
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
@@ -117,17 +117,17 @@ class Recommender(nn.Module):
         return tokens.index_copy(0, place, event).index_copy(0, first, user), lengths + 1, place
 
 
-def keyed(features: dict[str, Tensor]) -> KeyedJaggedTensor:
+def keyed(features: dict[str, Tensor], *, is_row_an_id: bool) -> KeyedJaggedTensor:
     """The ids of each feature as jagged rows: the tables do not need to know which history an id belongs to.
 
-    One row a feature costs least on a CPU. On a GPU a warp looks up a row, id by id, so there an id is a row (one row
-    a feature made the lookup of 40 K ids 40 % of a step).
+    One row a feature costs least on a CPU. On a GPU a warp looks up a row, id by id, so there each id is a row; a
+    batch without ids keeps one, since kernels are not launched over none.
     """
     values = list(features.values())
     device, sizes = values[0].device, [len(value) for value in values]
-    if device.type == "cpu":
-        lengths = torch.tensor(sizes, dtype=torch.int64)
-    else:
-        row = torch.arange(max(sizes), device=device)
+    if is_row_an_id:
+        row = torch.arange(max(1, *sizes), device=device)
         lengths = torch.cat([row < size for size in sizes]).long()
+    else:
+        lengths = torch.tensor(sizes, dtype=torch.int64, device=device)
     return KeyedJaggedTensor(keys=list(features), values=torch.cat(values), lengths=lengths)

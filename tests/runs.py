@@ -43,13 +43,13 @@ def run_stopped_at(overrides: list[str], step: int) -> int:
     return run_here(overrides)
 
 
-def losses_and_ranks(overrides: list[str], device: str = "cpu") -> tuple[list[float], list[float]]:
+def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
     """The loss of each of ``NUM_STEPS`` steps, and the ranks of the test targets after them."""
     config = load_config(overrides)
     peers, names = DistributedPeers(), config.model.event_features
     manifest = load_manifest(config.data.store)
     stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size, features=names)
-    state = build_state(config, manifest, NUM_STEPS, peers, torch.device(device))
+    state = build_state(config, manifest, NUM_STEPS, peers, torch.device(config.hardware.device))
     losses = []
     with closing(stream.batches()) as batches:
         for _ in range(NUM_STEPS):
@@ -73,6 +73,19 @@ def logged_steps(folder: Path) -> list[dict[str, float]]:
     """What the run in ``folder`` wrote down of each step."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "loss" in row]
+
+
+def assert_resumed(folder: Path, step: int, num_steps: int) -> tuple[list[float], list[float]]:
+    """Of :func:`run_cut_and_resume`: the second run trained the steps after ``step`` and no other.
+
+    Returns the losses of every step as the first run and as both runs together wrote them down.
+    """
+    first, resumed = logged_steps(folder / "first"), logged_steps(folder)
+    assert [row["step"] for row in resumed] == list(range(1, num_steps + 1))
+    assert resumed[:step] == first[:step], "what was trained before the checkpoint is not trained again"
+    again = zip(resumed[step:], first[step:], strict=True)
+    assert all(ours["elapsed_s"] != theirs["elapsed_s"] for ours, theirs in again)
+    return [row["loss"] for row in first], [row["loss"] for row in resumed]
 
 
 def run_cut_and_resume(overrides: list[str], folder: str, step: int) -> None:

@@ -9,7 +9,7 @@ from torchrec.distributed import DistributedModelParallel
 
 from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
 from data_pipeline.batch import SequenceBatch
-from models.loss.catalogue import Peers, slice_of
+from models.loss.catalogue import Peers, slice_of, slice_size
 from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
@@ -50,20 +50,24 @@ class Objective:
         assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
         negatives = self.sampler.draw(step, batch.item, self.peers)
         found = model(batch, negatives)
-        total = sampled_loss(found, negatives, self.sampler.log_q.to(batch.item.device), self.config, self.num_items)
+        total = sampled_loss(found, negatives, self.sampler.log_q, self.config, self.num_items)
         reported = self.peers.sum(total.detach().double().clone()) / num_predictions
         return total * (self.peers.world_size / num_predictions), reported
 
     def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
-        largest_slice = -(-self.num_items // self.peers.world_size)
-        return config.chunk_tokens or suitable_chunk_tokens(device, largest_slice, config.precision)
+        num_rows = slice_size(self.num_items, self.peers)
+        return config.chunk_tokens or suitable_chunk_tokens(device, num_rows, config.precision)
 
     def _num_predictions(self, batch: SequenceBatch) -> Tensor:
         own = (batch.lengths - 1).clamp(min=0).sum().double()
         return self.peers.sum(own).clamp(min=1)
 
 
-def build_objective(config: LossConfig, counts: np.ndarray, seed: int, peers: Peers) -> Objective:
-    """The objective over a catalogue whose items have ``counts`` ``[V]`` events."""
+def build_objective(
+    config: LossConfig, counts: np.ndarray, seed: int, peers: Peers, device: torch.device
+) -> Objective:
+    """The objective over a catalogue whose items have ``counts`` ``[V]`` events, for batches on ``device``."""
     sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
+    if sampler is not None:
+        sampler.log_q = sampler.log_q.to(device)
     return Objective(config, slice_of(len(counts), peers), len(counts), sampler, peers)

@@ -28,7 +28,7 @@ def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
     with SGD. Does nothing where the tables take a torch optimizer."""
     if not uses_dense_kernel(config):
         kind, arguments = TABLE_OPTIMIZERS[config.optimizer.table], _table_arguments(config.optimizer)
-        if "betas" in arguments:  # fbgemm has other names for them, which torch's own class refuses
+        if config.optimizer.table is TableOptimizer.ADAM:  # fbgemm's names, which torch's own class refuses
             beta1, beta2 = arguments.pop("betas")
             kind, arguments = FusedAdam, {**arguments, "beta1": beta1, "beta2": beta2}
         apply_optimizer_in_backward(kind, model.tables.parameters(), arguments)

@@ -10,7 +10,7 @@ import torch
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.run_place import folder_of, written_to
-from configs.schema import RunConfig, UserInput
+from configs.schema import DataConfig, LongHistories, RunConfig, UserInput
 from data_pipeline.features import chosen_features
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.stream import SequenceStream
@@ -106,7 +106,7 @@ def build_state(
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
-    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers)
+    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers, device)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     guard = GradientGuard(list(dense_parameters(sharded).values()), peers)
     model.guard = guard
@@ -154,10 +154,17 @@ def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: i
     """What the run will do, in one line."""
     learnt = sum(parameter.numel() for parameter in state.model.module.parameters() if parameter.requires_grad)
     return (
-        f"{config.run_dir}: steps {state.step} to {num_steps} of {config.data.global_batch_size} users on "
+        f"{config.run_dir}: steps {state.step} to {num_steps} of {_batch_of(config.data)} on "
         f"{state.peers.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_events:,} events; tables: {placement_of(state.model)}; {learnt:,} parameters on this rank"
     )
+
+
+def _batch_of(config: DataConfig) -> str:
+    if config.global_batch_tokens:
+        return f"about {config.global_batch_tokens:,} tokens"
+    what = "users" if config.long_histories is LongHistories.LATEST else "sequences"
+    return f"{config.global_batch_size:,} {what}"
 
 
 def _tracker(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> RunTracker:

@@ -33,7 +33,7 @@ def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
     loss, reported = state.objective(state.model, batch.to(state.device), state.step)
     state.guard.watch(reported)
     loss.backward()
-    is_finite = state.guard.is_finite()  # the step's one wait for the device
+    is_finite = state.guard.is_finite()  # waits for the device
     if is_finite:
         state.optimizer.step()
     return StepMetrics(reported, batch.num_tokens - batch.num_users, is_finite)

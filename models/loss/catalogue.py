@@ -45,5 +45,10 @@ class Alone:
 
 def slice_of(num_items: int, peers: Peers) -> range:
     """The items that this rank scores: contiguous, covering the catalogue once over all ranks."""
-    size = -(-num_items // peers.world_size)
+    size = slice_size(num_items, peers)
     return range(min(num_items, peers.rank * size), min(num_items, (peers.rank + 1) * size))
+
+
+def slice_size(num_items: int, peers: Peers) -> int:
+    """Items of the largest slice, which is rank 0's; the last ranks may have fewer, or none."""
+    return -(-num_items // peers.world_size)

@@ -14,10 +14,10 @@ from configs.schema import Precision
 from models.loss.catalogue import Peers
 
 CPU_CHUNK_TOKENS = 256
-"""A chunk that stays in the cache: twice the rate of 2,048 rows (3,416 items)."""
+"""A chunk that stays in the cache; ``shardrec bench loss`` compares sizes."""
 
 GPU_CHUNK_BYTES = 2**31
-"""Of a chunk's logits: within 6 % of the rate of four times as much (``shardrec bench loss``)."""
+"""Of a chunk's logits."""
 
 LARGEST_SAFE_LOGIT = 60.0
 """``exp`` of it, summed over 1e12 items, is still a float32: below it no maximum has to be subtracted."""
@@ -69,7 +69,7 @@ class _FullSoftmax(torch.autograd.Function):
         peers: Peers,
         precision: Precision,
     ) -> Tensor:
-        sizes = peers.gather(torch.tensor([len(query)], device=query.device)).tolist()
+        sizes = peers.gather(torch.tensor([len(query)], device=query.device)).tolist()  # waits for the device
         queries, targets = peers.gather(query.detach()), peers.gather(target)
         parts = _against_everything(queries, slice_vector.detach(), chunk_tokens, peers, precision)
         is_ours = ((targets >= items.start) & (targets < items.stop)).nonzero().squeeze(1)
@@ -132,7 +132,7 @@ def _against_everything(
         torch.mm(logits, items, out=weighted[rows])
         scaled = (queries[rows] / normaliser[rows, None]).to(dtype)
         if dtype is slice_grad.dtype:
-            slice_grad.addmm_(logits.t(), scaled)  # half the time of a product and an addition
+            slice_grad.addmm_(logits.t(), scaled)
         else:
             slice_grad += torch.mm(logits.t(), scaled)
     log_normaliser = (normaliser.log2() + shift) * math.log(2)

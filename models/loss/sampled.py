@@ -25,9 +25,10 @@ def sampled_loss(
     is_target = target[:, None] == negatives
     match config:
         case SampledSoftmaxConfig():
-            # added by the product itself: [n, M] is written once
-            correction = log_q[negatives] + math.log(len(negatives)) if config.correct_log_q else log_q.new_zeros(1)
-            negative = torch.addmm(-correction, predictions.query, predictions.candidate_vector.t())
+            shift = -log_q[negatives] - math.log(len(negatives))
+            if not config.correct_log_q:
+                shift = torch.zeros_like(shift)
+            negative = torch.addmm(shift, predictions.query, predictions.candidate_vector.t())
             negative = negative.masked_fill_(is_target, float("-inf"))
             total = torch.logaddexp(positive, torch.logsumexp(negative, 1))
             return (total - positive).sum()

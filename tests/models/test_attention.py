@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch.nn import functional
 
 from configs.schema import SASRecConfig
 from models.attention import causal_attention
 from models.bucketed_attention import buckets_of
+from models.ragged_attention import is_ragged_right, ragged_of
 from models.sasrec import SASRec
+from textbook import textbook_attention
 
 
 @pytest.mark.parametrize("lengths", [[3, 1, 7, 7, 2], [0, 4, 0], [5], [0, 0], []])
@@ -15,7 +16,7 @@ def test_attention_over_buckets_equals_attention_over_each_history(lengths):
     torch.manual_seed(0)
     qkv = torch.randn(sum(lengths), 3 * 8)
     ours = causal_attention(qkv, buckets_of(torch.tensor(lengths, dtype=torch.int64), 3), num_heads=2, rate=0.0)
-    expected = [_plain_attention(history) for history in qkv.split(lengths)] if lengths else []
+    expected = [textbook_attention(history, 2) for history in qkv.split(lengths)] if lengths else []
     torch.testing.assert_close(ours, torch.cat([*expected, torch.zeros(0, 8)]))
 
 
@@ -25,7 +26,7 @@ def test_gradients_over_buckets_equal_those_of_each_history():
     qkv = torch.randn(sum(lengths), 3 * 8, requires_grad=True)
     weight = torch.randn(sum(lengths), 8)
     ours = causal_attention(qkv, buckets_of(torch.tensor(lengths), 3), num_heads=2, rate=0.0)
-    expected = torch.cat([_plain_attention(history) for history in qkv.split(lengths)])
+    expected = torch.cat([textbook_attention(history, 2) for history in qkv.split(lengths)])
     grads = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (ours, expected)]
     torch.testing.assert_close(grads[0], grads[1])
 
@@ -41,6 +42,23 @@ def test_the_last_query_of_each_history_equals_that_of_the_whole_pass(num_blocks
     torch.testing.assert_close(encoder.last(tokens, layout), encoder(tokens, layout)[lengths.cumsum(0) - 1])
 
 
+def test_ragged_histories_lie_where_buckets_say():
+    lengths = torch.tensor([2, 0, 3])
+    layout = ragged_of(lengths, 5, longest=200)
+    assert layout.offsets.tolist() == [0, 2, 2, 5]
+    assert layout.offsets.dtype == torch.int32
+    assert torch.equal(layout.position, buckets_of(lengths).position)
+    assert layout.longest == 5, "kernels refuse more than there are tokens"
+
+
+@pytest.mark.parametrize(("head_width", "rate"), [(32, 0.2), (12, 0.0), (256, 0.0)])
+def test_ragged_kernels_are_not_used_where_they_are_wrong_or_untried(head_width: int, rate: float):
+    """In float32 with dropout their gradient is that of another mask than the one drawn."""
+    assert not is_ragged_right(torch.device("cuda"), head_width, torch.float32, rate)
+    assert is_ragged_right(torch.device("cuda"), 32, torch.float32, 0.0)
+    assert not is_ragged_right(torch.device("cpu"), 32, torch.float32, 0.0)
+
+
 def test_positions_count_from_the_start_of_each_history():
     assert buckets_of(torch.tensor([2, 0, 3])).position.tolist() == [0, 1, 0, 1, 2]
 
@@ -54,10 +72,3 @@ def test_the_future_and_batch_mates_do_not_reach_a_query():
     with_mates = encoder(torch.cat([other, changed]), buckets_of(torch.tensor([6, 4])))[6:]
     torch.testing.assert_close(alone[:2], with_mates[:2])
     assert not torch.allclose(alone[2:], with_mates[2:])
-
-
-def _plain_attention(qkv: torch.Tensor) -> torch.Tensor:
-    query, key, value = qkv.view(len(qkv), 3, 2, 4).permute(1, 2, 0, 3)
-    score = query @ key.transpose(1, 2) / 2.0
-    score = score.masked_fill(torch.ones(len(qkv), len(qkv)).triu(1).bool(), float("-inf"))
-    return (functional.softmax(score, -1) @ value).transpose(0, 1).reshape(len(qkv), 8)

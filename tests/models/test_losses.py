@@ -80,6 +80,18 @@ def test_sampled_softmax_with_log_q_estimates_the_full_softmax():
     torch.testing.assert_close(sampled, full, rtol=0.01, atol=0)
 
 
+def test_sampled_softmax_without_log_q_is_cross_entropy_over_the_target_and_the_negatives_that_are_not_it():
+    query, item, target = _random()
+    negatives = torch.tensor([0, 4, 4, 7])
+    config = SampledSoftmaxConfig(num_negatives=4, correct_log_q=False)
+    found = Predictions(query, target, item[target], item[negatives])
+    expected = torch.zeros(())
+    for row, wanted in zip(query, target.tolist(), strict=True):
+        others = [each for each in negatives.tolist() if each != wanted]
+        expected = expected - torch.log_softmax(item[[wanted, *others]] @ row, 0)[0]
+    torch.testing.assert_close(sampled_loss(found, negatives, torch.randn(9), config, num_items=9), expected)
+
+
 def test_in_batch_negatives_are_corrected_for_their_frequency():
     query, item, _ = _random()
     target = torch.arange(9).repeat_interleave(torch.arange(1, 10))[:45]

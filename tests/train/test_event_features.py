@@ -15,7 +15,7 @@ from data_pipeline.batch import SequenceBatch
 from data_pipeline.prepare import prepare
 from models.recommender import Recommender
 from ranks import run_ranks
-from runs import assert_same_ranks, logged_steps, losses_and_ranks, run_cut_and_resume, run_here
+from runs import assert_resumed, assert_same_ranks, losses_and_ranks, run_cut_and_resume, run_here
 
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 FEATURES = ["model.event_features=[kind,price]"]
@@ -67,10 +67,7 @@ def test_a_resumed_run_with_features_repeats_the_losses_bit_for_bit(store: str, 
         "model.user_input=add",
     ]
     run_ranks(2, run_cut_and_resume, overrides, str(tmp_path / "run"), 3)
-    first, resumed = (
-        [row["loss"] for row in logged_steps(folder)] for folder in (tmp_path / "run" / "first", tmp_path / "run")
-    )
-    assert len(first) == 8
+    first, resumed = assert_resumed(tmp_path / "run", 3, 8)
     assert resumed == first
 
 

@@ -6,10 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
 
 from configs.errors import ConfigError
+from models import recommender
 from ranks import run_ranks
-from runs import assert_same_ranks, drop_after, logged_steps, losses_and_ranks, run_cut_and_resume, run_here
+from runs import (
+    assert_resumed,
+    assert_same_ranks,
+    drop_after,
+    logged_steps,
+    losses_and_ranks,
+    run_cut_and_resume,
+    run_here,
+)
 
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
 RESUMABLE = ["num_steps=12", "log_every_steps=1", "checkpoint.every_steps=5", "checkpoint.keep_last=9"]
@@ -26,6 +37,15 @@ def test_the_number_of_ranks_does_not_change_the_losses(store: str, loss: str):
     assert two[0] == two[1]
     assert_same_ranks(two[0][1], one[1])
     assert one[0][-1] < one[0][0]
+
+
+def test_looking_up_an_id_a_row_as_on_a_gpu_changes_nothing_where_a_rank_has_no_ids_either(store: str):
+    overrides = [f"data.store={store}", *MODEL, *NO_DROPOUT, "evaluation.batch_size=37", "sharding=row_wise"]
+    one, four = on_one_rank(tuple(overrides)), run_ranks(4, losses_and_ranks_by_rows, overrides)
+    for losses, ranks, _ in four:
+        np.testing.assert_allclose(losses, one[0], rtol=1e-5)
+        assert_same_ranks(sorted(ranks), sorted(one[1]))  # batches of the ranks come in turn
+    assert min(fewest for _, _, fewest in four) == 0, "37 and 38 users a rank: some have a batch more than the others"
 
 
 PLANS = ["row_wise", "table_wise", "column_wise", "data_parallel"]
@@ -68,11 +88,8 @@ def test_a_resumed_run_repeats_the_losses_bit_for_bit(
     overrides = [f"data.store={store}", *MODEL, *RESUMABLE, *choices]
     overrides += ["optimizer.table_lr=0.01", "model.user_input=add", f"hardware.num_ranks={world_size}"]
     run_ranks(world_size, run_cut_and_resume, overrides, str(tmp_path / "run"), 5)
-    first, resumed = logged_steps(tmp_path / "run" / "first"), logged_steps(tmp_path / "run")
-    assert [row["step"] for row in resumed] == list(range(1, 13))
-    assert resumed[:5] == first[:5], "what was trained before the checkpoint is not trained again"
-    assert all(ours["elapsed_s"] != theirs["elapsed_s"] for ours, theirs in zip(resumed[5:], first[5:], strict=True))
-    assert [row["loss"] for row in resumed] == [row["loss"] for row in first]
+    first, resumed = assert_resumed(tmp_path / "run", 5, 12)
+    assert resumed == first
 
 
 def test_a_run_goes_on_at_another_number_of_ranks(store: str, tmp_path: Path):
@@ -103,6 +120,18 @@ def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp
     run_here(common)
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
         run_here([*common, "optimizer.lr=0.5"])
+
+
+def losses_and_ranks_by_rows(overrides: list[str]) -> tuple[list[float], list[float], int]:
+    """As :func:`losses_and_ranks`, each id being a row of the lookup; and the fewest ids of a lookup."""
+    sizes, keyed = [], recommender.keyed
+
+    def keyed_by_rows(features: dict[str, Tensor], **_: bool) -> KeyedJaggedTensor:
+        sizes.append(sum(map(len, features.values())))
+        return keyed(features, is_row_an_id=True)
+
+    recommender.keyed = keyed_by_rows  # type: ignore[assignment]
+    return *losses_and_ranks(overrides), min(sizes)
 
 
 @cache

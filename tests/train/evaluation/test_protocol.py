@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -48,7 +46,6 @@ def test_ranks_equal_brute_force_on_the_gathered_table(tmp_path: Path, world_siz
     items, timestamps = random_histories(41, longest=30)
     store = tmp_path / "store"
     write_store(store, items, timestamps, num_items=NUM_ITEMS, row_group_users=8)
-    _write_item_counts(store)
     overrides = [f"data.store={store}", "model.embedding_dim=8", "model.initial_std=0.5", "sharding=row_wise"]
     overrides += ["data.max_history=9", "evaluation.batch_size=4"]
     for ours, brute in run_ranks(world_size, ours_and_brute_force, overrides):
@@ -61,9 +58,3 @@ def test_a_store_with_nobody_to_rank_is_refused_before_training(tmp_path: Path):
     config = load_config([f"data.store={store}"])
     with pytest.raises(DataError, match=r"valid target under data\.split=leave_one_out"):
         require_targets(config, load_manifest(store))
-
-
-def _write_item_counts(store: Path) -> None:
-
-    table = {"item": pa.array(range(NUM_ITEMS), pa.int32()), "count": pa.array([1] * NUM_ITEMS, pa.int64())}
-    pq.write_table(pa.table(table), store / "items.parquet")

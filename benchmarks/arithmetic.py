@@ -57,14 +57,16 @@ def bound_tokens_per_s(
     num_candidates: int,
     chunk_tokens: int,
     device: torch.device,
+    block_dtype: torch.dtype,
+    head_dtype: torch.dtype,
 ) -> float:
-    """Tokens a second if a step were its matrix products and nothing else, at the float32 rates measured now.
+    """Tokens a second if a step were its matrix products and nothing else, at the rates measured now.
 
-    Attention is counted at the rate of the blocks.
+    ``block_dtype`` and ``head_dtype`` are those of the products; attention is counted at the rate of the blocks.
     """
     shapes = [(config.embedding_dim, 3 * config.embedding_dim), (config.embedding_dim, config.feed_forward_dim)]
-    block_rate = sum(_rate(num_tokens, *shape, device) for shape in shapes) / len(shapes)
-    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates, device)
+    block_rate = sum(_rate(num_tokens, *shape, device, block_dtype) for shape in shapes) / len(shapes)
+    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates, device, head_dtype)
     seconds = (flop.blocks + flop.attention) / block_rate + flop.head / head_rate
     return 1 / (FORWARD_AND_BACKWARD * seconds)
 
@@ -80,8 +82,8 @@ def _rate(
     inner: int,
     columns: int,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    repeats: int = 10,
+    dtype: torch.dtype,
+    num_repeats: int = 10,
 ) -> float:
     """Best FLOP/s of ``[rows, inner] @ [inner, columns]`` and its two gradients, into buffers that are reused."""
     left, right = (torch.randn(*shape, device=device, dtype=dtype) for shape in ((rows, inner), (inner, columns)))
@@ -93,5 +95,5 @@ def _rate(
         torch.mm(out, right.t(), out=left_grad)
         torch.mm(left.t(), out, out=right_grad)
 
-    best = min(seconds_of(products) for _ in range(repeats))
+    best = min(seconds_of(products) for _ in range(num_repeats))
     return 2.0 * FORWARD_AND_BACKWARD * rows * inner * columns / best

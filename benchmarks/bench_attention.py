@@ -7,6 +7,7 @@ T tokens in the batch, B histories, L the longest, H heads, D the width of the m
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, s
 from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.stream import SequenceStream
-from models.attention import layout_of
+from models.attention import causal_attention, layout_of
 from models.bucketed_attention import bucketed_attention, buckets_of
-from models.ragged_attention import Ragged, ragged_attention
+from models.ragged_attention import Ragged
 from train.peers import process_group
 
 NUM_ROUNDS = 9
@@ -89,34 +90,31 @@ def _ways(config: RunConfig, lengths: Tensor, dtype: torch.dtype, rate: float) -
         rate=rate,
         is_training=True,
     )
-    buckets = buckets_of(lengths)
+    is_token = torch.arange(longest, device=lengths.device) < lengths[:, None]
     ways: dict[str, Attention] = {
-        "padded": lambda qkv: _padded(qkv, lengths, longest, num_heads, rate),
+        "ours": lambda qkv: causal_attention(qkv, layout, num_heads=num_heads, rate=rate),
+        "padded": partial(padded_attention, is_token=is_token, num_heads=num_heads, rate=rate),
     }
     if isinstance(layout, Ragged):
-        ways["ours"] = lambda qkv: ragged_attention(qkv, layout, num_heads=num_heads, rate=rate)
-        ways["bucketed"] = lambda qkv: bucketed_attention(qkv, buckets, num_heads=num_heads, rate=rate)
-        ways["nested"] = lambda qkv: _nested(qkv, layout, num_heads, rate)
-    else:
-        ways["ours"] = lambda qkv: bucketed_attention(qkv, layout, num_heads=num_heads, rate=rate)
+        ways["bucketed"] = partial(bucketed_attention, layout=buckets_of(lengths), num_heads=num_heads, rate=rate)
+        offsets = layout.offsets.long()
+        ways["nested"] = partial(_nested, offsets=offsets, longest=longest, num_heads=num_heads, rate=rate)
     return ways
 
 
-def _padded(qkv: Tensor, lengths: Tensor, longest: int, num_heads: int, rate: float) -> Tensor:
-    """Every history padded to the longest: ``[T, 3 * D]`` to ``[T, D]``."""
-    is_token = torch.arange(longest, device=qkv.device) < lengths[:, None]
+def padded_attention(qkv: Tensor, is_token: Tensor, num_heads: int, rate: float) -> Tensor:
+    """Every history padded to the longest: ``[T, 3 * D]`` to ``[T, D]``; ``is_token`` ``[B, L]``: what is real."""
     rows = qkv.new_zeros(*is_token.shape, qkv.shape[1]).masked_scatter(is_token[..., None], qkv)
     query, key, value = rows.view(*is_token.shape, 3, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=True)
     return mixed.transpose(1, 2).flatten(2)[is_token]
 
 
-def _nested(qkv: Tensor, layout: Ragged, num_heads: int, rate: float) -> Tensor:
+def _nested(qkv: Tensor, offsets: Tensor, longest: int, num_heads: int, rate: float) -> Tensor:
     """torch's public way to the same kernels: ``[T, 3 * D]`` to ``[T, D]``."""
-    offsets = layout.offsets.long()
     query, key, value = (
         torch.nested.nested_tensor_from_jagged(
-            part.reshape(len(qkv), num_heads, -1), offsets, min_seqlen=1, max_seqlen=layout.longest
+            part.reshape(len(qkv), num_heads, -1), offsets, min_seqlen=1, max_seqlen=longest
         ).transpose(1, 2)
         for part in qkv.chunk(3, 1)
     )

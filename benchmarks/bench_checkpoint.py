@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.harness import Spread, interleaved, paired_ratio, seconds_of, spread_of, write_result
+from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
 from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import FullSoftmaxConfig, RunConfig
@@ -48,7 +48,7 @@ def main(overrides: list[str]) -> None:
         "embedding_dim": config.model.embedding_dim,
         "steps_per_round": STEPS_PER_ROUND,
     }
-    write_result("checkpoint", overrides, figures, notes)
+    write_result(record_name("checkpoint", config.hardware), overrides, figures, notes)
 
 
 def _check(config: RunConfig) -> None:

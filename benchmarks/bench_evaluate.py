@@ -4,7 +4,7 @@
 The weights are the initial ones: the work does not depend on them.
 """
 
-from benchmarks.harness import interleaved, seconds_of, spread_of, write_result
+from benchmarks.harness import interleaved, record_name, seconds_of, spread_of, write_result
 from configs.errors import ConfigError
 from configs.load import load_config
 from data_pipeline.manifest import load_manifest
@@ -44,4 +44,4 @@ def main(overrides: list[str]) -> None:
         "max_history": config.data.max_history,
         "fingerprint": manifest.fingerprint,
     }
-    write_result("evaluate", overrides, figures, notes)
+    write_result(record_name("evaluate", config.hardware), overrides, figures, notes)

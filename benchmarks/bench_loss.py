@@ -6,6 +6,7 @@ N predictions, V items, D the width.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ SIZES = {
     "cuda": [(13_312, 3_416, 64), (16_384, 237_788, 256), (16_384, 1_000_000, 128)],
 }
 """(N, V, D) by device."""
+OTHER_CHUNKS = {"cpu": (64, 2_048), "cuda": (256, 1_024, 4_096)}
+"""Rows of a chunk beside the number that suits the device."""
 PLAIN_BYTES = 40 * 2**30
 """The plain softmax is left out where its logits and their gradient would take more."""
 FLOP_PER_LOGIT_AND_COLUMN = 6
@@ -46,29 +49,29 @@ def _compared(num_predictions: int, num_items: int, width: int, device: torch.de
     query = torch.randn(num_predictions, width, device=device).mul_(0.3).requires_grad_()
     item = torch.randn(num_items, width, device=device).mul_(0.3).requires_grad_()
     target = torch.randint(num_items, (num_predictions,), device=device)
-    losses: dict[str, Callable[[], Tensor]] = {
-        f"chunked_{precision.value}": lambda precision=precision: full_softmax_loss(  # type: ignore[misc]
-            query,
-            target,
-            item,
-            range(num_items),
-            chunk_tokens=suitable_chunk_tokens(device, num_items, precision),
-            peers=Alone(),
-            precision=precision,
-        )
-        for precision in Precision
-    }
+    losses: dict[str, Callable[[], Tensor]] = {}
+    for precision in Precision:
+        suitable = suitable_chunk_tokens(device, num_items, precision)
+        for chunk_tokens in sorted({suitable, *OTHER_CHUNKS[device.type]}):
+            name = f"{precision.value}_chunk_{chunk_tokens}" + "_ours" * (chunk_tokens == suitable)
+            losses[name] = partial(
+                full_softmax_loss,
+                query,
+                target,
+                item,
+                range(num_items),
+                chunk_tokens=chunk_tokens,
+                peers=Alone(),
+                precision=precision,
+            )
     if 2 * num_predictions * num_items * query.element_size() <= PLAIN_BYTES:
-        losses["plain_fp32"] = lambda: functional.cross_entropy(query @ item.t(), target, reduction="sum")
+        losses["fp32_all_at_once"] = lambda: functional.cross_entropy(query @ item.t(), target, reduction="sum")
 
     def step(name: str) -> None:
         query.grad = item.grad = None
         losses[name]().backward()
 
-    found = interleaved(
-        {name: lambda name=name: seconds_of(lambda: step(name)) for name in losses},  # type: ignore[misc]
-        NUM_ROUNDS,
-    )
+    found = interleaved({name: partial(seconds_of, partial(step, name)) for name in losses}, NUM_ROUNDS)
     place = f"{num_predictions}x{num_items}x{width}"
     flop = FLOP_PER_LOGIT_AND_COLUMN * num_predictions * num_items * width
     figures = {}

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.harness import Spread, interleaved, paired_ratio, seconds_of, spread_of, write_result
+from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
+from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import RunConfig
+from configs.url import is_url
 from data_pipeline.balance import lane_imbalance
 from data_pipeline.stream import SequenceStream
 
@@ -37,6 +39,8 @@ WORLD_SIZES = (2, 4, 8)
 def main(overrides: list[str]) -> None:
     """Time one epoch, an epoch from the cache, a bare decode and the first batch; write the record."""
     config = load_config(overrides)
+    if is_url(config.data.store):
+        raise ConfigError(f"data.store={config.data.store} is a URL; the bare decode reads local files: copy it here")
     stream = _stream(config)
     manifest = stream.manifest
     is_large = manifest.num_events >= LARGE_EVENTS
@@ -87,7 +91,8 @@ def main(overrides: list[str]) -> None:
         "events": "events of the store; those outside training or beyond max_history are decoded, then dropped",
         "later_epoch": "a stream that has already read one; it decodes again what exceeds the cache",
     }
-    write_result("stream_large" if is_large else "stream", overrides, figures, notes)
+    name = record_name("stream_large" if is_large else "stream", config.hardware)
+    write_result(name, overrides, figures, notes)
 
 
 def _stream(config: RunConfig) -> SequenceStream:
@@ -95,11 +100,11 @@ def _stream(config: RunConfig) -> SequenceStream:
 
 
 def _epoch_s(opened: Callable[[], SequenceStream], epoch: int) -> float:
-    """From opening to the last batch of ``epoch``, in seconds; what was made ahead for the next one is dropped."""
+    """Seconds from opening to the last batch of ``epoch`` as TorchRec reads it; what was made ahead is dropped."""
     start = time.perf_counter()
     stream = opened()
     with closing(stream.batches(start=epoch * stream.steps_per_epoch)) as batches:
-        deque(islice(batches, stream.steps_per_epoch), maxlen=0)
+        deque((batch.to_kjt() for batch in islice(batches, stream.steps_per_epoch)), maxlen=0)
         return time.perf_counter() - start
 
 

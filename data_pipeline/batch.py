@@ -43,25 +43,15 @@ class SequenceBatch:
         return self.item.shape[0]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "SequenceBatch":
-        """The batch on ``device``; the copy overlaps with work when the batch is pinned."""
+        """The batch on ``device``."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> "SequenceBatch":
-        """The batch in page-locked memory of the host."""
-        return self._mapped(lambda tensor: tensor.pin_memory())
-
-    def record_stream(self, stream: torch.Stream) -> None:
-        """Keep the memory of the batch until ``stream`` has used it."""
-        for tensor in (*self._tensors(), *self.features.values()):
-            tensor.record_stream(stream)
-
     def to_kjt(self) -> KeyedJaggedTensor:
-        """The ids as TorchRec reads them: key ``item`` has the histories, key ``user`` has one id a user."""
-        return KeyedJaggedTensor(
-            keys=["item", "user"],
-            values=torch.cat([self.item, self.user]),
-            lengths=torch.cat([self.lengths, torch.ones_like(self.lengths)]),
-        )
+        """The histories as TorchRec reads them, key ``item``; nothing is copied.
+
+        Our own models look unique ids up instead (``models.recommender``): a table's backward costs by the id.
+        """
+        return KeyedJaggedTensor(keys=["item"], values=self.item, lengths=self.lengths)
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         features = {name: function(tensor) for name, tensor in self.features.items()}

@@ -143,7 +143,10 @@ def test_a_rank_without_users_gets_empty_batches(tmp_path):
     batches = [batches_of(config_of(store), 1, rank=rank, world_size=4)[0] for rank in range(4)]
     assert sorted(batch.num_tokens for batch in batches) == [0, 0, 0, 2]
     assert all(batch.item.dtype == batch.timestamp.dtype == torch.int64 for batch in batches)
-    assert all(batch.to_kjt()["item"].values().numel() == batch.num_tokens for batch in batches)
+    for batch in batches:
+        histories = batch.to_kjt()["item"]
+        assert torch.equal(histories.lengths(), batch.lengths)
+        assert histories.values().data_ptr() == batch.item.data_ptr(), "no copy"
 
 
 @pytest.mark.parametrize("split", list(Split))

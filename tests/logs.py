@@ -13,7 +13,8 @@ import pytest
 from configs.feature_schema import Encode, FeatureConfig, FeatureType, Normalise
 from data_pipeline.prepare.progress import Progress
 
-ML100K = Path(__file__).parents[2] / "shared" / "data" / "ml100k" / "log.parquet"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+ML100K = SHARED / "ml100k" / "log.parquet"
 needs_ml100k = pytest.mark.skipif(not ML100K.exists(), reason=f"{ML100K} is not on this machine")
 IDS = {
     "dense": lambda ids: ids,

@@ -74,6 +74,38 @@ def test_every_public_function_is_typed(file: Path) -> None:
     assert not untyped
 
 
+def test_models_know_the_batch_and_nothing_else_of_the_data_pipeline() -> None:
+    found = {name for module, names in imports().items() if module.startswith("models") for name in names}
+    assert {name for name in found if name.startswith("data_pipeline")} == {"data_pipeline.batch"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = imports()
+    while free := [module for module, names in left.items() if not names & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left, "each of these imports another of them"
+
+
+def imports() -> dict[str, set[str]]:
+    """Every module of ours, with the modules of ours that it imports when it is loaded."""
+    files = {module_of(file): file for file in SOURCES}
+    found: dict[str, set[str]] = {}
+    for module, file in files.items():
+        names = set()
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        found[module] = names & files.keys() - {module}
+    return found
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def test_the_loop_is_what_a_newcomer_reads_first() -> None:
     assert len((ROOT / "train" / "loop.py").read_text().splitlines()) <= MAX_LOOP_LINES
 

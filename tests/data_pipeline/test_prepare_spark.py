@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from logs import FEATURES, ML100K, feature_log, files_of, needs_ml100k, random_log
+from logs import FEATURES, SHARED, feature_log, files_of, random_log
 
 from configs.engine import Engine
 from configs.errors import ConfigError, DataError
 from configs.feature_schema import FeatureConfig, FeatureType, Normalise
+from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig, SyntheticConfig
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
@@ -71,9 +72,25 @@ def check_same(log: Path, folder: Path, **options: object) -> Manifest:
     return spark
 
 
-@needs_ml100k
-def test_a_real_log(tmp_path: Path) -> None:
-    assert check_same(ML100K, tmp_path).num_events == 100_000
+@pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is not on this machine")
+@pytest.mark.parametrize(
+    ("log", "source"),
+    [
+        ("ml100k/log.parquet", "log"),
+        ("ml1m/log.parquet", "ml1m"),
+        ("beauty/log.parquet", "beauty"),
+        ("foursquare_nyc/log.parquet", "log"),
+        ("retailrocket_sample/log.parquet", "log"),
+        ("taobao_sample/log.parquet", "log"),
+        ("taobao_sample/UserBehavior.csv", "taobao"),
+        ("otto_sample/train.jsonl", "otto"),
+    ],
+)
+def test_a_real_log(log: str, source: str, tmp_path: Path) -> None:
+    config = load_config([f"data={source}"]).data
+    options = {"columns": config.columns, "source": config.source, "max_bad_fraction": 1.0}
+    made = check_same(SHARED / log, tmp_path, **options)
+    assert made.num_events == made.rows_used > 0
 
 
 def test_text_in_several_files(tmp_path: Path) -> None:

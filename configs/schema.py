@@ -89,7 +89,7 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_users", "num_items", "mean_length"):
+        for name in ("num_users", "num_items", "mean_length", "seed"):
             require(getattr(self, name) >= 0, f"data.synthetic.{name}={getattr(self, name)} must not be negative")
         require(
             0 <= self.transition_probability <= 1,
@@ -385,6 +385,7 @@ class RunConfig:
         self.run_dir = checked_run_dir(self.run_dir)
         for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
             require(not is_url(folder), f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
+        require(self.seed >= 0, f"seed={self.seed} must not be negative")
         require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
         require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
         require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")

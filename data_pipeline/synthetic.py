@@ -29,6 +29,8 @@ CLUSTER_SIZE = 20
 NUM_GROUPS = 4
 CHUNK_USERS = 4096
 ORACLE_CHUNK_USERS = 512
+ORACLE_SCORES = 2**25
+"""Scores of items, or of clusters by taste, that the oracle makes at once: 0.25 GiB for each array of them."""
 TASTE_SHARPNESS = 1.5
 RAW_ITEM_OFFSET = 1000
 DAY_MS = 86_400_000
@@ -62,7 +64,9 @@ def oracle_ndcg(config: SyntheticConfig, store: str, subset: Subset) -> float:
     world = world_of(config)
     latent_of_dense = _latent_of_dense(world, store)
     total, num_users = 0.0, 0
-    for items in _histories(store, latent_of_dense):
+    num_scores = max(config.num_items, world.taste.size)
+    chunk_users = min(ORACLE_CHUNK_USERS, max(1, ORACLE_SCORES // num_scores))
+    for items in _histories(store, latent_of_dense, chunk_users):
         lengths = np.array([len(history) for history in items])
         cut = lengths - (0 if subset == Subset.TEST else 1)
         kept = np.flatnonzero(lengths >= 3)
@@ -85,8 +89,13 @@ class World:
     place_weight: np.ndarray  # [M] Zipf
     cluster_size: np.ndarray  # [C]
     taste: np.ndarray  # [K, C] probability of each cluster
-    successor: np.ndarray  # [C, C] cluster after (second last, last)
+    shift: np.ndarray  # [C] how far the second last cluster moves the last one
+    follower: np.ndarray  # [C] cluster after a last one so moved
     raw_item: np.ndarray  # [V]
+
+    def successor(self, before: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The cluster after ``before`` and ``last``: a rule, as a table of pairs takes 20 GB at a million items."""
+        return self.follower[(last + self.shift[before]) % self.num_clusters]
 
 
 def world_of(config: SyntheticConfig) -> World:
@@ -103,7 +112,7 @@ def world_of(config: SyntheticConfig) -> World:
     liking = np.exp(TASTE_SHARPNESS * rng.standard_normal((config.num_tastes, num_clusters)))
     taste = popularity * liking
     shift = rng.permutation(num_clusters)[np.arange(num_clusters) % min(NUM_GROUPS, num_clusters)]
-    successor = rng.permutation(num_clusters)[(cluster[None, :] + shift[:, None]) % num_clusters]
+    follower = rng.permutation(num_clusters)
     return World(
         num_items=config.num_items,
         num_clusters=num_clusters,
@@ -111,7 +120,8 @@ def world_of(config: SyntheticConfig) -> World:
         place_weight=(np.arange(num_places) + 1.0) ** -config.zipf_exponent,
         cluster_size=(config.num_items - cluster + num_clusters - 1) // num_clusters,
         taste=taste / taste.sum(1, keepdims=True),
-        successor=successor,
+        shift=shift,
+        follower=follower,
         raw_item=RAW_ITEM_OFFSET + rng.permutation(config.num_items),
     )
 
@@ -150,7 +160,7 @@ def _draw_histories(world: World, lengths: np.ndarray, num_tastes: int, rng: np.
         chosen = _draw_clusters(taste_cdf, taste, rng)
         follows = rng.random(num_users) < world.transition_probability
         if t >= 2:
-            chosen = np.where(follows, world.successor[cluster[:, t - 2], cluster[:, t - 1]], chosen)
+            chosen = np.where(follows, world.successor(cluster[:, t - 2], cluster[:, t - 1]), chosen)
         chosen = _pass_on_full(world, chosen, cluster[:, :t])
         weight = _unseen_weights(world, chosen, item[:, :t])
         threshold = rng.random(num_users) * weight.sum(1)
@@ -221,12 +231,12 @@ def _latent_of_dense(world: World, store: str) -> np.ndarray:
     return latent[raw]
 
 
-def _histories(store: str, latent_of_dense: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Chunks of users, each user's items as the generator numbers them."""
+def _histories(store: str, latent_of_dense: np.ndarray, chunk_users: int) -> Iterator[list[np.ndarray]]:
+    """Chunks of ``chunk_users`` users, each user's items as the generator numbers them."""
     manifest = load_manifest(store)
     reader = HistoryReader(store, manifest)
-    for start in range(0, manifest.num_users, ORACLE_CHUNK_USERS):
-        histories = reader.read(start, min(start + ORACLE_CHUNK_USERS, manifest.num_users))
+    for start in range(0, manifest.num_users, chunk_users):
+        histories = reader.read(start, min(start + chunk_users, manifest.num_users))
         yield np.split(latent_of_dense[histories.item], histories.offsets[1:-1])
 
 
@@ -280,7 +290,7 @@ def _cluster_mass(world: World, item: np.ndarray, t: int, num_seen: np.ndarray) 
     if t >= 2:
         before, last = item[:, t - 2] % world.num_clusters, item[:, t - 1] % world.num_clusters
         mass *= 1 - world.transition_probability
-        mass[np.arange(len(item)), :, world.successor[before, last]] += world.transition_probability
+        mass[np.arange(len(item)), :, world.successor(before, last)] += world.transition_probability
     full = num_seen >= world.cluster_size
     for _ in range(world.num_clusters if full.any() else 0):
         moved = np.where(full[:, None], mass, 0.0)

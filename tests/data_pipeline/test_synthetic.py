@@ -72,7 +72,7 @@ def test_equal_times_are_in_the_order_in_which_events_happened(tmp_path: Path) -
     latent = np.empty(config.num_items, np.int64)
     latent[world.raw_item - synthetic.RAW_ITEM_OFFSET] = np.arange(config.num_items)
     cluster = latent[item - synthetic.RAW_ITEM_OFFSET] % world.num_clusters
-    follows = world.successor[cluster[:-2], cluster[1:-1]] == cluster[2:]
+    follows = world.successor(cluster[:-2], cluster[1:-1]) == cluster[2:]
     tied = (user[:-2] == user[2:]) & (time[:-2] == time[2:]) & (time[2:] % synthetic.DAY_MS == 0)
     assert tied.sum() > 500
     assert follows[tied].mean() > 0.75
@@ -121,7 +121,7 @@ def test_oracle_scores_are_the_generators_frequencies() -> None:
     pasts = np.repeat(past % 3, num_draws, axis=0)
     chosen = synthetic._draw_clusters(world.taste.cumsum(1), np.zeros(num_draws, np.int64), rng)
     follows = rng.random(num_draws) < world.transition_probability
-    chosen = np.where(follows, world.successor[pasts[:, -2], pasts[:, -1]], chosen)
+    chosen = np.where(follows, world.successor(pasts[:, -2], pasts[:, -1]), chosen)
     chosen = synthetic._pass_on_full(world, chosen, pasts)
     assert np.bincount(chosen, minlength=3) / num_draws == pytest.approx(mass, abs=0.015)
 
@@ -132,6 +132,22 @@ def test_oracle_beats_every_wrong_belief(store: str) -> None:
     weaker = SyntheticConfig(num_users=800, num_items=300, mean_length=20, seed=3, transition_probability=0.0)
     assert best > synthetic.oracle_ndcg(weaker, store, Subset.TEST) + 0.05
     assert best == pytest.approx(synthetic.oracle_ndcg(CONFIG, store, Subset.VALID), abs=0.06)
+
+
+def test_the_oracle_does_not_depend_on_the_users_it_takes_at_once(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = synthetic.oracle_ndcg(CONFIG, store, Subset.TEST)
+    monkeypatch.setattr(synthetic, "ORACLE_SCORES", 50 * CONFIG.num_items)
+    assert synthetic.oracle_ndcg(CONFIG, store, Subset.TEST) == pytest.approx(whole, rel=1e-12)
+
+
+def test_memory_grows_with_the_items_and_not_with_their_pairs() -> None:
+    def num_bytes(num_items: int) -> int:
+        world = synthetic.world_of(SyntheticConfig(num_users=1, num_items=num_items))
+        return sum(value.nbytes for name in world.__slots__ if isinstance(value := getattr(world, name), np.ndarray))
+
+    assert num_bytes(200_000) < 11 * num_bytes(20_000)
 
 
 def test_another_logs_store_is_refused(store: str) -> None:

@@ -1,13 +1,19 @@
 """The command line starts the right programs and fails with one line."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import NAMES
+from configs.schema import RunConfig
 from launch import cli, command
+from launch.help import VERB_HELP
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +57,22 @@ def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
     answer = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("usage: shardrec")
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train", "evaluate"])
+def test_help_names_keys_that_are_there_and_shows_their_defaults(verb: str) -> None:
+    """What is empty by default is told in words, and so is a default that is the run's own."""
+    listed = re.findall(r"^  ([a-z_.]+) .*\((.*)\)$", VERB_HELP[verb], re.MULTILINE)
+    assert len(listed) > 2
+    for key, told in listed:
+        default = reduce(getattr, key.split("."), RunConfig())
+        if default not in ("", []) and not is_dataclass(default) and told != "the run's":
+            assert told == str(getattr(default, "value", default)).lower(), key
+
+
+def test_help_tells_what_every_benchmark_needs() -> None:
+    listed = dict(re.findall(r"^  ([a-z]+) +(nothing|data\.store=STORE) ", VERB_HELP["bench"], re.MULTILINE))
+    assert sorted(listed) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("verb", ["config", "prepare", "train", "evaluate"])

@@ -1,25 +1,30 @@
 """Stores and logs behind ``s3://``: the batches of the local copy, or one clear error; never a wrong batch."""
 
+import shutil
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from configs.errors import ConfigError, DataError
-from configs.schema import DataConfig
-from data_pipeline.files import ObjectPath, place_of
+from configs.schema import DataConfig, LongHistories
+from data_pipeline.files import ObjectPath, files_in, place_of
 from data_pipeline.inspect.__main__ import main as inspect
+from data_pipeline.lengths import training_lengths
 from data_pipeline.manifest import load_manifest
 from data_pipeline.read_ahead import NUM_THREADS
 from data_pipeline.reader import HistoryReader
-from data_pipeline.split import Subset
+from data_pipeline.split import Subset, split_rule
 from data_pipeline.stream import SequenceStream, evaluation_batches
 from object_store import BUCKET, FaultyProxy, connect
 from prepared_store import synthetic_store
 from stores import random_histories, write_store
 
 STORE = f"s3://{BUCKET}/stores/tiny"
+WEIGHED: list[dict[str, Any]] = [{"global_batch_tokens": 200}, {"long_histories": LongHistories.WINDOWS}]
 
 
 def sent(folder: str | Path, url: str) -> str:
@@ -39,6 +44,13 @@ def local(tmp_path: Path) -> str:
 def train_batches(store: str, num: int = 12) -> list[tuple[torch.Tensor, ...]]:
     config = DataConfig(store=store, global_batch_size=32, num_lanes=4, window_row_groups=2)
     batches = SequenceStream(config, seed=1, rank=0, world_size=2).batches()
+    return [(batch.item, batch.lengths, batch.user, batch.timestamp) for batch in islice(batches, num)]
+
+
+def weighed_batches(store: str, mode: dict[str, Any], num: int = 12) -> list[tuple[torch.Tensor, ...]]:
+    """Batches whose steps are cut by the lengths of all histories."""
+    config = DataConfig(store=store, num_lanes=4, max_history=5, window_row_groups=2, global_batch_size=32, **mode)
+    batches = SequenceStream(config, seed=1, rank=1, world_size=2).batches()
     return [(batch.item, batch.lengths, batch.user, batch.timestamp) for batch in islice(batches, num)]
 
 
@@ -68,6 +80,66 @@ def test_a_store_behind_a_url_is_inspected_without_a_picture_beside_it(
     there = capsys.readouterr().out
     assert inspect([store, "png="]) == 0
     assert there.splitlines()[1:] == capsys.readouterr().out.splitlines()[1:]
+
+
+@pytest.mark.parametrize("mode", WEIGHED)
+@pytest.mark.parametrize("scheme", ["file", "s3"])
+def test_batches_that_are_cut_by_lengths_equal_those_of_the_local_store_and_the_second_start_reads_the_lengths(
+    proxy: FaultyProxy,
+    local: str,
+    tmp_path: Path,
+    scheme: str,
+    mode: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = weighed_batches(local, mode)
+    shutil.rmtree(Path(local, "lengths"))
+    url = f"file://{local}" if scheme == "file" else sent(local, f"s3://{BUCKET}/weighed/{next(iter(mode))}")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert_equal(weighed_batches(url, mode), expected)
+    assert len(files_in(place_of(url) / "lengths", "leave_one_out-*.npy")) == 1
+    monkeypatch.delattr("data_pipeline.reader.HistoryReader.times")
+    assert_equal(weighed_batches(url, mode), expected)
+    assert not any(Path().iterdir()), "the URL is not taken for a path of the working folder"
+
+
+def test_a_bucket_that_lengths_may_not_be_put_into_is_scanned_with_a_warning_that_names_it_and_the_cost(
+    proxy: FaultyProxy, local: str
+) -> None:
+    url, expected = sent(local, f"s3://{BUCKET}/read-only"), weighed_batches(local, WEIGHED[0])
+    proxy.fault = lambda method, path: "expired" if method in ("PUT", "POST") else ""
+    num_events = load_manifest(local).num_events
+    for _ in range(2):
+        told = f"{url}/lengths/.*cannot be written.*every rank reads the timestamps of all {num_events:,} events"
+        with pytest.warns(UserWarning, match=told):
+            assert_equal(weighed_batches(url, WEIGHED[0]), expected)
+
+
+def test_lengths_in_a_bucket_that_are_damaged_or_of_another_store_are_one_clear_error(
+    proxy: FaultyProxy, local: str
+) -> None:
+    weighed_batches(local, WEIGHED[0])
+    url = sent(local, f"s3://{BUCKET}/wrong-lengths")
+    (place,) = files_in(place_of(url) / "lengths", "*")
+    content = place.read_bytes()
+    for wrong in (b"", content[:50], content[:-4]):
+        place.write_bytes(wrong)
+        with pytest.raises(DataError, match=rf"{place}.*cannot be read.*delete it"):
+            weighed_batches(url, WEIGHED[0])
+    np.save(Path(local, "short.npy"), np.zeros(7, np.int32))
+    place.write_bytes(Path(local, "short.npy").read_bytes())
+    with pytest.raises(DataError, match=rf"{place} holds int32 \(7,\), the store has 300 users"):
+        weighed_batches(url, WEIGHED[0])
+
+
+def test_lengths_are_not_put_where_a_file_is_seen_while_it_grows(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ObjectPath, "is_file", lambda self: False)
+    manifest, config = load_manifest(local), DataConfig(store=local)
+    reader, rule = HistoryReader(local, manifest), split_rule(config, manifest)
+    with pytest.warns(UserWarning, match=r"hdfs://host/store/lengths/.*HDFS.*scanned at each start"):
+        found = training_lengths("hdfs://host/store", manifest, rule, reader)
+    np.testing.assert_array_equal(found, training_lengths(local, manifest, rule, reader))
 
 
 @pytest.mark.parametrize(

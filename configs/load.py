@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
+from configs.overrides import NEW_KEYS, literal, read_overrides, unknown_key
 from configs.schema import (
     BCEConfig,
     DataConfig,
@@ -30,8 +31,6 @@ from configs.schema import (
 )
 
 CONFIG_DIR = Path(__file__).resolve().parent
-_NEW_KEYS = "data.features."
-"""Below it a user gives names of his own."""
 
 _GROUP_SCHEMAS: list[tuple[str, str, type]] = [
     ("model", "schema_sasrec", SASRecConfig),
@@ -65,7 +64,7 @@ def load_config(overrides: Sequence[str] = ()) -> RunConfig:
     Pure: the same overrides give the same config and nothing is written.
     Raises :class:`ConfigError` for an unknown key or group, a wrong type and a value out of bounds.
     """
-    config = _composed("run", _with_enum_names([_plain_key(override) for override in overrides]))
+    config = _composed("run", RunConfig, overrides)
     assert isinstance(config, RunConfig), "run.yaml starts from run_schema"
     return config
 
@@ -75,7 +74,7 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
 
     Raises :class:`ConfigError` as :func:`load_config` does.
     """
-    launch = _composed("launch", overrides)
+    launch = _composed("launch", _Launch, overrides)
     assert isinstance(launch, _Launch), "launch.yaml starts from launch_schema"
     return launch.cluster
 
@@ -86,34 +85,28 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return of_cluster, [each for each in overrides if each not in of_cluster]
 
 
-def _composed(name: str, overrides: Sequence[str]) -> Any:
-    _refuse_new_keys(overrides)
-    new_keys = [each for each in overrides if each.startswith(_NEW_KEYS)]
+def _composed(name: str, schema: type, overrides: Sequence[str]) -> Any:
+    parsed = read_overrides(overrides, schema)
+    new_keys = [each for each in parsed if each.key_or_group.startswith(NEW_KEYS)]
     _store_schemas()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_DIR), version_base="1.3"):
-            config = compose(config_name=name, overrides=[each for each in overrides if each not in new_keys])
-            with open_dict(config):  # Hydra cannot add an entry to a dict of dataclasses
-                return OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.from_dotlist(new_keys)))
+            config = compose(name, overrides=[str(each.input_line) for each in parsed if each not in new_keys])
+        added = OmegaConf.create()
+        for each in new_keys:  # Hydra cannot add an entry to a dict of dataclasses
+            OmegaConf.update(added, each.key_or_group, each.value())
+        with open_dict(config):
+            return OmegaConf.to_object(OmegaConf.merge(config, added))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
+        text = _one_line(error)
+        if unknown := re.search(r"Key '\w+' not in '\w+' full_key: (\S+)", text):
+            raise unknown_key(unknown[1], schema) from error
+        raise ConfigError(text) from error
 
 
 def resolved_yaml(config: RunConfig) -> str:
     """Every key of ``config`` with its value as YAML, in the schema's order; choices as a user types them."""
-    return OmegaConf.to_yaml(OmegaConf.create(_plain(dataclasses.asdict(config))))
-
-
-def _refuse_new_keys(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        if override.startswith(("+", "~", "hydra.", "hydra/")):
-            raise ConfigError(f"{override}: every key of a run exists already; write key=value without + or ~")
-
-
-def _plain_key(override: str) -> str:
-    """``+data.features.price.type=number`` -> without the plus, which is allowed where a key is new."""
-    key = override.lstrip("+")
-    return key if key.startswith(_NEW_KEYS) else override
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(dataclasses.asdict(config))), resolve=True)
 
 
 def _store_schemas() -> None:
@@ -126,34 +119,6 @@ def _store_schemas() -> None:
         store.store(group=group, name=name, node=schema)
 
 
-def _with_enum_names(overrides: Sequence[str]) -> list[str]:
-    """``model.user_input=add`` -> ``model.user_input=ADD``: OmegaConf knows the members by name only."""
-    enums = _enum_keys(RunConfig)
-    named = []
-    for override in overrides:
-        key, _, value = override.partition("=")
-        general = re.sub(rf"^{re.escape(_NEW_KEYS)}[^.]*", f"{_NEW_KEYS}*", key)
-        members = {str(member.value): member.name for member in enums.get(general, ())}
-        if members and value not in members and value not in members.values():
-            raise ConfigError(f"{key}={value} is unknown; set it to one of {', '.join(members)}")
-        named.append(f"{key}={members.get(value, value)}" if members else override)
-    return named
-
-
-def _enum_keys(schema: type, prefix: str = "") -> dict[str, type[Enum]]:
-    """The keys that hold a choice; ``*`` stands for the names in a dict."""
-    found: dict[str, type[Enum]] = {}
-    for name, hint in get_type_hints(schema).items():
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            for variant in (hint, *hint.__subclasses__()):
-                found |= _enum_keys(variant, f"{prefix}{name}.")
-        elif get_origin(hint) is dict:
-            found |= _enum_keys(get_args(hint)[1], f"{prefix}{name}.*.")
-        elif isinstance(hint, type) and issubclass(hint, Enum):
-            found[prefix + name] = hint
-    return found
-
-
 def _plain(value: Any) -> Any:
     match value:
         case dict():
@@ -162,6 +127,8 @@ def _plain(value: Any) -> Any:
             return [_plain(entry) for entry in value]
         case Enum():
             return value.value
+        case str():
+            return literal(value)
         case _:
             return value
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+from configs.cluster_schema import SlurmConfig
 from configs.errors import ConfigError
-from configs.load import load_config, resolved_yaml
+from configs.load import load_cluster, load_config, resolved_yaml
 from configs.schema import (
     BCEConfig,
     FullSoftmaxConfig,
@@ -58,6 +60,149 @@ def test_a_wrong_type_is_refused_and_named(override: str, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config([override])
     assert named in str(caught.value)
+
+
+TEXTS = [
+    "events/part-[0-9].parquet",
+    "logs/day=1/*.parquet",
+    "events (old)/a.parquet",
+    "{a}.parquet",
+    "local[2]",
+    ";",
+    ",",
+    "a,b",
+    "choice(a,b)",
+    " ",
+    "\t",
+    "#",
+    "é",
+    "null",
+    "true",
+    "007",
+    "1e3",
+    "'",
+    '"',
+    "it's",
+    'it\'s "here"',
+    "'a' and 'b",
+    "\\",
+    "a\\'b",
+    "ends with \\",
+    "${seed}",
+    "\\${seed}",
+    "${oc.env:HOME}",
+    "${a",
+    "s3://bucket/a b",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_taken_as_it_is_typed(text: str) -> None:
+    config = load_config([f"data.store={text}", f"data.features.kind.fill={text}"])
+    assert (config.data.store, config.data.features["kind"].fill) == (text, text)
+    assert yaml.safe_load(resolved_yaml(config))["data"]["store"] == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("'events (old)/a.parquet'", "events (old)/a.parquet"),
+        ('"[a]"', "[a]"),
+        ("''", ""),
+        ('""', ""),
+        ("' '", " "),
+        (r"'it\'s'", "it's"),
+        (r'"\"\\"', '"\\'),
+        ("""'"'""", '"'),
+        ("'${seed}'", "${seed}"),
+    ],
+)
+def test_a_quoted_text_is_what_stands_inside(typed: str, text: str) -> None:
+    config = load_config([f"data.log={typed}", f"data.features.kind.column={typed}"])
+    assert (config.data.log, config.data.features["kind"].column) == (text, text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [(r"s3\://bucket/a\ b", "s3://bucket/a b"), (r"a\,b", "a,b"), (r"\[0\]", "[0]"), (r"a\b", r"a\b")],
+)
+def test_a_text_as_a_sweep_writes_it_is_what_was_swept(typed: str, text: str) -> None:
+    assert load_config([f"data.log={typed}"]).data.log == text
+
+
+def test_a_text_of_the_cluster_is_taken_as_it_is_typed() -> None:
+    words = ["cluster=slurm", "cluster.constraint=[a|b]&(c)", "cluster.gpus_per_node=8", "cluster.modules=[a,b]"]
+    cluster = load_cluster(words)
+    assert isinstance(cluster, SlurmConfig)
+    assert (cluster.constraint, cluster.gpus_per_node, cluster.modules) == ("[a|b]&(c)", "8", ["a", "b"])
+    pods = ["cluster=kubernetes", "cluster.image=a", "cluster.volume_claim=b", "cluster.gpus_per_node=8"]
+    assert "gpus_per_node=8," in str(load_cluster(pods))
+
+
+def test_a_list_is_typed_in_brackets() -> None:
+    config = load_config(["data.columns.event_type=kind", "data.event_types=[a,'b c']"])
+    assert config.data.event_types == ["a", "b c"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("num_steps=1,2", "num_steps=1,2: not one value; num_steps takes one plain value"),
+        ("seed=range(3)", "seed=range(3): not one value; seed takes one plain value"),
+        ("loss=bce,gbce", "loss=bce,gbce: not one value; loss takes one plain value"),
+        ("experiment=a(", "experiment=a(: cannot be read; experiment takes one plain value"),
+        ("data.memory_gib=[2", "data.memory_gib=[2: cannot be read; data.memory_gib takes one plain value"),
+        ("data.features.x.max_values={", "data.features.x.max_values={: cannot be read; data.features.x.max_values"),
+        ("data.event_types=a,b", "data.event_types=a,b: not one value; write a list as data.event_types=['a','b']"),
+        ("data.event_types=[a(b]", "data.event_types=[a(b]: cannot be read; write a list as data.event_types=["),
+        ("num_steps", "num_steps: write KEY=VALUE"),
+        ("=3", "=3: write KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_read_is_told_as_it_was_typed(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(["seed=1", override, "num_epochs=3"])
+    assert str(caught.value).startswith(told)
+    assert "multirun" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("data.foo=1", "shardrec config"),
+        ("data.source.foo=a(b", "shardrec config"),
+        ("seed.foo=1", "shardrec config"),
+        ("data.columns.usr=u", "did you mean data.columns.user?"),
+        ("data.features.kind.colunm=a", "did you mean data.features.kind.column?"),
+        ("modle=sasrec", "did you mean model?"),
+        ("loss.num_negatives=3", "another loss=NAME has it"),
+        ("prepare.memory_gib=3", "data.memory_gib"),
+        ("prepare.engine=spark", "data.engine"),
+        ("batch.tokens=1,2", "data.global_batch_tokens"),
+        ("cluster.nodes=2", "shardrec launch"),
+    ],
+)
+def test_an_unknown_key_is_told_as_it_was_typed_with_where_to_look(override: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config([override])
+    assert str(caught.value).startswith(f"unknown key {override.partition('=')[0]}; ")
+    assert hint in str(caught.value)
+    assert "Config'" not in str(caught.value)
+    assert "full_key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("cluster.partion=x", "did you mean cluster.partition?"),
+        ("cluster.partition=x", "another cluster=NAME has it"),
+    ],
+)
+def test_an_unknown_key_of_the_cluster_is_told_too(override: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^unknown key {override[:-2]}; ") as caught:
+        load_cluster([override])
+    assert hint in str(caught.value)
 
 
 @pytest.mark.parametrize(

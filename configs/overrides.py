@@ -1,0 +1,148 @@
+"""Reads what is typed as ``key=value``: a text means itself, and what cannot be read is told by its key."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from enum import Enum
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from configs.errors import ConfigError
+
+NEW_KEYS = "data.features."
+"""Below it a user gives names of his own."""
+
+_PRESETS = "experiment"
+"""The group that is no key: its files set keys of the others."""
+
+_OWNERS = {
+    "prepare": "prepare's keys are under `data.`, such as data.memory_gib and data.engine",
+    "batch": "a batch by tokens is data.global_batch_tokens",
+    "cluster": "cluster's keys are those of `shardrec launch`",
+}
+"""Where the keys are that a user looks for in a group of another name."""
+
+_QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", flags=re.DOTALL)
+_ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def read_overrides(overrides: Sequence[str], schema: type) -> list[Override]:
+    """``overrides`` of the keys of ``schema``, parsed; ``input_line`` of each is what Hydra takes for it.
+
+    The value of a text's key is itself, whatever its characters. Within quotes it is their inside, and a backslash
+    before one of ``\\()[]{}:=,`` or a blank goes: ``launch --multirun`` writes the runs of a sweep so.
+    Raises :class:`ConfigError`, which names the override, for what is no key of ``schema`` or no single value.
+    """
+    parser = OverridesParser.create()
+    return [_read(_plain_key(each), schema, parser) for each in overrides]
+
+
+def unknown_key(key: str, schema: type) -> ConfigError:
+    """Says that ``key`` is none of ``schema``, or none of the variant that was chosen, and where to look."""
+    types, group = _types_of(schema), key.partition(".")[0]
+    if _general(key) in types:
+        hint = f"another {group}=NAME has it"
+    elif group in _OWNERS and group not in types:
+        hint = _OWNERS[group]
+    elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):
+        hint = f"did you mean {close[0].replace('*', key.removeprefix(NEW_KEYS).partition('.')[0])}?"
+    else:
+        hint = "every key: " + ("configs/cluster_schema.py" if group == "cluster" else "`shardrec config`")
+    return ConfigError(f"unknown key {key}; {hint}")
+
+
+def literal(text: str) -> str:
+    """``text`` so that OmegaConf, which would look up ``${...}`` in it, gives it back as it is."""
+    return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", text)
+
+
+def _alike(key: str, known: Iterable[str]) -> list[str]:
+    """Those of ``known`` whose parts are like those of ``key``, each one: a common group alone is no likeness."""
+    parts = key.split(".")
+    split = [each.split(".") for each in known if each.count(".") == key.count(".")]
+    return [".".join(each) for each in split if all(map(get_close_matches, parts, ([part] for part in each)))]
+
+
+def _plain_key(override: str) -> str:
+    """``+data.features.price.type=number`` -> without the plus, which is allowed where a key is new."""
+    key = override.lstrip("+")
+    if key.startswith(NEW_KEYS):
+        return key
+    if override.startswith(("+", "~", "hydra.", "hydra/")):
+        raise ConfigError(f"{override}: every key of a run exists already; write key=value without + or ~")
+    return override
+
+
+def _read(override: str, schema: type, parser: OverridesParser) -> Override:
+    key, equals, value = override.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"{override}: write KEY=VALUE")
+    types = _types_of(schema).get(_general(key))
+    if types is None:
+        raise unknown_key(key, schema)
+    try:
+        parsed = parser.parse_override(f"{key}={_hydra_value(key, value, types, parser)}")
+    except HydraException as error:
+        raise ConfigError(f"{override}: cannot be read; {_advice(key, types)}") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{override}: not one value; {_advice(key, types)}")
+    return parsed
+
+
+def _advice(key: str, types: list[Any]) -> str:
+    if any(get_origin(each) is list for each in types):
+        return f"write a list as {key}=['a','b'], between quotes of the shell"
+    return f"{key} takes one plain value"
+
+
+def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser) -> str:
+    if str in types:
+        return QuotedString(literal(_text_of(value, parser)), Quote.single).with_quotes()
+    members = {str(member.value): member.name for each in types if _is_enum(each) for member in each}
+    if members and value not in members and value not in members.values():
+        raise ConfigError(f"{key}={value} is unknown; set it to one of {', '.join(members)}")
+    return members.get(value, value)  # OmegaConf knows the members of an enum by name only
+
+
+def _text_of(value: str, parser: OverridesParser) -> str:
+    if _QUOTED.fullmatch(value.strip()):
+        return str(parser.parse_rule(value.strip(), "primitive").text)
+    return _ESCAPED.sub(r"\1", value)
+
+
+def _general(key: str) -> str:
+    """``data.features.price.type`` -> ``data.features.*.type``."""
+    return re.sub(rf"^{re.escape(NEW_KEYS)}[^.]*", f"{NEW_KEYS}*", key)
+
+
+@cache
+def _types_of(schema: type) -> dict[str, list[Any]]:
+    """The types of each key: variants, such as those of ``cluster``, may disagree. ``*`` is a name in a dict."""
+    types: dict[str, list[Any]] = {_PRESETS: []}
+    for key, hint in _keys_of(schema, ""):
+        types.setdefault(key, []).append(hint)
+    return types
+
+
+def _keys_of(schema: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, hint in get_type_hints(schema).items():
+        yield prefix + name, hint
+        if get_origin(hint) is dict:
+            yield f"{prefix}{name}.*", get_args(hint)[1]
+            yield from _keys_of(get_args(hint)[1], f"{prefix}{name}.*.")
+        for variant in _variants(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else ():
+            yield from _keys_of(variant, f"{prefix}{name}.")
+
+
+def _variants(schema: type[Any]) -> list[type[Any]]:
+    return [schema, *(variant for child in schema.__subclasses__() for variant in _variants(child))]
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)

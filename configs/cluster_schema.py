@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from configs.schema import require
+from configs.errors import require
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[^\n\r\0]*")
 _JOB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")

@@ -34,3 +34,9 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         where = f"rank {rank}: " if rank not in (None, "0") else ""
         print(f"{where}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return USAGE_EXIT_CODE
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message)

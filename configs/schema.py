@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from configs.engine import Engine
-from configs.errors import ConfigError
+from configs.errors import require
 from configs.feature_schema import FeatureConfig, check_features
 from configs.run_place import checked_run_dir
 from configs.source import SourceConfig
+from configs.synthetic_schema import SyntheticConfig
 from configs.url import is_url
 
 
@@ -59,12 +60,6 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise ConfigError(message)
-
-
 @dataclass(kw_only=True, slots=True)
 class ColumnsConfig:
     """Names of the log's columns; an empty ``event_type`` means that the log has none."""
@@ -73,31 +68,6 @@ class ColumnsConfig:
     item: str = "item_id"
     timestamp: str = "timestamp"
     event_type: str = ""
-
-
-@dataclass(kw_only=True, slots=True)
-class SyntheticConfig:
-    """The log that ``experiment=smoke`` makes when ``data.log`` does not exist."""
-
-    num_users: int = 0
-    num_items: int = 0
-    mean_length: int = 20
-    zipf_exponent: float = 1.0
-    num_tastes: int = 8
-    transition_probability: float = 0.6
-    dirty_fraction: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_users", "num_items", "mean_length", "seed"):
-            require(getattr(self, name) >= 0, f"data.synthetic.{name}={getattr(self, name)} must not be negative")
-        require(
-            0 <= self.transition_probability <= 1,
-            f"data.synthetic.transition_probability={self.transition_probability} must lie in [0, 1]",
-        )
-        require(
-            0 <= self.dirty_fraction < 1, f"data.synthetic.dirty_fraction={self.dirty_fraction} must lie in [0, 1)"
-        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -129,6 +99,8 @@ class DataConfig:
     global_time_test_fraction: float = 0.9
     max_history: int = 200
     long_histories: LongHistories = LongHistories.LATEST
+    crop_fraction: float = 1.0
+    """Augmentation: in each epoch a training sequence is a random part of itself, of this share of it; 1: off."""
     global_batch_size: int = 128
     global_batch_tokens: int = 0
     """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
@@ -162,6 +134,7 @@ class DataConfig:
             not (self.append and self.engine is Engine.SPARK),
             "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",
         )
+        require(0 < self.crop_fraction <= 1, f"data.crop_fraction={self.crop_fraction} must lie in (0, 1]")
         require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
         for name in ("prefetch_batches", "prefetch_mib", "global_batch_tokens"):
             require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.errors import DataError
+from data_pipeline.crop import cropped
 from data_pipeline.order import Order, Window
 from data_pipeline.ragged import offsets_of
 from data_pipeline.window import Share, TrainHistories
@@ -15,8 +16,17 @@ from data_pipeline.window import Share, TrainHistories
 class LaneCursor:
     """The windows of one lane that a step needs: one, or where it begins in one and ends in another, both."""
 
-    def __init__(self, order: Order, take: Callable[[Window], TrainHistories], lane: int, is_by_tokens: bool) -> None:
+    def __init__(
+        self,
+        order: Order,
+        take: Callable[[Window], TrainHistories],
+        lane: int,
+        *,
+        is_by_tokens: bool,
+        crop_fraction: float,
+    ) -> None:
         self._order, self._take, self._lane, self._is_by_tokens = order, take, lane, is_by_tokens
+        self._crop_fraction = crop_fraction
         self._epoch = -1
         self._windows: list[Window] = []
         self._starts: list[int] = []
@@ -47,6 +57,9 @@ class LaneCursor:
         offsets = offsets_of(histories.lengths)
         places = offsets if self._is_by_tokens else np.arange(len(offsets))
         _check_size(window, int(places[-1]))
+        if self._crop_fraction < 1:  # after the places: which sequences a step takes does not change
+            histories = cropped(histories, self._crop_fraction, window.key)
+            offsets = offsets_of(histories.lengths)
         return _HeldWindow(histories, offsets, places[:-1] + window.start)
 
 

@@ -36,11 +36,12 @@ class Window:
     """Place in the lane's order where the window starts."""
     end: int
     """Place in the lane's order where it ends."""
-    permutation_key: tuple[object, ...]
+    key: tuple[object, ...]
+    """What its random choices hang on."""
 
     def permutation(self, num_sequences: int) -> np.ndarray:
         """Order of the window's sequences: place -> index into those of ``segments`` end to end, int64."""
-        return permutation(self.permutation_key, num_sequences)
+        return permutation(self.key, num_sequences)
 
 
 class Order:
@@ -164,11 +165,15 @@ def segments_of(start: int, end: int) -> list[tuple[int, int]]:
 def permutation(key: tuple[object, ...], count: int) -> np.ndarray:
     """A permutation of ``count`` that hangs on ``key`` alone.
 
-    It sorts raw Philox words, because NumPy keeps those across versions, but not ``Generator.permutation``.
+    It sorts raw words, because NumPy keeps those across versions, but not ``Generator.permutation``.
     """
+    return stable_order(random_words(key, count))
+
+
+def random_words(key: tuple[object, ...], count: int) -> np.ndarray:
+    """Uniform words uint64 [count] that hang on ``key`` alone."""
     digest = hashlib.sha256(repr(key).encode()).digest()
-    words = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
-    return stable_order(words)
+    return np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
 
 
 def stable_order(words: np.ndarray) -> np.ndarray:

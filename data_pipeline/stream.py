@@ -101,8 +101,16 @@ class SequenceStream:
             num_places=len(self._lanes),
         )
         with closing(ahead):
-            is_by_tokens = self._config.global_batch_tokens > 0
-            cursors = [LaneCursor(self._order, ahead.take, lane, is_by_tokens) for lane in self._lanes]
+            cursors = [
+                LaneCursor(
+                    self._order,
+                    ahead.take,
+                    lane,
+                    is_by_tokens=self._config.global_batch_tokens > 0,
+                    crop_fraction=self._config.crop_fraction,
+                )
+                for lane in self._lanes
+            ]
             while True:
                 epoch, first = divmod(step, self.steps_per_epoch)
                 ends = [cursor.open(epoch, first) for cursor in cursors]

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import DataError
-from configs.schema import SyntheticConfig, require
+from configs.errors import DataError, require
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline.manifest import item_table, load_manifest
 from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset

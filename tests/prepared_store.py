@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from configs.schema import DataConfig, SyntheticConfig
+from configs.schema import DataConfig
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline.prepare import prepare
 from data_pipeline.synthetic import write_log
 

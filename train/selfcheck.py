@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 
 from configs.load import load_config
-from configs.schema import DataConfig, RunConfig, SyntheticConfig
+from configs.schema import DataConfig, RunConfig
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline.manifest import load_manifest
 from data_pipeline.prepare import prepare
 from data_pipeline.stream import SequenceStream

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from configs.errors import ConfigError, DataError
-from configs.schema import DataConfig, SyntheticConfig
+from configs.schema import DataConfig
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline.files import ObjectPath
 from data_pipeline.manifest import Manifest, item_counts, load_manifest
 from data_pipeline.prepare import prepare

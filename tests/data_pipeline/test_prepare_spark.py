@@ -16,7 +16,8 @@ from configs.engine import Engine
 from configs.errors import ConfigError, DataError
 from configs.feature_schema import FeatureConfig, FeatureType, Normalise
 from configs.load import load_config
-from configs.schema import ColumnsConfig, DataConfig, SyntheticConfig
+from configs.schema import ColumnsConfig, DataConfig
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline.manifest import Manifest
 from data_pipeline.prepare import prepare
 from data_pipeline.prepare.write import USERS_PER_PART

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import ConfigError, DataError
-from configs.schema import DataConfig, SyntheticConfig
+from configs.schema import DataConfig
+from configs.synthetic_schema import SyntheticConfig
 from data_pipeline import synthetic
 from data_pipeline.prepare import prepare
 from data_pipeline.prepare.__main__ import make_synthetic_log

@@ -53,7 +53,7 @@ def main(overrides: list[str]) -> None:
             )
         figures |= {f"{name}.{key}": spread for key, spread in found.items()}
         notes[name] = told
-    write_result(record_name("step", load_config([*DEFAULTS, *overrides]).hardware), overrides, figures, notes)
+    write_result(record_name("step", config.hardware), overrides, figures, notes)
 
 
 def _check(config: RunConfig) -> None:

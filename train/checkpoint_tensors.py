@@ -1,6 +1,5 @@
 """The tensors of a checkpoint: weights and optimizer state as DCP takes them, a part from each rank."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch.distributed.tensor import DTensor
 from torchrec.distributed.shards_wrapper import LocalShardsWrapper
 from torchrec.optim.keyed import KeyedOptimizerWrapper
 
+from train.flat import flat
 from train.state import TrainState
 
 
@@ -48,7 +48,7 @@ def not_finite_in(tensors: dict[str, Any]) -> list[str]:
     """Names of the tensors of which this rank's part holds an infinite value or none that is a number."""
     return [
         name
-        for name, tensor in _flat(tensors)
+        for name, tensor in flat(tensors)
         if tensor.is_floating_point() and not all(map(_is_finite, _parts_here(tensor)))
     ]
 
@@ -60,14 +60,6 @@ def _is_finite(part: torch.Tensor) -> bool:
 def _parts_here(tensor: torch.Tensor) -> list[torch.Tensor]:
     local: Any = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return local.local_shards() if isinstance(local, LocalShardsWrapper) else [local]
-
-
-def _flat(tensors: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    for name, value in tensors.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _as_sharded(value: Any, weight: Any) -> Any:

@@ -3,9 +3,8 @@
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from configs.load import resolved_yaml
 from configs.run_place import folder_of, written_to
 from configs.schema import RunConfig
 from data_pipeline.files import place_of
+from train.flat import flat
 
 MAY_CHANGE = (
     "run_dir",
@@ -51,7 +51,7 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     Raises :class:`ConfigError` for a folder of another run.
     """
     folder = folder_of(config)
-    identity = {**dict(_flat(asdict(config))), "data.fingerprint": fingerprint}
+    identity = {**dict(flat(asdict(config))), "data.fingerprint": fingerprint}
     identity = {key: value for key, value in identity.items() if not key.startswith(MAY_CHANGE)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,14 +104,6 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(text)
     partial.replace(path)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value.value if isinstance(value, Enum) else value
 
 
 def _environment(config: RunConfig) -> dict[str, Any]:

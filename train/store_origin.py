@@ -13,6 +13,7 @@ from configs.errors import ConfigError, DataError
 from configs.schema import RunConfig
 from configs.url import is_url
 from data_pipeline.files import place_of
+from train.flat import flat
 
 _NOT_OF_THE_CONTENT = "max_bad_fraction"
 """Of the options that a store keeps, the one that only decides whether prepare ends with an error."""
@@ -68,7 +69,7 @@ def _refuse_other_options(config: RunConfig, overrides: Sequence[str], origin: d
 
     What the user did not give may differ: nobody repeats for training what a store was prepared with.
     """
-    made, asked = _flat(origin.get("options", {})), _flat(json.loads(json.dumps(asdict(config.data))))
+    made, asked = dict(flat(origin.get("options", {}))), dict(flat(asdict(config.data)))
     keys = [key for key in _keys_given(overrides, asked) if _is_known(key, made, origin)]
     wrong = [key for key in keys if key not in made or not _is_same(key, made[key], asked[key])]
     if wrong:
@@ -90,17 +91,11 @@ def _keys_given(overrides: Sequence[str], known: Collection[str]) -> list[str]:
             continue
         key = key.removeprefix("data.")
         if key not in known and value.startswith("{"):  # as in data.columns={user: uid}
-            found += _flat(OverridesParser.create().parse_override(f"{key}={value}").value(), f"{key}.")
+            given: Any = OverridesParser.create().parse_override(f"{key}={value}").value()
+            found += [name for name, _ in flat(given, f"{key}.")]
         else:
             found.append(key)
     return [key for key in dict.fromkeys(found) if key in known]
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    flat = dict[str, Any]()
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _is_known(key: str, made: dict[str, Any], origin: dict[str, Any]) -> bool:

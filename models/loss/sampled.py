@@ -25,9 +25,9 @@ def sampled_loss(
     is_target = target[:, None] == negatives
     match config:
         case SampledSoftmaxConfig():
-            shift = -log_q[negatives] - math.log(len(negatives))
-            if not config.correct_log_q:
-                shift = torch.zeros_like(shift)
+            shift = log_q.new_zeros(len(negatives))
+            if config.correct_log_q:
+                shift = -log_q[negatives] - math.log(len(negatives))
             negative = torch.addmm(shift, predictions.query, predictions.candidate_vector.t())
             negative = negative.masked_fill_(is_target, float("-inf"))
             total = torch.logaddexp(positive, torch.logsumexp(negative, 1))

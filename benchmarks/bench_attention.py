@@ -1,4 +1,4 @@
-"""Attention kernels over ragged histories side by side: the ones that models use, and the ways that they do not.
+"""Attention kernels over jagged histories side by side: the ones that models use, and the ways that they do not.
 
 ``shardrec bench attention data.store=STORE ...``; on the CPU, or with ``hardware=h100`` on a GPU. Lengths are those
 of the store's first batch, width and heads are ``model.*``'s. Forward and backward of one layer; milliseconds.
@@ -16,11 +16,11 @@ from torch.nn import functional
 from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
 from configs.load import load_config
 from configs.schema import RunConfig
-from data_pipeline.stream import SequenceStream
-from models.attention import causal_attention, layout_of
-from models.bucketed_attention import bucketed_attention, buckets_of
-from models.ragged_attention import Ragged
-from train.peers import process_group
+from data_pipeline.stream.sequence_stream import SequenceStream
+from models.attention.bucketed import bucketed_attention, buckets_of
+from models.attention.dispatch import causal_attention, layout_of
+from models.attention.varlen import VarlenLayout
+from train.distributed.collectives import process_group
 
 NUM_ROUNDS = 9
 CALLS_PER_ROUND = 5
@@ -95,7 +95,7 @@ def _ways(config: RunConfig, lengths: Tensor, dtype: torch.dtype, rate: float) -
         "ours": lambda qkv: causal_attention(qkv, layout, num_heads=num_heads, rate=rate),
         "padded": partial(padded_attention, is_token=is_token, num_heads=num_heads, rate=rate),
     }
-    if isinstance(layout, Ragged):
+    if isinstance(layout, VarlenLayout):
         ways["bucketed"] = partial(bucketed_attention, layout=buckets_of(lengths), num_heads=num_heads, rate=rate)
         offsets = layout.offsets.long()
         ways["nested"] = partial(_nested, offsets=offsets, longest=longest, num_heads=num_heads, rate=rate)

@@ -16,11 +16,11 @@ from configs.load import load_config
 from configs.schema import FullSoftmaxConfig, RunConfig
 from configs.url import is_url
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.manifest import load_manifest
-from data_pipeline.stream import SequenceStream
-from train.checkpoint import DiskCheckpointer
-from train.peers import DistributedPeers, process_group
-from train.progress import Progress
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import ProcessGroupCollectives, process_group
+from train.progress import RunProgress
 from train.run import build_state
 from train.state import TrainState
 from train.step import train_step
@@ -38,7 +38,7 @@ def main(overrides: list[str]) -> None:
     manifest = replace(load_manifest(config.data.store), num_items=TABLE_ROWS)
     stream = SequenceStream(config.data, seed=config.seed, rank=0, world_size=1)
     with process_group(config.hardware) as device, closing(stream.batches()) as batches:
-        state = build_state(config, manifest, 10_000, DistributedPeers(), device)
+        state = build_state(config, manifest, 10_000, ProcessGroupCollectives(), device)
         try:
             figures = _figures(state, batches, config)
         finally:
@@ -74,12 +74,12 @@ def _figures(state: TrainState, batches: Iterator[SequenceBatch], config: RunCon
                 state.step += 1
 
         def saving_steps() -> None:
-            checkpointer.save(state, Progress())
+            checkpointer.save(state, RunProgress())
             steps()
             checkpointer.wait()
 
         def save() -> None:
-            checkpointer.save(state, Progress())
+            checkpointer.save(state, RunProgress())
             checkpointer.wait()
 
         rounds = interleaved(

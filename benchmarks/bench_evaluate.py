@@ -7,10 +7,10 @@ The weights are the initial ones: the work does not depend on them.
 from benchmarks.harness import interleaved, record_name, seconds_of, spread_of, write_result
 from configs.errors import ConfigError
 from configs.load import load_config
-from data_pipeline.manifest import load_manifest
 from data_pipeline.split import Subset
+from data_pipeline.store.manifest import load_manifest
+from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.evaluation.protocol import target_ranks_of
-from train.peers import DistributedPeers, process_group
 from train.run import build_state
 
 NUM_ROUNDS = 5
@@ -26,7 +26,7 @@ def main(overrides: list[str]) -> None:
         )
     manifest = load_manifest(config.data.store)
     with process_group(config.hardware) as device:
-        state = build_state(config, manifest, 1, DistributedPeers(), device)
+        state = build_state(config, manifest, 1, ProcessGroupCollectives(), device)
         num_users = len(target_ranks_of(state, config, manifest.num_items, Subset.TEST))
 
         def users_per_s(leave_out_seen: bool) -> float:

@@ -15,9 +15,9 @@ from torch.nn import functional
 from benchmarks.harness import Spread, interleaved, record_name, seconds_of, spread_of, write_result
 from configs.load import load_config
 from configs.schema import Precision
-from models.loss.catalogue import Alone
+from models.collectives import SingleProcess
 from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
-from train.peers import process_group
+from train.distributed.collectives import process_group
 
 NUM_ROUNDS = 5
 DEFAULTS = ["hardware.num_ranks=1", "hardware.num_threads=2"]
@@ -61,7 +61,7 @@ def _compared(num_predictions: int, num_items: int, width: int, device: torch.de
                 item,
                 range(num_items),
                 chunk_tokens=chunk_tokens,
-                peers=Alone(),
+                collectives=SingleProcess(),
                 precision=precision,
             )
     if 2 * num_predictions * num_items * query.element_size() <= PLAIN_BYTES:

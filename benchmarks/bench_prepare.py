@@ -21,7 +21,7 @@ from benchmarks.harness import interleaved, paired_ratio, spread_of, write_resul
 from benchmarks.large_log import write_large_log
 from configs.load import load_config
 from configs.schema import DataConfig
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
 
 NUM_USERS = 5_000_000
 EVENTS_PER_USER = 20

@@ -18,10 +18,10 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import FullSoftmaxConfig, Precision, RunConfig, SampledConfig, UserInput
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.manifest import Manifest, load_manifest
-from data_pipeline.stream import SequenceStream
+from data_pipeline.store.manifest import Manifest, load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
 from models.loss.full_softmax import suitable_chunk_tokens
-from train.peers import DistributedPeers, process_group
+from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.run import build_state
 from train.state import TrainState
 from train.step import train_step
@@ -71,7 +71,7 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
     streamed = stream.batches()
     batches = list(islice(streamed, STEPS_PER_ROUND))
     with process_group(config.hardware) as device:
-        state = build_state(config, manifest, 10_000, DistributedPeers(), device)
+        state = build_state(config, manifest, 10_000, ProcessGroupCollectives(), device)
         rates = _rates(config, manifest, state, batches)
         phases = phase_seconds(state, streamed, STEPS_PER_ROUND)
         bound = [_bound(config, manifest, batches, device) for _ in range(NUM_ROUNDS)]

@@ -21,8 +21,9 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import RunConfig
 from configs.url import is_url
-from data_pipeline.balance import lane_imbalance
-from data_pipeline.stream import SequenceStream
+from data_pipeline.stream.balance import lane_imbalance
+from data_pipeline.stream.sequence_stream import SequenceStream
+from models.keyed_jagged import to_kjt
 
 NUM_ROUNDS = 7
 NUM_SHORT_ROUNDS = 31
@@ -33,7 +34,7 @@ STEPS = (1, 1_000, 1_000_000)
 NUM_EPOCHS = 10
 """Over which the memory of a reading process is watched."""
 WORLD_SIZES = (2, 4, 8)
-"""For which the bytes read and the tokens of the ranks are counted; at most ``data.num_lanes``."""
+"""For which the bytes read and the tokens of the ranks are counted; at most ``data.num_data_shards``."""
 
 
 def main(overrides: list[str]) -> None:
@@ -104,7 +105,7 @@ def _epoch_s(opened: Callable[[], SequenceStream], epoch: int) -> float:
     start = time.perf_counter()
     stream = opened()
     with closing(stream.batches(start=epoch * stream.steps_per_epoch)) as batches:
-        deque((batch.to_kjt() for batch in islice(batches, stream.steps_per_epoch)), maxlen=0)
+        deque((to_kjt(batch) for batch in islice(batches, stream.steps_per_epoch)), maxlen=0)
         return time.perf_counter() - start
 
 
@@ -136,9 +137,9 @@ def _counted(config: RunConfig) -> dict[str, Spread]:
     """Read amplification and token imbalance by number of ranks: counts, not times."""
     stream = _stream(config)
     epoch = islice(stream.batches(), stream.steps_per_epoch)
-    tokens = np.stack([stream.tokens_by_lane(batch) for batch in epoch])
+    tokens = np.stack([stream.tokens_by_shard(batch) for batch in epoch])
     figures = {}
-    for world_size in (size for size in WORLD_SIZES if size <= config.data.num_lanes):
+    for world_size in (size for size in WORLD_SIZES if size <= config.data.num_data_shards):
         imbalance = lane_imbalance(tokens, world_size)
         amplification = [read_amplification(config, rank, world_size) for rank in range(world_size)]
         figures[f"read_amplification_of_{world_size}_ranks"] = spread_of([max(amplification)])

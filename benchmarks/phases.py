@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from data_pipeline.batch import SequenceBatch
+from models.encoders.sasrec import SASRec
 from models.recommender import Recommender
-from models.sasrec import SASRec
 from train.state import TrainState
 from train.step import train_step
 

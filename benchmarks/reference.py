@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from configs.schema import SASRecConfig
 from data_pipeline.batch import SequenceBatch
-from models.sasrec import SASRec
+from models.encoders.sasrec import SASRec
 
 NAMES = {
     "blocks.": "layers.",
@@ -27,7 +27,7 @@ NAMES = {
 
 
 class PaddedReference(nn.Module):
-    """The mathematics of ``models.sasrec`` and of an item table, from torch's own layers, on one device.
+    """The mathematics of ``models.encoders.sasrec`` and of an item table, from torch's own layers, on one device.
 
     Histories are padded on the right to ``max_history``, where causal attention needs no further mask.
     """

@@ -13,7 +13,6 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
 from configs.overrides import NEW_KEYS, literal, read_overrides, unknown_key
 from configs.schema import (
@@ -29,6 +28,7 @@ from configs.schema import (
     SASRecConfig,
     ShardingConfig,
 )
+from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent
 

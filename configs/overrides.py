@@ -53,7 +53,7 @@ def unknown_key(key: str, schema: type) -> ConfigError:
     elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):
         hint = f"did you mean {close[0].replace('*', key.removeprefix(NEW_KEYS).partition('.')[0])}?"
     else:
-        hint = "every key: " + ("configs/cluster_schema.py" if group == "cluster" else "`shardrec config`")
+        hint = "every key: " + ("configs/schema/cluster.py" if group == "cluster" else "`shardrec config`")
     return ConfigError(f"unknown key {key}; {hint}")
 
 

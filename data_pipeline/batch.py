@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torchrec import KeyedJaggedTensor
 
 
 @dataclass(slots=True)
@@ -45,13 +44,6 @@ class SequenceBatch:
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "SequenceBatch":
         """The batch on ``device``."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def to_kjt(self) -> KeyedJaggedTensor:
-        """The histories as TorchRec reads them, key ``item``; nothing is copied.
-
-        Our own models look unique ids up instead (``models.recommender``): a table's backward costs by the id.
-        """
-        return KeyedJaggedTensor(keys=["item"], values=self.item, lengths=self.lengths)
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         features = {name: function(tensor) for name, tensor in self.features.items()}

@@ -7,7 +7,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import DataConfig, Split
-from data_pipeline.manifest import Manifest
+from data_pipeline.store.manifest import Manifest
 
 MIN_EVENTS_TO_LEAVE_OUT = 3
 """Leave-one-out needs an event to train on, one to validate and one to test."""
@@ -48,7 +48,7 @@ def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -
 
 
 def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """Place of the target within each history, or -1 where the user is not evaluable: int64 [B].
+    """AnyPath of the target within each history, or -1 where the user is not evaluable: int64 [B].
 
     A user is evaluable when it has a target and at least one event before it.
     """

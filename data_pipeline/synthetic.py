@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError, require
-from configs.synthetic_schema import SyntheticConfig
-from data_pipeline.manifest import item_table, load_manifest
-from data_pipeline.reader import HistoryReader
+from configs.schema.synthetic import SyntheticConfig
 from data_pipeline.split import Subset
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import item_table, load_manifest
 
 CLUSTER_SIZE = 20
 NUM_GROUPS = 4

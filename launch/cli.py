@@ -58,9 +58,9 @@ def _inspect(words: list[str]) -> int:
 
 
 def _train(overrides: list[str]) -> int:
-    from launch.local import train_here
+    from launch.clusters.local import train_locally
 
-    return train_here(_composed(overrides), overrides)
+    return train_locally(_composed(overrides), overrides)
 
 
 def _launch(words: list[str]) -> int:
@@ -70,14 +70,14 @@ def _launch(words: list[str]) -> int:
 
 
 def _evaluate(overrides: list[str]) -> int:
-    from configs.run_place import READER, folder_of
+    from configs.run_dir import READER, local_run_dir
     from configs.url import is_url
-    from launch.local import run_ranks
+    from launch.clusters.local import run_ranks
 
     config = _composed(overrides)
-    if is_url(config.run_dir) and (code := run_module("train.fetch_overrides", overrides)):
+    if is_url(config.run_dir) and (code := run_module("train.run_dir.fetch_overrides", overrides)):
         return code
-    saved = folder_of(config, READER) / "overrides.txt"
+    saved = local_run_dir(config, READER) / "overrides.txt"
     if not saved.is_file():
         raise ConfigError(f"run_dir={config.run_dir} holds no run; train it first")
     return run_ranks("train.evaluate", _composed([*saved.read_text().splitlines(), *overrides]), overrides)

@@ -108,10 +108,10 @@ slurm:
 kubernetes:
   cluster.image  cluster.volume_claim  cluster.namespace  (required, required, default)
 
-Every key: configs/cluster_schema.py""",
+Every key: configs/schema/cluster.py""",
     "evaluate": """usage: shardrec evaluate run_dir=RUN_DIR [key=value ...]
 
-Exact ranking of a run's best checkpoint against the floors. Writes RUN_DIR/evaluation.json.
+Exact ranking of a run's best checkpoint against the baselines. Writes RUN_DIR/evaluation.json.
 
   run_dir                      the run to evaluate  (runs/default)
   evaluation.leave_out_seen    items of the user's history are no candidates  (true)

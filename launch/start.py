@@ -7,17 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.cluster_schema import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, split_overrides
 from configs.schema import RunConfig
+from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
 from configs.url import is_url
+from launch.clusters.kubernetes import manifest_of
+from launch.clusters.local import train_locally
+from launch.clusters.slurm import Run, script_of, submit
+from launch.clusters.slurm_follow import follow
+from launch.clusters.torchrun import commands_of, run_this_node
 from launch.command import run_module
-from launch.follow import follow
-from launch.kubernetes import manifest_of
-from launch.local import train_here
-from launch.slurm import Run, script_of, submit
-from launch.torchrun import commands_of, run_this_node
 
 FLAGS = {"-m": "multirun", "--multirun": "multirun", "--dry-run": "dry run"}
 
@@ -126,6 +126,6 @@ def _local(cluster: ClusterConfig, runs: list[Run], is_dry: bool) -> int:
     for run in runs:
         if is_dry:
             print(f"{run.config.run_dir}: {shlex.join(run.overrides)}")
-        elif code := train_here(run.config, run.overrides, max_restarts=cluster.max_restarts):
+        elif code := train_locally(run.config, run.overrides, max_restarts=cluster.max_restarts):
             return code
     return 0

@@ -17,8 +17,8 @@ def dropout(value: Tensor, rate: float) -> Tensor:
     if value.device.type != "cpu":
         return functional.dropout(value, rate)
     keep = torch.empty_like(value, requires_grad=False, memory_format=torch.contiguous_format)
-    kept(random_bytes(value.numel()), rate, keep)
-    return value * keep.mul_(kept_scale(rate))
+    dropout_mask_(random_bytes(value.numel()), rate, keep)
+    return value * keep.mul_(dropout_scale(rate))
 
 
 def random_bytes(num: int) -> Tensor:
@@ -27,13 +27,13 @@ def random_bytes(num: int) -> Tensor:
     return torch.from_numpy(np.random.SFC64(seed).random_raw(-(-num // 8)).view(np.uint8))[:num]
 
 
-def kept(drawn: Tensor, rate: float, out: Tensor) -> Tensor:
+def dropout_mask_(drawn: Tensor, rate: float, out: Tensor) -> Tensor:
     """``out`` set to 1 where an entry stays and to 0 where it is dropped, from as many ``drawn`` bytes."""
     # Straight into floats: a mask of booleans is slower to make and several times slower to multiply with.
     return torch.ge(drawn.view(out.shape), _threshold(rate), out=out)
 
 
-def kept_scale(rate: float) -> float:
+def dropout_scale(rate: float) -> float:
     """What the entries that stay are multiplied by."""
     return 256 / (256 - _threshold(rate))
 

@@ -4,7 +4,6 @@ T events in the batch, B histories, N predictions (T - B), C candidates, D the w
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +11,9 @@ from torchrec import EmbeddingCollection, KeyedJaggedTensor
 
 from configs.schema import SASRecConfig, UserInput
 from data_pipeline.batch import SequenceBatch
+from models.encoders.sasrec import SASRec
 from models.event_features import EventFeatures
-from models.sasrec import SASRec
-
-
-class Predictions(NamedTuple):
-    """What a loss needs: a query, its target, and the vectors to score against.
-
-    A tuple: DDP does not find the tensors inside a dataclass and would silently leave the gradients unreduced.
-    """
-
-    query: Tensor
-    """``[N, D]``"""
-    target: Tensor
-    """Item ids ``[N]``."""
-    target_vector: Tensor
-    """``[N, D]``"""
-    candidate_vector: Tensor
-    """``[C, D]``, rows of the same table."""
+from models.loss.loss_inputs import LossInputs
 
 
 class Recommender(nn.Module):
@@ -46,14 +30,14 @@ class Recommender(nn.Module):
         super().__init__()
         self.user_input = config.user_input
         self.tables = tables
-        self.guard: Callable[[list[Tensor]], list[Tensor]] = list
+        self.nonfinite: Callable[[list[Tensor]], list[Tensor]] = list
         """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
         self.encoder = SASRec(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
         self.event_features: EventFeatures | None = None
         if num_codes:
             self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
 
-    def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> Predictions:
+    def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> LossInputs:
         """Queries after every event but the last of each history, which are the targets shifted by one.
 
         With ``is_training`` false a query after the last event of each history is returned, ``[B, D]``, and the
@@ -67,7 +51,7 @@ class Recommender(nn.Module):
             inputs = self._with_features(event, batch, None)
             tokens, lengths, _ = self._tokens(inputs, batch.lengths, user, owner)
             query = self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
-            return Predictions(query, batch.item[:0], event[:0], candidate)
+            return LossInputs(query, batch.item[:0], event[:0], candidate)
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
         is_input[end[batch.lengths > 0]] = False  # these two lines and `unique` wait for a GPU
         input_index = is_input.nonzero().squeeze(1)
@@ -78,7 +62,7 @@ class Recommender(nn.Module):
         query = self.encoder(tokens, self.encoder.layout_of(token_lengths, len(tokens)))
         query = query if place is None else query[place]
         target_vector = event.index_select(0, input_index + 1)
-        return Predictions(query, batch.item[input_index + 1], target_vector, candidate)
+        return LossInputs(query, batch.item[input_index + 1], target_vector, candidate)
 
     def _looked_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Vectors of the events, the candidates and the users.
@@ -89,8 +73,8 @@ class Recommender(nn.Module):
         features = {"item": unique}
         if self.user_input is not UserInput.NONE:
             features["user"] = batch.user
-        found = self.tables(keyed(features, is_row_an_id=unique.device.type != "cpu"))
-        vectors = dict(zip(features, self.guard([found[name].values() for name in features]), strict=True))
+        found = self.tables(to_keyed_jagged(features, one_id_per_row=unique.device.type != "cpu"))
+        vectors = dict(zip(features, self.nonfinite([found[name].values() for name in features]), strict=True))
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
 
@@ -117,7 +101,7 @@ class Recommender(nn.Module):
         return tokens.index_copy(0, place, event).index_copy(0, first, user), lengths + 1, place
 
 
-def keyed(features: dict[str, Tensor], *, is_row_an_id: bool) -> KeyedJaggedTensor:
+def to_keyed_jagged(features: dict[str, Tensor], *, one_id_per_row: bool) -> KeyedJaggedTensor:
     """The ids of each feature as jagged rows: the tables do not need to know which history an id belongs to.
 
     One row a feature costs least on a CPU. On a GPU a warp looks up a row, id by id, so there each id is a row; a
@@ -125,7 +109,7 @@ def keyed(features: dict[str, Tensor], *, is_row_an_id: bool) -> KeyedJaggedTens
     """
     values = list(features.values())
     device, sizes = values[0].device, [len(value) for value in values]
-    if is_row_an_id:
+    if one_id_per_row:
         row = torch.arange(max(1, *sizes), device=device)
         lengths = torch.cat([row < size for size in sizes]).long()
     else:

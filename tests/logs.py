@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from configs.feature_schema import Encode, FeatureConfig, FeatureType, Normalise
-from data_pipeline.prepare.progress import Progress
+from configs.schema.features import Encode, FeatureConfig, FeatureType, Normalise
+from data_pipeline.prepare.progress import ProgressReporter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ML100K = SHARED / "ml100k" / "log.parquet"
@@ -71,7 +71,7 @@ def files_of(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
-class Interrupting(Progress):
+class Interrupting(ProgressReporter):
     """Ends the work as Ctrl-C does at the ``after``-th sign of progress; records the stages that began."""
 
     def __init__(self, after: int) -> None:
@@ -105,10 +105,12 @@ def killed_prepare(options: dict[str, object], after: int) -> bool:
 _KILLED = """
 import json, os, signal, sys
 from configs.schema import DataConfig
-from data_pipeline.prepare import prepare, workspace, write
-from data_pipeline.prepare.progress import Progress
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare import workspace
+from data_pipeline.prepare.write import history_writer
+from data_pipeline.prepare.progress import ProgressReporter
 
-write.USERS_PER_ROW_GROUP, write.ROW_GROUPS_PER_PART = 2, 3
+history_writer.USERS_PER_ROW_GROUP, history_writer.ROW_GROUPS_PER_PART = 2, 3
 left = int(sys.argv[2])
 
 def killing(function):
@@ -120,9 +122,9 @@ def killing(function):
         return function(*arguments)
     return counted
 
-Progress.advance = killing(Progress.advance)
+ProgressReporter.advance = killing(ProgressReporter.advance)
 workspace.Workspace.save = killing(workspace.Workspace.save)
-write.HistoryWriter._close_part = killing(write.HistoryWriter._close_part)
+history_writer.HistoryWriter._close_part = killing(history_writer.HistoryWriter._close_part)
 workspace._replace = killing(workspace._replace)
 prepare(DataConfig(**json.loads(sys.argv[1])))
 """

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from data_pipeline import object_client
+from data_pipeline.store import object_client
 
 BUCKET = "bucket"
 Fault = Callable[[str, str], str]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from configs.schema import DataConfig
-from configs.synthetic_schema import SyntheticConfig
-from data_pipeline.prepare import prepare
+from configs.schema.synthetic import SyntheticConfig
+from data_pipeline.prepare.prepare import prepare
 from data_pipeline.synthetic import write_log
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from models.loss.catalogue import slice_of
+from models.loss.item_shard import slice_of
+from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluation.ranking import target_ranks
-from train.peers import DistributedPeers
 
 NUM_USERS, NUM_ITEMS, WIDTH = 40, 23, 3
 
@@ -13,8 +13,8 @@ NUM_USERS, NUM_ITEMS, WIDTH = 40, 23, 3
 def ranks_here(leave_out_seen: bool, device: str = "cpu") -> list[float]:
     """The rank of every user's target, on the process group that is there. Collective."""
     query, item, target, seen = _case()
-    peers = DistributedPeers()
-    items = slice_of(NUM_ITEMS, peers)
+    collectives = ProcessGroupCollectives()
+    items = slice_of(NUM_ITEMS, collectives)
     owner = [user for user, history in enumerate(seen) for _ in history]
     flat = [event for history in seen for event in history]
     found = target_ranks(
@@ -25,7 +25,7 @@ def ranks_here(leave_out_seen: bool, device: str = "cpu") -> list[float]:
         torch.tensor(item[items.start : items.stop], dtype=torch.float32, device=device),
         items,
         leave_out_seen,
-        peers,
+        collectives,
     )
     return found.tolist()
 

@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 
 from configs.load import load_config
-from data_pipeline.manifest import load_manifest
 from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
+from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluation.protocol import target_ranks_of
 from train.objective import Objective
-from train.peers import DistributedPeers
 from train.run import build_state, run
 from train.step import train_step
 
@@ -46,10 +46,12 @@ def run_stopped_at(overrides: list[str], step: int) -> int:
 def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
     """The loss of each of ``NUM_STEPS`` steps, and the ranks of the test targets after them."""
     config = load_config(overrides)
-    peers, names = DistributedPeers(), config.model.event_features
+    collectives, names = ProcessGroupCollectives(), config.model.event_features
     manifest = load_manifest(config.data.store)
-    stream = SequenceStream(config.data, seed=1, rank=peers.rank, world_size=peers.world_size, features=names)
-    state = build_state(config, manifest, NUM_STEPS, peers, torch.device(config.hardware.device))
+    stream = SequenceStream(
+        config.data, seed=1, rank=collectives.rank, world_size=collectives.world_size, features=names
+    )
+    state = build_state(config, manifest, NUM_STEPS, collectives, torch.device(config.hardware.device))
     losses = []
     with closing(stream.batches()) as batches:
         for _ in range(NUM_STEPS):

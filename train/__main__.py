@@ -2,8 +2,8 @@
 
 import sys
 
-from train.ending import end_with
 from train.run import main
+from train.supervision.process_exit import run_and_exit
 
 if __name__ == "__main__":
-    end_with(lambda: main(sys.argv[1:]))
+    run_and_exit(lambda: main(sys.argv[1:]))

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
-from configs.run_place import READER, folder_of
+from configs.run_dir import READER, local_run_dir
 from configs.schema import RunConfig
-from data_pipeline.manifest import load_manifest
-from train.checkpoint import DiskCheckpointer
-from train.ending import end_with
-from train.mirror import mirror_of
-from train.peers import DistributedPeers, process_group
+from data_pipeline.store.manifest import load_manifest
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import ProcessGroupCollectives, process_group
+from train.evaluation.summary import print_quality, quality_report, write_summary
 from train.run import build_state
-from train.run_folder import saved_fingerprint, saved_overrides
-from train.summary import print_quality, quality_report, write_summary
-from train.watchdog import Watchdog
+from train.run_dir.identity import saved_fingerprint, saved_overrides
+from train.run_dir.sync import run_sync_of
+from train.supervision.process_exit import run_and_exit
+from train.supervision.watchdog import Watchdog
 
 EVALUATION = "evaluation.json"
 
@@ -29,18 +29,18 @@ def evaluate(config: RunConfig) -> None:
                 f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
                 f"manifest's fingerprint is {manifest.fingerprint}"
             )
-        state = build_state(config, manifest, num_steps=1, peers=DistributedPeers(), device=device)
-        mirror = mirror_of(config, watchdog.beat, READER)
-        if mirror is not None:
-            mirror.fetch_list()
-        folder = folder_of(config, READER)
-        with DiskCheckpointer(folder, config.checkpoint, watchdog.beat, mirror) as checkpointer:
+        state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
+        sync = run_sync_of(config, watchdog.heartbeat, READER)
+        if sync is not None:
+            sync.fetch_list()
+        folder = local_run_dir(config, READER)
+        with DiskCheckpointer(folder, config.checkpoint, watchdog.heartbeat, sync) as checkpointer:
             checkpointer.restore_best(state)
         report = quality_report(state, config, manifest)
-        if state.peers.rank == 0:
+        if state.collectives.rank == 0:
             write_summary(report, folder / EVALUATION)
-            if mirror is not None:
-                (mirror.remote.place / EVALUATION).send(folder / EVALUATION)
+            if sync is not None:
+                (sync.remote.place / EVALUATION).send(folder / EVALUATION)
             print_quality(report)
 
 
@@ -50,4 +50,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    end_with(lambda: main(sys.argv[1:]))
+    run_and_exit(lambda: main(sys.argv[1:]))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Protocol
 
-from configs.schema import GuardConfig
+from configs.schema import NonFiniteConfig
 from data_pipeline.batch import SequenceBatch
-from train.progress import Progress
+from train.progress import RunProgress
 from train.state import TrainState
 from train.step import StepMetrics, train_step
 
@@ -16,7 +16,7 @@ class Outcome(Enum):
 
     TRAINED = "trained"
     STOPPED = "stopped"
-    BAD_STRETCH = "bad stretch"
+    DIVERGED = "diverged"
 
 
 class Tracker(Protocol):
@@ -34,7 +34,7 @@ class Tracker(Protocol):
         """Write the step down. Collective."""
         ...
 
-    def account(self, progress: Progress) -> None:
+    def account(self, progress: RunProgress) -> None:
         """Write time and tokens up to now into ``progress``. Collective."""
         ...
 
@@ -50,11 +50,11 @@ class Checkpointer(Protocol):
         """Whether ``step`` is saved."""
         ...
 
-    def save(self, state: TrainState, progress: Progress) -> None:
+    def save(self, state: TrainState, progress: RunProgress) -> None:
         """Save the run. Collective."""
         ...
 
-    def save_best(self, state: TrainState, progress: Progress) -> None:
+    def save_best(self, state: TrainState, progress: RunProgress) -> None:
         """Keep the best model so far. Collective."""
         ...
 
@@ -74,30 +74,30 @@ class Validator(Protocol):
 def train(
     state: TrainState,
     batches: Iterator[SequenceBatch],
-    progress: Progress,
+    progress: RunProgress,
     *,
     num_steps: int,
     patience: int,
-    guard: GuardConfig,
+    nonfinite: NonFiniteConfig,
     is_stop_agreed: Callable[[], bool],
     tracker: Tracker,
     checkpointer: Checkpointer,
     validator: Validator,
 ) -> Outcome:
     """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better."""
-    while state.step < num_steps and progress.num_worse < patience:
+    while state.step < num_steps and progress.validations_without_improvement < patience:
         if is_stop_agreed():  # collective
             return Outcome.STOPPED
         batch = next(batches)
-        if progress.is_passed_over(state.step):
+        if progress.is_skipped(state.step):
             state.step += 1
             continue
         metrics = train_step(state, batch)
         state.step += 1
         tracker.count(metrics)
-        progress.note(metrics.is_finite)
-        if progress.num_bad_in_row == guard.max_bad_steps:
-            return Outcome.BAD_STRETCH
+        progress.record_step(metrics.is_finite)
+        if progress.num_nonfinite_in_row == nonfinite.max_nonfinite_steps:
+            return Outcome.DIVERGED
         if tracker.is_due(state.step):
             tracker.log(state.step, metrics)
         if validator.is_due(state.step):
@@ -111,9 +111,9 @@ def train(
 
 
 def _validate(
-    state: TrainState, progress: Progress, tracker: Tracker, checkpointer: Checkpointer, validator: Validator
+    state: TrainState, progress: RunProgress, tracker: Tracker, checkpointer: Checkpointer, validator: Validator
 ) -> None:
     quality = validator.quality(state)
     tracker.log_quality(state.step, quality)
-    if progress.note_quality(state.step, quality):
+    if progress.record_validation(state.step, quality):
         checkpointer.save_best(state, progress)

@@ -9,8 +9,9 @@ from torchrec.distributed import DistributedModelParallel
 
 from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
 from data_pipeline.batch import SequenceBatch
-from models.loss.catalogue import Peers, slice_of, slice_size
+from models.collectives import Collectives
 from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
+from models.loss.item_shard import slice_of, slice_size
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
 
@@ -23,7 +24,7 @@ class Objective:
     items: range
     num_items: int
     sampler: NegativeSampler | None
-    peers: Peers
+    collectives: Collectives
 
     def __call__(self, model: DistributedModelParallel, batch: SequenceBatch, step: int) -> tuple[Tensor, Tensor]:
         """The loss to go backward from, and the reported mean over the global number of predictions. Collective.
@@ -41,33 +42,33 @@ class Objective:
                 found.candidate_vector,
                 self.items,
                 chunk_tokens=self._chunk_tokens(self.config, batch.item.device),
-                peers=self.peers,
+                collectives=self.collectives,
                 precision=self.config.precision,
             )
             mean = total / num_predictions
-            return mean * self.peers.world_size, mean.detach()
+            return mean * self.collectives.world_size, mean.detach()
         assert isinstance(self.config, SampledConfig), "every other loss is sampled"
         assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
-        negatives = self.sampler.draw(step, batch.item, self.peers)
+        negatives = self.sampler.draw(step, batch.item, self.collectives)
         found = model(batch, negatives)
         total = sampled_loss(found, negatives, self.sampler.log_q, self.config, self.num_items)
-        reported = self.peers.sum(total.detach().double().clone()) / num_predictions
-        return total * (self.peers.world_size / num_predictions), reported
+        reported = self.collectives.sum(total.detach().double().clone()) / num_predictions
+        return total * (self.collectives.world_size / num_predictions), reported
 
     def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
-        num_rows = slice_size(self.num_items, self.peers)
+        num_rows = slice_size(self.num_items, self.collectives)
         return config.chunk_tokens or suitable_chunk_tokens(device, num_rows, config.precision)
 
     def _num_predictions(self, batch: SequenceBatch) -> Tensor:
         own = (batch.lengths - 1).clamp(min=0).sum().double()
-        return self.peers.sum(own).clamp(min=1)
+        return self.collectives.sum(own).clamp(min=1)
 
 
 def build_objective(
-    config: LossConfig, counts: np.ndarray, seed: int, peers: Peers, device: torch.device
+    config: LossConfig, counts: np.ndarray, seed: int, collectives: Collectives, device: torch.device
 ) -> Objective:
     """The objective over a catalogue whose items have ``counts`` ``[V]`` events, for batches on ``device``."""
     sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
     if sampler is not None:
         sampler.log_q = sampler.log_q.to(device)
-    return Objective(config, slice_of(len(counts), peers), len(counts), sampler, peers)
+    return Objective(config, slice_of(len(counts), collectives), len(counts), sampler, collectives)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import RunConfig
-from data_pipeline.features import chosen_features
-from data_pipeline.manifest import load_manifest
-from train.remote_run import remote_run_of
-from train.run_folder import open_run_folder
-from train.store_origin import refuse_other_origin
+from data_pipeline.store.features import chosen_features
+from data_pipeline.store.manifest import load_manifest
+from train.run_dir.identity import open_run_folder
+from train.run_dir.remote_copy import remote_run_of
+from train.run_dir.store_check import refuse_other_origin
 
 
 def check(config: RunConfig, overrides: Sequence[str]) -> None:

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 
 PROGRESS = "progress.json"
-"""Written last: step, :class:`Progress`, and size and XXH3-64 of every file of the checkpoint."""
+"""Written last: step, :class:`RunProgress`, and size and XXH3-64 of every file of the checkpoint."""
 
 
 @dataclass(slots=True)
-class Progress:
+class RunProgress:
     """Written as JSON beside the tensors of a checkpoint."""
 
     best_step: int = 0
     best_ndcg: float = -1.0
-    num_worse: int = 0
+    validations_without_improvement: int = 0
     """Validations in a row without a better one."""
     validated_step: int = -1
     quality: dict[str, float] = field(default_factory=dict)
@@ -20,35 +20,40 @@ class Progress:
     wall_s: float = 0.0
     num_tokens: int = 0
     """Spent by all sessions of the run up to the checkpoint, over all ranks."""
-    num_token_places: int = 0
+    padded_tokens: int = 0
     """What the tokens would be if every rank had as many in every step as its fullest one."""
-    num_bad_steps: int = 0
+    num_nonfinite_steps: int = 0
     """Steps that changed nothing, since loss or gradient was not finite."""
-    num_bad_in_row: int = 0
+    num_nonfinite_in_row: int = 0
     num_rollbacks: int = 0
-    passed_over: list[list[int]] = field(default_factory=list)
+    skipped_ranges: list[list[int]] = field(default_factory=list)
     """``[first, end]`` of stretches of steps that ended in a rollback: their batches are read and not trained."""
 
-    def note(self, is_finite: bool) -> None:
+    def record_step(self, is_finite: bool) -> None:
         """Count a step."""
-        self.num_bad_steps += not is_finite
-        self.num_bad_in_row = 0 if is_finite else self.num_bad_in_row + 1
+        self.num_nonfinite_steps += not is_finite
+        self.num_nonfinite_in_row = 0 if is_finite else self.num_nonfinite_in_row + 1
 
-    def note_quality(self, step: int, quality: dict[str, float]) -> bool:
+    def record_validation(self, step: int, quality: dict[str, float]) -> bool:
         """Count the validation after ``step``; whether it is the best so far."""
         self.validated_step = step
         if quality["ndcg@10"] <= self.best_ndcg:
-            self.num_worse += 1
+            self.validations_without_improvement += 1
             return False
-        self.best_step, self.best_ndcg, self.quality, self.num_worse = step, quality["ndcg@10"], quality, 0
+        self.best_step, self.best_ndcg, self.quality, self.validations_without_improvement = (
+            step,
+            quality["ndcg@10"],
+            quality,
+            0,
+        )
         return True
 
-    def is_passed_over(self, step: int) -> bool:
-        """Whether ``step`` lies in a stretch that ended in a rollback."""
-        return any(first <= step < end for first, end in self.passed_over)
+    def is_skipped(self, step: int) -> bool:
+        """Whether ``step`` lies in a range that ended in a rollback."""
+        return any(first <= step < end for first, end in self.skipped_ranges)
 
-    def carry_over(self, later: "Progress", step: int) -> None:
+    def merge_after_rollback(self, later: "RunProgress", step: int) -> None:
         """Keep, after a rollback, what ``later``, which had reached ``step``, knows of bad steps."""
-        self.num_bad_steps, self.num_rollbacks = later.num_bad_steps, later.num_rollbacks + 1
-        self.passed_over = [*later.passed_over, [step - later.num_bad_in_row, step]]
-        self.num_bad_in_row = 0
+        self.num_nonfinite_steps, self.num_rollbacks = later.num_nonfinite_steps, later.num_rollbacks + 1
+        self.skipped_ranges = [*later.skipped_ranges, [step - later.num_nonfinite_in_row, step]]
+        self.num_nonfinite_in_row = 0

@@ -9,29 +9,29 @@ import torch
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
-from configs.run_place import folder_of, written_to
+from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import DataConfig, LongHistories, RunConfig, UserInput
-from data_pipeline.features import chosen_features
-from data_pipeline.manifest import Manifest, item_counts, load_manifest
-from data_pipeline.stream import SequenceStream
+from data_pipeline.store.features import chosen_features
+from data_pipeline.store.manifest import Manifest, item_counts, load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
 from models.recommender import Recommender
 from models.tables import build_tables
-from train.checkpoint import DiskCheckpointer
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
 from train.evaluation.protocol import Validator, require_targets
-from train.guard import GradientGuard
+from train.evaluation.summary import print_table, summarise, write_summary
 from train.loop import Outcome, train
-from train.mirror import RunMirror, mirrored
+from train.metrics_logger import RunTracker
+from train.nonfinite import NonFiniteFilter
 from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
-from train.peers import DistributedPeers, control_group, on_rank_zero, process_group
-from train.progress import Progress
-from train.run_folder import mark_stopped, open_run_folder
+from train.progress import RunProgress
+from train.run_dir.identity import mark_stopped, open_run_folder
+from train.run_dir.sync import RunSync, synced_run
 from train.sharding import dense_parameters, placement_of, shard
 from train.state import TrainState
-from train.stop import StopVote
-from train.summary import print_table, summarise, write_summary
-from train.tracker import RunTracker
-from train.watchdog import Watchdog
+from train.supervision.stop_signals import StopVote
+from train.supervision.watchdog import Watchdog
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
@@ -43,32 +43,32 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         process_group(config.hardware) as device,
         Watchdog(config.hardware) as watchdog,
         StopVote(control_group()) as stop,
-        mirrored(config, watchdog.beat) as mirror,
+        synced_run(config, watchdog.heartbeat) as sync,
     ):
         manifest = load_manifest(config.data.store)
         require_targets(config, manifest)
         on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
-        if mirror is not None:
-            mirror.send_records()
-        peers = DistributedPeers()
+        if sync is not None:
+            sync.send_records()
+        collectives = ProcessGroupCollectives()
         names = config.model.event_features
         stream = SequenceStream(
-            config.data, seed=config.seed, rank=peers.rank, world_size=peers.world_size, features=names
+            config.data, seed=config.seed, rank=collectives.rank, world_size=collectives.world_size, features=names
         )
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
-        state = build_state(config, manifest, num_steps, peers, device)
+        state = build_state(config, manifest, num_steps, collectives, device)
         watchdog.follow(lambda: state.step)
         with (
-            DiskCheckpointer(folder_of(config), config.checkpoint, watchdog.beat, mirror) as checkpointer,
+            DiskCheckpointer(local_run_dir(config), config.checkpoint, watchdog.heartbeat, sync) as checkpointer,
             _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
         ):
             if _is_finished(config, state, progress, num_steps):
                 return 0
-            if peers.rank == 0:
-                print(_told(config, state, manifest, num_steps), flush=True)
+            if collectives.rank == 0:
+                print(_run_banner(config, state, manifest, num_steps), flush=True)
             every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
-            outcome = Outcome.BAD_STRETCH
-            while outcome is Outcome.BAD_STRETCH:
+            outcome = Outcome.DIVERGED
+            while outcome is Outcome.DIVERGED:
                 with closing(stream.batches(start=state.step)) as batches:
                     outcome = train(
                         state,
@@ -76,25 +76,25 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
                         progress,
                         num_steps=num_steps,
                         patience=config.evaluation.patience,
-                        guard=config.guard,
+                        nonfinite=config.nonfinite,
                         is_stop_agreed=stop.is_agreed,
                         tracker=tracker,
                         checkpointer=checkpointer,
                         validator=Validator(config, manifest.num_items, every_steps),
                     )
-                if outcome is Outcome.BAD_STRETCH:
+                if outcome is Outcome.DIVERGED:
                     progress = roll_back(state, progress, checkpointer, config)
             tracker.account(progress)
             checkpointer.save(state, progress)
             checkpointer.wait()
             if outcome is Outcome.STOPPED:
-                return _stopped(config, state, mirror)
+                return _stopped(config, state, sync)
             _finish(state, config, manifest, progress, checkpointer)
         return 0
 
 
 def build_state(
-    config: RunConfig, manifest: Manifest, num_steps: int, peers: DistributedPeers, device: torch.device
+    config: RunConfig, manifest: Manifest, num_steps: int, collectives: ProcessGroupCollectives, device: torch.device
 ) -> TrainState:
     """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective."""
     torch.manual_seed(config.seed)  # the dense part starts alike on every rank
@@ -106,29 +106,31 @@ def build_state(
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
-    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, peers, device)
+    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, collectives, device)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
-    guard = GradientGuard(list(dense_parameters(sharded).values()), peers)
-    model.guard = guard
-    return TrainState(sharded, optimizer, schedule, objective, guard, peers, device, config.seed)
+    nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
+    model.nonfinite = nonfinite
+    return TrainState(sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed)
 
 
-def roll_back(state: TrainState, progress: Progress, checkpointer: DiskCheckpointer, config: RunConfig) -> Progress:
-    """Restore the last whole checkpoint, from which training goes on without the bad stretch. Collective.
+def roll_back(
+    state: TrainState, progress: RunProgress, checkpointer: DiskCheckpointer, config: RunConfig
+) -> RunProgress:
+    """Restore the last whole checkpoint, from which training goes on without the skipped range. Collective.
 
-    Raises :class:`ConfigError` where there is none, or where it was tried ``guard.max_rollbacks`` times.
+    Raises :class:`ConfigError` where there is none, or where it was tried ``nonfinite.max_rollbacks`` times.
     """
-    end, num_bad = state.step, progress.num_bad_in_row
+    end, num_bad = state.step, progress.num_nonfinite_in_row
     what = f"loss or gradient was not finite in {num_bad} steps in a row, up to step {end}"
     hint = "lower optimizer.lr and optimizer.table_lr, or look at the events of these steps"
-    if progress.num_rollbacks >= config.guard.max_rollbacks:
-        raise ConfigError(f"{what}, after {progress.num_rollbacks} rollbacks (guard.max_rollbacks); {hint}")
+    if progress.num_rollbacks >= config.nonfinite.max_rollbacks:
+        raise ConfigError(f"{what}, after {progress.num_rollbacks} rollbacks (nonfinite.max_rollbacks); {hint}")
     checkpointer.wait()  # or one rank would see the checkpoint under way, and another not
     if not checkpointer.steps():
         raise ConfigError(f"{what}, and run_dir={config.run_dir} holds no checkpoint to go back to; {hint}")
     restored = checkpointer.restore_latest(state)
-    restored.carry_over(progress, end)
-    if state.peers.rank == 0:
+    restored.merge_after_rollback(progress, end)
+    if state.collectives.rank == 0:
         print(f"{what}; back to step {state.step}, those steps will be left out", flush=True)
     return restored
 
@@ -146,16 +148,16 @@ def _run_on_disk(config: RunConfig, overrides: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ConfigError(
-            f"{written_to(config)}: {error.strerror}; make room and start the same command again"
+            f"{describe_run_dir(config)}: {error.strerror}; make room and start the same command again"
         ) from error
 
 
-def _told(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: int) -> str:
+def _run_banner(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: int) -> str:
     """What the run will do, in one line."""
     learnt = sum(parameter.numel() for parameter in state.model.module.parameters() if parameter.requires_grad)
     return (
         f"{config.run_dir}: steps {state.step} to {num_steps} of {_batch_of(config.data)} on "
-        f"{state.peers.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
+        f"{state.collectives.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_events:,} events; tables: {placement_of(state.model)}; {learnt:,} parameters on this rank"
     )
 
@@ -167,39 +169,39 @@ def _batch_of(config: DataConfig) -> str:
     return f"{config.global_batch_size:,} {what}"
 
 
-def _tracker(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> RunTracker:
-    folder = folder_of(config)
+def _tracker(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
+    folder = local_run_dir(config)
     return RunTracker(folder, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state)
 
 
-def _stopped(config: RunConfig, state: TrainState, mirror: RunMirror | None) -> int:
+def _stopped(config: RunConfig, state: TrainState, sync: RunSync | None) -> int:
     """Say how to go on, and leave a mark for launchers that do not see exit codes."""
-    if state.peers.rank == 0 or (mirror is not None and mirror.leads):
-        mark_stopped(folder_of(config), state.step)
-    if state.peers.rank == 0:
+    if state.collectives.rank == 0 or (sync is not None and sync.is_node_leader):
+        mark_stopped(local_run_dir(config), state.step)
+    if state.collectives.rank == 0:
         print(f"stopped at step {state.step}, saved; the same command with run_dir={config.run_dir} goes on")
     return REQUEUE_EXIT_CODE
 
 
-def _is_finished(config: RunConfig, state: TrainState, progress: Progress, num_steps: int) -> bool:
+def _is_finished(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> bool:
     """Whether the run was trained to its end and told; if so its summary is shown again."""
-    path = folder_of(config) / "summary.json"
-    is_trained = state.step >= num_steps or progress.num_worse >= config.evaluation.patience
+    path = local_run_dir(config) / "summary.json"
+    is_trained = state.step >= num_steps or progress.validations_without_improvement >= config.evaluation.patience
     if not (is_trained and path.is_file()):
         return False
-    if state.peers.rank == 0:
+    if state.collectives.rank == 0:
         print(f"{config.run_dir}/summary.json is there: {state.step} steps are trained; raise num_epochs to go on")
         print_table(json.loads(path.read_text()))
     return True
 
 
 def _finish(
-    state: TrainState, config: RunConfig, manifest: Manifest, progress: Progress, checkpointer: DiskCheckpointer
+    state: TrainState, config: RunConfig, manifest: Manifest, progress: RunProgress, checkpointer: DiskCheckpointer
 ) -> None:
     """Restore the best checkpoint, rank the test events once, write the summary. Collective."""
     num_trained = state.step
     checkpointer.restore_best(state)
     summary = summarise(state, config, manifest, progress, num_trained)
-    if state.peers.rank == 0:
-        write_summary(summary, folder_of(config) / "summary.json")
+    if state.collectives.rank == 0:
+        write_summary(summary, local_run_dir(config) / "summary.json")
         print_table(summary)

@@ -22,7 +22,7 @@ from configs.errors import ConfigError
 from configs.schema import RunConfig, Sharding, TableOptimizer
 from models.recommender import Recommender
 from models.tables import initial_rows
-from train.dense_kernel import mend_dense_kernel
+from train.distributed.fbgemm_patch import patch_dense_kernel
 
 DENSE_MEMORY_SHARE = 0.15
 """Of a device's memory, kept from the tables for the encoder, its optimizer and activations."""
@@ -33,7 +33,7 @@ MIN_COLUMNS = 4
 def shard(model: Recommender, config: RunConfig, device: torch.device) -> DistributedModelParallel:
     """``model`` with its tables sharded and its dense part replicated; collective."""
     if device.type == "cpu":
-        mend_dense_kernel()
+        patch_dense_kernel()
     sharders = [EmbeddingCollectionSharder(fused_params={"bounds_check_mode": BoundsCheckMode.FATAL})]
     env = ShardingEnv(
         world_size=dist.get_world_size(), rank=dist.get_rank(), pg=dist.group.WORLD, output_dtensor=True

@@ -6,8 +6,8 @@ import torch
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer
 
-from models.loss.catalogue import Peers
-from train.guard import GradientGuard
+from models.collectives import Collectives
+from train.nonfinite import NonFiniteFilter
 from train.objective import Objective
 from train.optimizer import Schedule
 
@@ -20,8 +20,8 @@ class TrainState:
     optimizer: CombinedOptimizer
     schedule: Schedule
     objective: Objective
-    guard: GradientGuard
-    peers: Peers
+    nonfinite: NonFiniteFilter
+    collectives: Collectives
     device: torch.device
     seed: int
     step: int = 0

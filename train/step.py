@@ -26,14 +26,14 @@ def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
 
     The random numbers of dropout are a function of (seed, step, rank): a resumed run draws the same.
     """
-    torch.manual_seed(zlib.crc32(f"{state.seed}/{state.step}/{state.peers.rank}".encode()))
+    torch.manual_seed(zlib.crc32(f"{state.seed}/{state.step}/{state.collectives.rank}".encode()))
     state.model.train()
     state.schedule.apply(state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss, reported = state.objective(state.model, batch.to(state.device), state.step)
-    state.guard.watch(reported)
+    state.nonfinite.watch(reported)
     loss.backward()
-    is_finite = state.guard.is_finite()  # waits for the device
+    is_finite = state.nonfinite.is_finite()  # waits for the device
     if is_finite:
         state.optimizer.step()
     return StepMetrics(reported, batch.num_tokens - batch.num_users, is_finite)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
-from data_pipeline.files import Place, files_in, parquet_source, place_of
-from data_pipeline.manifest import load_manifest
-from data_pipeline.reader import HistoryReader
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.paths import AnyPath, files_in, parquet_source, path_of
 
 TITLE = "title"
 
@@ -61,10 +61,10 @@ def sample_histories(
 
 def _names_of_items(store: str, titles: Titles | None) -> pl.Series:
     """[V] strings by dense id: the title, or the raw id where there is none."""
-    items = _table(place_of(store) / "items.parquet")
+    items = _table(path_of(store) / "items.parquet")
     name = pl.col("raw_item").cast(pl.String)
     if titles is not None:
-        table = _table(place_of(titles.path))
+        table = _table(path_of(titles.path))
         for key, column in (("titles_item", titles.item_column), ("titles_title", titles.title_column)):
             if column not in table.columns:
                 raise DataError(
@@ -79,7 +79,7 @@ def _names_of_items(store: str, titles: Titles | None) -> pl.Series:
     return items.select(name).to_series()
 
 
-def _table(path: Place) -> pl.DataFrame:
+def _table(path: AnyPath) -> pl.DataFrame:
     try:
         source = path if isinstance(path, Path) else path.read_bytes()
         return pl.read_csv(source, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(source)
@@ -91,7 +91,7 @@ def _raw_users(store: str, users: np.ndarray) -> list[str]:
     """Raw ids of dense ``users``, ascending, from the row groups that hold them."""
     found: list[str] = []
     first = 0
-    for path in files_in(place_of(store) / "histories", "part-*.parquet"):
+    for path in files_in(path_of(store) / "histories", "part-*.parquet"):
         try:
             with pq.ParquetFile(parquet_source(path)) as file:
                 for group in range(file.num_row_groups):

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_pipeline.manifest import Manifest, item_counts, load_manifest
-from data_pipeline.reader import HistoryReader
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import Manifest, item_counts, load_manifest
 
 QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
 TOP_FRACTIONS = (0.001, 0.01, 0.1, 0.5)

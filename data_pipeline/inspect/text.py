@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from itertools import pairwise
 
-from configs.feature_schema import FeatureType
-from data_pipeline.features import StoredFeature
+from configs.schema.features import FeatureType
 from data_pipeline.inspect.samples import SampleHistory
 from data_pipeline.inspect.summary import Distribution, StoreSummary, moment_of
+from data_pipeline.store.features import StoredFeature
 
 _BAR_WIDTH = 40
 _LABEL_WIDTH = 34

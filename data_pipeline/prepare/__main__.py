@@ -10,11 +10,11 @@ from pathlib import Path
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.schema import DataConfig
-from configs.source import TimeUnit
+from configs.schema.source import TimeUnit
 from configs.url import is_url
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import prepare
-from data_pipeline.prepare.progress import Progress
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.store.manifest import Manifest
 from data_pipeline.synthetic import write_log
 
 INTERRUPTED_EXIT_CODE = 130
@@ -35,7 +35,7 @@ def main(overrides: Sequence[str]) -> int:
 def _prepare_and_tell(config: DataConfig) -> None:
     start = time.perf_counter()
     make_synthetic_log(config)
-    manifest = prepare(config, Progress(lambda line: print(line, file=sys.stderr, flush=True)))
+    manifest = prepare(config, ProgressReporter(lambda line: print(line, file=sys.stderr, flush=True)))
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")

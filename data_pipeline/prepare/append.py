@@ -12,25 +12,25 @@ import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
-from data_pipeline.features import StoredFeature
-from data_pipeline.files import Place
-from data_pipeline.manifest import Manifest, load_manifest
-from data_pipeline.prepare.feature_columns import event_column
-from data_pipeline.prepare.histories import columns_of
-from data_pipeline.prepare.origin import Origin, digest_of, origin_of, saved_origin
-from data_pipeline.prepare.scan import Source, keeps_event_type
+from data_pipeline.prepare.partition.scan import Source, keeps_event_type
+from data_pipeline.prepare.provenance import Provenance, digest_of, provenance_of, saved_provenance
+from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.write.histories import columns_of
+from data_pipeline.store.features import StoredFeature
+from data_pipeline.store.manifest import Manifest, load_manifest
+from data_pipeline.store.paths import AnyPath
 
 _FIXED = ("event_types", "deduplicate", "min_user_events", "min_item_events")
 """Options that an append must share with the store; the others are of the files."""
 
 
 @dataclass(kw_only=True, slots=True)
-class Base:
+class ExistingStore:
     """A finished store that is appended to; ``raw_items`` by dense id; ``features`` keep their statistics."""
 
     folder: Path
     manifest: Manifest
-    origin: Origin
+    provenance: Provenance
     raw_items: pl.Series
     row_groups: list[tuple[Path, int]]
 
@@ -70,7 +70,7 @@ class Base:
         return Source(num_rows=self.manifest.num_events, batches=self.rows, sample=self.sample)
 
 
-def base_of(store: Path, config: DataConfig) -> Base:
+def open_existing(store: Path, config: DataConfig) -> ExistingStore:
     """The store at ``store``; ConfigError for options by which an append would not equal one prepare of all."""
     for name in ("min_user_events", "min_item_events"):
         if getattr(config, name) > 1:
@@ -84,32 +84,32 @@ def base_of(store: Path, config: DataConfig) -> Base:
             f"{config.columns.event_type}: data.store={store} does not hold the types of its events; choose one by "
             f"data.event_types, or prepare all files at once"
         )
-    origin = saved_origin(store)
-    if origin is None or not origin.digests:
+    provenance = saved_provenance(store)
+    if provenance is None or not provenance.digests:
         raise DataError(f"{store} does not say which files it was made of; prepare all files at once")
-    now = origin_of(config, []).options
+    now = provenance_of(config, []).options
     for name in _FIXED:
-        if origin.options[name] != now[name]:
+        if provenance.options[name] != now[name]:
             raise ConfigError(
-                f"data.{name}={now[name]}, but data.store={store} was made with {origin.options[name]}; use that, or "
-                f"prepare all files at once"
+                f"data.{name}={now[name]}, but data.store={store} was made with {provenance.options[name]}; "
+                f"use that, or prepare all files at once"
             )
-    _refuse_other_features(store, origin, now)
+    _refuse_other_features(store, provenance, now)
     table = pq.read_table(store / "items.parquet", columns=["raw_item"])
     raw_items = pl.Series(table.column("raw_item").combine_chunks())
     parts = sorted((store / "histories").glob("part-*.parquet"))
-    return Base(
+    return ExistingStore(
         folder=store,
         manifest=load_manifest(str(store)),
-        origin=origin,
+        provenance=provenance,
         raw_items=raw_items,
         row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],
     )
 
 
-def _refuse_other_features(store: Path, origin: Origin, now: dict[str, object]) -> None:
+def _refuse_other_features(store: Path, provenance: Provenance, now: dict[str, object]) -> None:
     """Their columns may be named otherwise in new files, as all columns may."""
-    before, after = _flat(origin.options.get("features", {})), _flat(now.get("features", {}))
+    before, after = _flat(provenance.options.get("features", {})), _flat(now.get("features", {}))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             told = {False: "is not set", True: f"is {after.get(key)!s}"}[key in after]
@@ -130,15 +130,19 @@ def _flat(features: object) -> dict[str, object]:
     }
 
 
-def new_files(base: Base, config: DataConfig, paths: list[Place]) -> tuple[list[Place], list[tuple[Place, str]]]:
+def new_files(
+    existing: ExistingStore, config: DataConfig, paths: list[AnyPath]
+) -> tuple[list[AnyPath], list[tuple[AnyPath, str]]]:
     """The files of ``paths`` that the store does not hold, and those that it holds with the path they came by.
 
     A file is known by its bytes, whatever its name. DataError for a known path with other bytes.
     """
-    path_of = dict(zip(base.origin.digests, (str(path) for path, _, _ in base.origin.files), strict=True))
-    known_files = {tuple(file) for file in base.origin.files}
-    new, known = list[Place](), list[tuple[Place, str]]()
-    for path, file in zip(paths, origin_of(config, paths).files, strict=True):
+    path_of = dict(
+        zip(existing.provenance.digests, (str(path) for path, _, _ in existing.provenance.files), strict=True)
+    )
+    known_files = {tuple(file) for file in existing.provenance.files}
+    new, known = list[AnyPath](), list[tuple[AnyPath, str]]()
+    for path, file in zip(paths, provenance_of(config, paths).files, strict=True):
         if tuple(file) in known_files:
             known.append((path, str(path)))
             continue
@@ -148,21 +152,21 @@ def new_files(base: Base, config: DataConfig, paths: list[Place]) -> tuple[list[
             continue
         if str(path) in path_of.values():
             raise DataError(
-                f"{path} was added to data.store={base.folder} before, with other content; give new events in a new "
-                f"file, or prepare all files at once"
+                f"{path} was added to data.store={existing.folder} before, with other content; give new events in a "
+                f"new file, or prepare all files at once"
             )
         path_of[digest] = str(path)
         new.append(path)
     return new, known
 
 
-def joined(base: Base, added: Origin) -> Origin:
-    """The origin of the store with the files of ``added``."""
-    return Origin(
-        options=base.origin.options,
-        files=[*base.origin.files, *added.files],
-        digests=[*base.origin.digests, *added.digests],
-        num_appends=base.origin.num_appends + 1,
+def joined(existing: ExistingStore, added: Provenance) -> Provenance:
+    """The provenance of the store with the files of ``added``."""
+    return Provenance(
+        options=existing.provenance.options,
+        files=[*existing.provenance.files, *added.files],
+        digests=[*existing.provenance.digests, *added.digests],
+        num_appends=existing.provenance.num_appends + 1,
     )
 
 

@@ -7,7 +7,7 @@ QUIET_S = 3.0
 """A line at most this often, and none for what ends sooner."""
 
 
-class Progress:
+class ProgressReporter:
     """Counts rows through the stages of a prepare and tells of them; ``tell`` is given one line at a time."""
 
     def __init__(

@@ -44,19 +44,19 @@ class Workspace:
     store: Path
     spill: Path
     state: State
-    origin: object
+    provenance: object
 
     def save(self, state: State | None = None) -> None:
         """Write ``state``, or an earlier copy, in one step: a continued prepare finds this one or the one before."""
         partial = self.spill / "state.json.new"
-        saved = {"origin": self.origin, "state": asdict(state or self.state)}
+        saved = {"provenance": self.provenance, "state": asdict(state or self.state)}
         partial.write_text(json.dumps(saved), encoding="utf-8")
         partial.replace(self.spill / "state.json")
 
 
 @contextmanager
-def workspace_of(store: Path, spill_dir: str, origin: object) -> Iterator[Workspace]:
-    """The folders to work in, as a killed prepare of the same ``origin`` left them, else empty.
+def workspace_of(store: Path, spill_dir: str, provenance: object) -> Iterator[Workspace]:
+    """The folders to work in, as a killed prepare of the same ``provenance`` left them, else empty.
 
     When the block ends well the filled folder takes the place of ``store`` in one step; an error removes both folders
     and leaves ``store`` as it was; a kill leaves all three. Raises ``DataError`` for a folder that cannot be written,
@@ -70,12 +70,12 @@ def workspace_of(store: Path, spill_dir: str, origin: object) -> Iterator[Worksp
         raise _unwritable(store, error) from error
     with _locked(spill, store):
         try:
-            state = _state_of(spill, origin)
+            state = _state_of(spill, provenance)
             if state is None:
                 _empty(spill)
                 shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True, exist_ok=True)
-            yield Workspace(store=partial, spill=spill, state=state or State(), origin=origin)
+            yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
             _replace(store, partial)
         except (OSError, pl.exceptions.PolarsError) as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -147,10 +147,10 @@ def _locked(spill: Path, store: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _state_of(spill: Path, origin: object) -> State | None:
+def _state_of(spill: Path, provenance: object) -> State | None:
     try:
         saved = json.loads((spill / "state.json").read_text(encoding="utf-8"))
-        return State(**saved["state"]) if saved["origin"] == origin else None
+        return State(**saved["state"]) if saved["provenance"] == provenance else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

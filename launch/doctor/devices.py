@@ -28,7 +28,7 @@ class Seen:
 
 def look_at_devices(hardware: HardwareConfig) -> Seen:
     """Import the libraries in a process of its own, and ask the driver where there is or should be one."""
-    answer = module_answer("train.probe", timeout_s=PROBE_TIMEOUT_S)
+    answer = module_answer("train.doctor.probe", timeout_s=PROBE_TIMEOUT_S)
     lines = _json_lines(answer.output)
     imported = [line["imported"] for line in lines if "imported" in line]
     seen = next((line for line in lines if "gpus" in line), None)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from configs.run_place import folder_of, key_of_disk
+from configs.run_dir import disk_key, local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
 from launch.doctor.row import Row, doubtful, failed, good
@@ -19,7 +19,7 @@ LITTLE_GIB = 10.0
 
 def check_run_dir(config: RunConfig) -> Row:
     """Whether the run folder's file system can be written and has room."""
-    return _room_row("disk: run_dir", str(folder_of(config)), key_of_disk(config))
+    return _room_row("disk: run_dir", str(local_run_dir(config)), disk_key(config))
 
 
 def check_store(config: RunConfig) -> Row:

@@ -20,7 +20,7 @@ TIMEOUT_S = 90
 def check_sharded_step(hardware: HardwareConfig, gpus: Sequence[str]) -> Row:
     """Train a tiny model on two ranks: on GPUs where ``hardware`` wants them and there are two, else on the CPU."""
     device = "cuda" if hardware.device == "cuda" and len(gpus) >= NUM_RANKS else "cpu"
-    answer = module_answer("train.selfcheck", device, timeout_s=TIMEOUT_S)
+    answer = module_answer("train.doctor.selfcheck", device, timeout_s=TIMEOUT_S)
     told = [json.loads(line) for line in answer.output.splitlines() if line.startswith('{"one_rank"')]
     if not told:
         return failed(NAME, f"on {device}: {answer.reason}", _mend_of(answer, device))
@@ -51,4 +51,4 @@ def _mend_of(answer: Answer, device: str) -> str:
     if answer.code == TIMED_OUT or "timed out" in text or "connect" in text:
         return "export GLOO_SOCKET_IFNAME=lo   # then `shardrec doctor` again; see its rows host name and gloo"
     here = f"cd {shlex.quote(str(ROOT))} && {shlex.quote(sys.executable)}"
-    return f"{here} -m train.selfcheck {device}   # shows the whole traceback"
+    return f"{here} -m train.doctor.selfcheck {device}   # shows the whole traceback"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from configs.schema import Precision
-from models.loss.catalogue import Peers
+from models.collectives import Collectives
 
 CPU_CHUNK_TOKENS = 256
 """A chunk that stays in the cache; ``shardrec bench loss`` compares sizes."""
@@ -41,7 +41,7 @@ def full_softmax_loss(
     items: range,
     *,
     chunk_tokens: int,
-    peers: Peers,
+    collectives: Collectives,
     precision: Precision = Precision.FP32,
 ) -> Tensor:
     """Sum over the predictions of **all** ranks of ``-log softmax(query . item)[target]``, the same on every rank.
@@ -51,7 +51,7 @@ def full_softmax_loss(
     are complete: those of the unsharded loss, in float32 exact, in bfloat16 with products of that precision.
     Collective.
     """
-    loss: Tensor = _FullSoftmax.apply(query, target, slice_vector, items, chunk_tokens, peers, precision)
+    loss: Tensor = _FullSoftmax.apply(query, target, slice_vector, items, chunk_tokens, collectives, precision)
     return loss
 
 
@@ -66,12 +66,12 @@ class _FullSoftmax(torch.autograd.Function):
         slice_vector: Tensor,
         items: range,
         chunk_tokens: int,
-        peers: Peers,
+        collectives: Collectives,
         precision: Precision,
     ) -> Tensor:
-        sizes = peers.gather(torch.tensor([len(query)], device=query.device)).tolist()  # waits for the device
-        queries, targets = peers.gather(query.detach()), peers.gather(target)
-        parts = _against_everything(queries, slice_vector.detach(), chunk_tokens, peers, precision)
+        sizes = collectives.gather(torch.tensor([len(query)], device=query.device)).tolist()  # waits for the device
+        queries, targets = collectives.gather(query.detach()), collectives.gather(target)
+        parts = _against_everything(queries, slice_vector.detach(), chunk_tokens, collectives, precision)
         is_ours = ((targets >= items.start) & (targets < items.stop)).nonzero().squeeze(1)
         place, ours = targets[is_ours] - items.start, queries.index_select(0, is_ours)
         target_vector = slice_vector.detach().index_select(0, place)
@@ -79,9 +79,9 @@ class _FullSoftmax(torch.autograd.Function):
         target_logit[is_ours] = (ours * target_vector).sum(1)
         _subtract_rows(parts.query_grad, is_ours, target_vector)
         _subtract_rows(parts.slice_grad, place, ours)
-        peers.sum(target_logit)
-        peers.sum(parts.query_grad)
-        first = sum(sizes[: peers.rank])
+        collectives.sum(target_logit)
+        collectives.sum(parts.query_grad)
+        first = sum(sizes[: collectives.rank])
         ctx.save_for_backward(parts.query_grad[first : first + len(query)], parts.slice_grad)
         return (parts.log_normaliser - target_logit).sum(dtype=torch.float64)
 
@@ -109,7 +109,7 @@ class _Parts:
 
 
 def _against_everything(
-    queries: Tensor, slice_vector: Tensor, chunk_tokens: int, peers: Peers, precision: Precision
+    queries: Tensor, slice_vector: Tensor, chunk_tokens: int, collectives: Collectives, precision: Precision
 ) -> _Parts:
     """Score ``queries`` ``[N, D]`` against this rank's slice ``[v, D]``, a chunk at a time. Collective.
 
@@ -120,15 +120,15 @@ def _against_everything(
     items, in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
     weighted, slice_grad = torch.empty_like(in_bits), torch.zeros_like(slice_vector)
     normaliser, shift = queries.new_empty(len(queries)), queries.new_zeros(len(queries))
-    is_safe = _largest_possible(queries, slice_vector, peers) <= LARGEST_SAFE_LOGIT
+    is_safe = _largest_possible(queries, slice_vector, collectives) <= LARGEST_SAFE_LOGIT
     buffer = items.new_empty(min(chunk_tokens, max(len(queries), 1)), len(items))
     for start in range(0, len(queries), chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, len(queries)))
         logits = torch.mm(in_bits[rows], items.t(), out=buffer[: rows.stop - start])
         if not is_safe:
-            shift[rows] = _subtract_largest(logits, peers)
+            shift[rows] = _subtract_largest(logits, collectives)
         torch.sum(logits.exp2_(), 1, dtype=queries.dtype, out=normaliser[rows])
-        peers.sum(normaliser[rows])
+        collectives.sum(normaliser[rows])
         torch.mm(logits, items, out=weighted[rows])
         scaled = (queries[rows] / normaliser[rows, None]).to(dtype)
         if dtype is slice_grad.dtype:
@@ -139,18 +139,18 @@ def _against_everything(
     return _Parts(log_normaliser, weighted / normaliser[:, None], slice_grad)
 
 
-def _largest_possible(queries: Tensor, slice_vector: Tensor, peers: Peers) -> float:
+def _largest_possible(queries: Tensor, slice_vector: Tensor, collectives: Collectives) -> float:
     """A bound on every logit (Cauchy-Schwarz), alike on every rank; waits for the device. Collective."""
     zero = queries.new_zeros(1)
     length = torch.cat([slice_vector.norm(dim=1), zero]).max() * torch.cat([queries.norm(dim=1), zero]).max()
-    return float(peers.max(length))
+    return float(collectives.max(length))
 
 
-def _subtract_largest(logits: Tensor, peers: Peers) -> Tensor:
+def _subtract_largest(logits: Tensor, collectives: Collectives) -> Tensor:
     """Subtract from each row of ``[C, v]`` its largest logit over all ranks, and return them ``[C]``. Collective."""
     largest = torch.full((len(logits),), float("-inf"), device=logits.device)
     if logits.shape[1]:
         largest = logits.amax(1).float()
-    largest = peers.max(largest)
+    largest = collectives.max(largest)
     logits.sub_(largest[:, None])
     return largest

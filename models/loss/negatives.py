@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import SampledConfig
-from models.loss.catalogue import Peers
+from models.collectives import Collectives
 
 
 class NegativeSampler:
@@ -21,14 +21,14 @@ class NegativeSampler:
         self.log_q = torch.from_numpy(np.log(np.maximum(expected, 1e-12) / num)).float()
         self.config, self.seed = config, seed
 
-    def draw(self, step: int, target: Tensor, peers: Peers) -> Tensor:
+    def draw(self, step: int, target: Tensor, collectives: Collectives) -> Tensor:
         """Item ids ``[num_negatives + in_batch_negatives]``, a function of (seed, step, global batch). Collective
         when ``in_batch_negatives`` is set."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF)
         uniform = torch.rand(self.config.num_negatives, generator=generator, dtype=torch.float64)
         drawn = torch.searchsorted(self.cumulative, uniform).clamp(max=len(self.cumulative) - 1)
         if self.config.in_batch_negatives:
-            pool = peers.gather(target)
+            pool = collectives.gather(target)
             pick = torch.rand(self.config.in_batch_negatives, generator=generator, dtype=torch.float64)
             drawn = torch.cat([drawn, pool[(pick * len(pool)).long()].cpu()]) if len(pool) else drawn
         return drawn.to(target.device)

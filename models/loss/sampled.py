@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from configs.schema import GBCEConfig, SampledConfig, SampledSoftmaxConfig
-from models.recommender import Predictions
+from configs.schema import BCEConfig, GBCEConfig, SampledConfig, SampledSoftmaxConfig
+from models.loss.loss_inputs import LossInputs
 
 
 def sampled_loss(
-    predictions: Predictions, negatives: Tensor, log_q: Tensor, config: SampledConfig, num_items: int
+    predictions: LossInputs, negatives: Tensor, log_q: Tensor, config: SampledConfig, num_items: int
 ) -> Tensor:
     """Sum of the loss over this rank's predictions; ``negatives`` ``[M]`` are the ids of the candidate vectors.
 
@@ -36,11 +36,15 @@ def sampled_loss(
             rate = min(len(negatives) / max(num_items - 1, 1), 1.0)
             power = rate * (config.calibration * (1 - 1 / rate) + 1 / rate)
             return _bce(predictions, positive, is_target, power)
-        case _:
+        case BCEConfig():
             return _bce(predictions, positive, is_target, 1.0)
+        case _:
+            raise AssertionError(
+                f"{type(config).__name__} has no case here: a loss without its own would train another"
+            )
 
 
-def _bce(predictions: Predictions, positive: Tensor, is_target: Tensor, power: float) -> Tensor:
+def _bce(predictions: LossInputs, positive: Tensor, is_target: Tensor, power: float) -> Tensor:
     """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))``; power < 1 is gBCE."""
     negative = predictions.query @ predictions.candidate_vector.t()
     against = functional.softplus(negative).masked_fill(is_target, 0.0).sum()

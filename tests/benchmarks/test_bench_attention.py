@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.bench_attention import padded_attention
-from models.bucketed_attention import bucketed_attention, buckets_of
+from models.attention.bucketed import bucketed_attention, buckets_of
 
 
 def test_padding_every_history_changes_no_value():

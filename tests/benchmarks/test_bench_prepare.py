@@ -8,7 +8,7 @@ import pytest
 from benchmarks.bench_prepare import KINDS, run
 from benchmarks.large_log import write_large_log
 from configs.schema import DataConfig
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
 
 QUERIES = sorted(set(KINDS) - {"prepare"})
 

@@ -9,13 +9,13 @@ from benchmarks.arithmetic import token_flop
 from benchmarks.reference import PaddedReference, padded, reference_loss
 from configs.schema import SampledSoftmaxConfig, SASRecConfig
 from data_pipeline.batch import SequenceBatch
-from models.bucketed_attention import buckets_of
-from models.loss.catalogue import Alone
+from models.attention.bucketed import buckets_of
+from models.collectives import SingleProcess
+from models.encoders.sasrec import SASRec
 from models.loss.full_softmax import full_softmax_loss
+from models.loss.loss_inputs import LossInputs
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
-from models.recommender import Predictions
-from models.sasrec import SASRec
 
 NUM_ITEMS, MAX_HISTORY, NUM_NEGATIVES = 40, 12, 16
 LENGTHS = [13, 2, 1, 7]
@@ -33,11 +33,11 @@ def our_loss(encoder: SASRec, item_vectors: Tensor, batch: SequenceBatch, negati
     query = encoder(item_vectors[inputs], buckets_of(batch.lengths - 1))
     if negatives is None:
         items = range(NUM_ITEMS)
-        total = full_softmax_loss(query, target, item_vectors, items, chunk_tokens=5, peers=Alone())
+        total = full_softmax_loss(query, target, item_vectors, items, chunk_tokens=5, collectives=SingleProcess())
         return total / len(target)
     config = SampledSoftmaxConfig(num_negatives=NUM_NEGATIVES)
     log_q = NegativeSampler(config, np.ones(NUM_ITEMS, dtype=np.int64), seed=0).log_q
-    found = Predictions(query, target, item_vectors[target], item_vectors[negatives])
+    found = LossInputs(query, target, item_vectors[target], item_vectors[negatives])
     return sampled_loss(found, negatives, log_q, config, NUM_ITEMS) / len(target)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs.cluster_schema import SlurmConfig
 from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, resolved_yaml
 from configs.schema import (
@@ -17,6 +16,7 @@ from configs.schema import (
     SampledSoftmaxConfig,
     UserInput,
 )
+from configs.schema.cluster import SlurmConfig
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 EXPERIMENTS = sorted(
@@ -209,7 +209,7 @@ def test_an_unknown_key_of_the_cluster_is_told_too(override: str, hint: str) -> 
     ("overrides", "named"),
     [
         (["model.num_heads=3"], "model.num_heads=3"),
-        (["hardware.num_ranks=9"], "data.num_lanes=8"),
+        (["hardware.num_ranks=9"], "data.num_data_shards=8"),
         (["data.global_batch_size=100"], "data.global_batch_size=100"),
         (["data.global_time_valid_fraction=0.95"], "data.global_time_valid_fraction=0.95"),
         (["loss=gbce", "loss.calibration=2"], "loss.calibration=2"),

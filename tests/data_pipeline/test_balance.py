@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from configs.schema import DataConfig
-from data_pipeline.balance import Imbalance, lane_imbalance, rank_imbalance
-from data_pipeline.stream import SequenceStream
+from data_pipeline.stream.balance import Imbalance, lane_imbalance, rank_imbalance
+from data_pipeline.stream.sequence_stream import SequenceStream
 from stores import random_histories, write_store
 
 
@@ -27,8 +27,8 @@ def test_no_tokens_at_all_are_even():
 @pytest.mark.parametrize("mode", [{}, {"global_batch_tokens": 900}])
 def test_tokens_by_lane_are_those_of_a_rank_that_owns_the_lane(tmp_path, mode):
     store = write_store(tmp_path / "s", *random_histories(2500))
-    config = DataConfig(store=store, global_batch_size=160, num_lanes=4, **mode)
+    config = DataConfig(store=store, global_batch_size=160, num_data_shards=4, **mode)
     streams = [SequenceStream(config, seed=0, rank=rank, world_size=4) for rank in range(4)]
     alone = SequenceStream(config, seed=0, rank=0, world_size=1)
     own = [next(stream.batches()).num_tokens for stream in streams]
-    assert alone.tokens_by_lane(next(alone.batches())).tolist() == own
+    assert alone.tokens_by_shard(next(alone.batches())).tolist() == own

@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import DataConfig, LongHistories
-from data_pipeline.stream import SequenceStream
+from data_pipeline.stream.sequence_stream import SequenceStream
 from stores import random_histories, write_store
 
 NUM_USERS = 90

@@ -13,9 +13,10 @@ import pytest
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from configs.source import Layout, SourceConfig, TimeUnit
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import formats, prepare, sources
+from configs.schema.source import Layout, SourceConfig, TimeUnit
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.read import formats, sources
+from data_pipeline.store.manifest import Manifest
 from dirty.case import Case, Event, Outcome
 from dirty.page import CASES, PAGE, page
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from configs.source import SourceConfig
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import prepare
+from configs.schema.source import SourceConfig
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.store.manifest import Manifest
 from dirty.fuzz import accounted
 
 ROOT = Path(__file__).resolve().parents[2]

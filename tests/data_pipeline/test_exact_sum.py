@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.prepare.exact_sum import exact_sum, rounded
+from data_pipeline.prepare.write.exact_sum import exact_sum, rounded
 
 FINITE = st.floats(min_value=-1e300, max_value=1e300)
 NUM_MANY = 100_000

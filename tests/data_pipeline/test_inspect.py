@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from configs.feature_schema import FeatureConfig, FeatureType
 from configs.schema import DataConfig
+from configs.schema.features import FeatureConfig, FeatureType
 from data_pipeline.inspect.__main__ import main
 from data_pipeline.inspect.samples import Titles, sample_histories
 from data_pipeline.inspect.summary import (
@@ -26,8 +26,8 @@ from data_pipeline.inspect.summary import (
     top_shares_of,
 )
 from data_pipeline.inspect.text import bars_of
-from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.store.manifest import load_manifest
 from prepared_store import synthetic_store
 
 ROOT = Path(__file__).resolve().parents[2]

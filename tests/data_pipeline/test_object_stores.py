@@ -11,14 +11,14 @@ import torch
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, LongHistories
-from data_pipeline.files import ObjectPath, files_in, place_of
 from data_pipeline.inspect.__main__ import main as inspect
-from data_pipeline.lengths import training_lengths
-from data_pipeline.manifest import load_manifest
-from data_pipeline.read_ahead import NUM_THREADS
-from data_pipeline.reader import HistoryReader
 from data_pipeline.split import Subset, split_rule
-from data_pipeline.stream import SequenceStream, evaluation_batches
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.paths import ObjectPath, files_in, path_of
+from data_pipeline.stream.read_ahead import NUM_THREADS
+from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
+from data_pipeline.stream.training_lengths import training_lengths
 from object_store import BUCKET, FaultyProxy, connect
 from prepared_store import synthetic_store
 from stores import random_histories, write_store
@@ -42,14 +42,16 @@ def local(tmp_path: Path) -> str:
 
 
 def train_batches(store: str, num: int = 12) -> list[tuple[torch.Tensor, ...]]:
-    config = DataConfig(store=store, global_batch_size=32, num_lanes=4, window_row_groups=2)
+    config = DataConfig(store=store, global_batch_size=32, num_data_shards=4, shuffle_window_users=2048)
     batches = SequenceStream(config, seed=1, rank=0, world_size=2).batches()
     return [(batch.item, batch.lengths, batch.user, batch.timestamp) for batch in islice(batches, num)]
 
 
 def weighed_batches(store: str, mode: dict[str, Any], num: int = 12) -> list[tuple[torch.Tensor, ...]]:
     """Batches whose steps are cut by the lengths of all histories."""
-    config = DataConfig(store=store, num_lanes=4, max_history=5, window_row_groups=2, global_batch_size=32, **mode)
+    config = DataConfig(
+        store=store, num_data_shards=4, max_history=5, shuffle_window_users=2048, global_batch_size=32, **mode
+    )
     batches = SequenceStream(config, seed=1, rank=1, world_size=2).batches()
     return [(batch.item, batch.lengths, batch.user, batch.timestamp) for batch in islice(batches, num)]
 
@@ -98,8 +100,8 @@ def test_batches_that_are_cut_by_lengths_equal_those_of_the_local_store_and_the_
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert_equal(weighed_batches(url, mode), expected)
-    assert len(files_in(place_of(url) / "lengths", "leave_one_out-*.npy")) == 1
-    monkeypatch.delattr("data_pipeline.reader.HistoryReader.times")
+    assert len(files_in(path_of(url) / "lengths", "leave_one_out-*.npy")) == 1
+    monkeypatch.delattr("data_pipeline.store.history_reader.HistoryReader.times")
     assert_equal(weighed_batches(url, mode), expected)
     assert not any(Path().iterdir()), "the URL is not taken for a path of the working folder"
 
@@ -121,7 +123,7 @@ def test_lengths_in_a_bucket_that_are_damaged_or_of_another_store_are_one_clear_
 ) -> None:
     weighed_batches(local, WEIGHED[0])
     url = sent(local, f"s3://{BUCKET}/wrong-lengths")
-    (place,) = files_in(place_of(url) / "lengths", "*")
+    (place,) = files_in(path_of(url) / "lengths", "*")
     content = place.read_bytes()
     for wrong in (b"", content[:50], content[:-4]):
         place.write_bytes(wrong)
@@ -167,7 +169,7 @@ def test_credentials_that_expire_while_batches_are_read_end_at_once_and_say_what
     proxy: FaultyProxy, local: str
 ) -> None:
     url = sent(local, STORE)
-    config = DataConfig(store=url, global_batch_size=32, num_lanes=4, prefetch_batches=0)
+    config = DataConfig(store=url, global_batch_size=32, num_data_shards=4, prefetch_batches=0)
     batches = SequenceStream(config, seed=1, rank=0, world_size=1).batches()
     proxy.every(1, "expired")
     with pytest.raises(DataError, match=r"part-0000.*credentials.*expired.*AWS_SESSION_TOKEN"):
@@ -227,7 +229,7 @@ def test_only_the_bytes_of_the_lanes_of_a_rank_are_read(proxy: FaultyProxy, loca
         return ""
 
     proxy.fault = note
-    config = DataConfig(store=url, global_batch_size=30, num_lanes=3, prefetch_batches=0)
+    config = DataConfig(store=url, global_batch_size=30, num_data_shards=3, prefetch_batches=0)
     stream = SequenceStream(config, seed=1, rank=0, world_size=3)
     asked.clear()
     list(islice(stream.batches(), stream.steps_per_epoch))
@@ -237,6 +239,6 @@ def test_only_the_bytes_of_the_lanes_of_a_rank_are_read(proxy: FaultyProxy, loca
 
 def test_a_file_url_is_the_local_path_and_other_schemes_are_refused(local: str) -> None:
     assert load_manifest(f"file://{local}") == load_manifest(local)
-    assert place_of(f"file://{local}") == Path(local)
+    assert path_of(f"file://{local}") == Path(local)
     with pytest.raises(ConfigError, match=r"ftp://.*s3://"):
         load_manifest("ftp://host/store")

@@ -10,13 +10,13 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
-from configs.synthetic_schema import SyntheticConfig
-from data_pipeline.files import ObjectPath
-from data_pipeline.manifest import Manifest, item_counts, load_manifest
-from data_pipeline.prepare import prepare
-from data_pipeline.prepare.engine import Made, run_stages
-from data_pipeline.prepare.sources import find_log_files
-from data_pipeline.reader import HistoryReader
+from configs.schema.synthetic import SyntheticConfig
+from data_pipeline.prepare.local_engine import PreparedStore, run_stages
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.read.sources import find_log_files
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import Manifest, item_counts, load_manifest
+from data_pipeline.store.paths import ObjectPath
 from data_pipeline.synthetic import write_log
 from object_store import BUCKET, FaultyProxy
 
@@ -111,12 +111,12 @@ def test_an_object_that_is_replaced_while_it_is_read_ends_prepare(
 ) -> None:
     put(log, url)
 
-    def written_over(*arguments: Any) -> Made:
+    def written_over(*arguments: Any) -> PreparedStore:
         made = run_stages(*arguments)
         ObjectPath(f"{url}/z.parquet").send(log / "day-2.parquet")
         return made
 
-    monkeypatch.setattr("data_pipeline.prepare.run_stages", written_over)
+    monkeypatch.setattr("data_pipeline.prepare.prepare.run_stages", written_over)
     with pytest.raises(DataError, match=f"{url}/z.parquet was changed while it was read"):
         prepare(config_of(url, tmp_path / "store"))
     assert not (tmp_path / "store").exists()

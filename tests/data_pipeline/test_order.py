@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
-from data_pipeline.order import Order, OrderKey, lanes_of, segments_of, stable_order
+from data_pipeline.stream.order import Order, OrderKey, segments_of, shards_of_rank, stable_order
 
 KEY = OrderKey("abc", "leave_one_out", 0, 64, 4, 2, 10_001)
 
@@ -18,9 +18,9 @@ def users_of(order: Order, epoch: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("num_users", [1, 3, 64, 1000, 1024, 10_001])
-@pytest.mark.parametrize("num_lanes", [1, 4, 8])
-def test_an_epoch_holds_every_user_once(num_users, num_lanes):
-    order = Order(replace(KEY, num_users=num_users, num_lanes=num_lanes))
+@pytest.mark.parametrize("num_data_shards", [1, 4, 8])
+def test_an_epoch_holds_every_user_once(num_users, num_data_shards):
+    order = Order(replace(KEY, num_users=num_users, num_data_shards=num_data_shards))
     assert sorted(np.concatenate(users_of(order, 3))) == list(range(num_users))
 
 
@@ -32,7 +32,7 @@ def test_only_the_last_step_of_an_epoch_is_smaller():
 
 def test_a_step_takes_the_same_share_from_every_lane():
     users = Order(replace(KEY, num_users=10_000)).users(0, 7)
-    assert (users // 2500).tolist() == [lane for lane in range(4) for _ in range(16)]
+    assert (users // 2500).tolist() == [shard for shard in range(4) for _ in range(16)]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_step_takes_the_same_share_from_every_lane():
         {"split": "global_time"},
         {"seed": 1},
         {"global_batch_size": 128},
-        {"num_lanes": 8},
-        {"window_row_groups": 3},
+        {"num_data_shards": 8},
+        {"window_segments": 3},
         {"num_users": 10_002},
     ],
 )
@@ -59,7 +59,7 @@ def test_epochs_differ_and_repeat_exactly():
 
 
 def test_users_are_mixed_over_the_segments_of_a_window():
-    users = Order(replace(KEY, num_lanes=1, num_users=8192, window_row_groups=8)).users(0, 0)
+    users = Order(replace(KEY, num_data_shards=1, num_users=8192, window_segments=8)).users(0, 0)
     assert len(set(users // 1024)) == 8
 
 
@@ -71,13 +71,13 @@ def test_segments_are_cut_where_full_row_groups_start():
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_ranks_own_contiguous_lanes_without_gap_or_overlap(world_size):
-    owned = [lane for rank in range(world_size) for lane in lanes_of(rank, world_size, 8)]
+    owned = [shard for rank in range(world_size) for shard in shards_of_rank(rank, world_size, 8)]
     assert owned == list(range(8))
 
 
 def test_more_ranks_than_lanes_are_refused():
-    with pytest.raises(ConfigError, match=r"data\.num_lanes=4"):
-        lanes_of(0, 5, 4)
+    with pytest.raises(ConfigError, match=r"data\.num_data_shards=4"):
+        shards_of_rank(0, 5, 4)
 
 
 def test_a_store_without_users_is_refused():

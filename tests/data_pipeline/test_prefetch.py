@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from configs.errors import ConfigError
-from data_pipeline.prefetch import prefetch
+from data_pipeline.stream.prefetch import prefetch
 
 
 def num_prefetch_threads() -> int:

@@ -10,9 +10,9 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.manifest import Manifest, item_counts, load_manifest
-from data_pipeline.prepare import prepare
 from data_pipeline.prepare.__main__ import main
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.store.manifest import Manifest, item_counts, load_manifest
 
 ML100K = Path(__file__).parents[3] / "shared" / "data" / "ml100k" / "log.parquet"
 needs_ml100k = pytest.mark.skipif(not ML100K.exists(), reason=f"{ML100K} is not on this machine")

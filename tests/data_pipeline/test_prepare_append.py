@@ -9,9 +9,10 @@ from logs import IDS, ML100K, Interrupting, files_of, killed_prepare, needs_ml10
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.manifest import Manifest, load_manifest
-from data_pipeline.prepare import prepare, write
 from data_pipeline.prepare.__main__ import main
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.write import history_writer
+from data_pipeline.store.manifest import Manifest, load_manifest
 
 
 def days_in(folder: Path, rows: pl.DataFrame, num_days: int = 5) -> list[str]:
@@ -170,8 +171,8 @@ def test_a_store_of_several_days_is_not_made_anew_from_one_by_mistake(tmp_path: 
 def test_an_append_ended_at_any_moment_leaves_the_old_store_whole_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "USERS_PER_ROW_GROUP", 2)
-    monkeypatch.setattr(write, "ROW_GROUPS_PER_PART", 1)
+    monkeypatch.setattr(history_writer, "USERS_PER_ROW_GROUP", 2)
+    monkeypatch.setattr(history_writer, "ROW_GROUPS_PER_PART", 1)
     paths = days_in(tmp_path / "log", random_log(500), 2)
     store, options = tmp_path / "store", {"deduplicate": True, "memory_gib": 5e-6}
     expected = prepare(DataConfig(log=str(tmp_path / "log"), store=str(tmp_path / "whole"), **options))

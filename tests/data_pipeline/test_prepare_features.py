@@ -10,12 +10,13 @@ import pytest
 from logs import FEATURES, Interrupting, feature_log, files_of
 
 from configs.errors import ConfigError, DataError
-from configs.feature_schema import FeatureConfig, FeatureType
 from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.encoding import bucket_of, encoded
-from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare, write
+from configs.schema.features import FeatureConfig, FeatureType
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.write import history_writer
+from data_pipeline.store.feature_encoding import bucket_of, encoded
+from data_pipeline.store.manifest import load_manifest
 
 NUMBER, CATEGORY = FeatureType.NUMBER, FeatureType.CATEGORY
 SMALL = {"memory_gib": 1e-4}
@@ -279,8 +280,8 @@ def test_a_bucket_hangs_on_the_characters_alone() -> None:
 def test_interrupted_and_continued_it_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "USERS_PER_ROW_GROUP", 2)
-    monkeypatch.setattr(write, "ROW_GROUPS_PER_PART", 3)
+    monkeypatch.setattr(history_writer, "USERS_PER_ROW_GROUP", 2)
+    monkeypatch.setattr(history_writer, "ROW_GROUPS_PER_PART", 3)
     log = write_files(feature_log(600), tmp_path / "log", 3)
     options = {
         "log": log,

@@ -14,11 +14,11 @@ from logs import IDS, random_log
 
 from benchmarks.large_log import write_large_log
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.prepare import prepare
-from data_pipeline.prepare.ids import IdIndex
-from data_pipeline.prepare.progress import QUIET_S, Progress
-from data_pipeline.prepare.sorting import in_order
-from data_pipeline.prepare.spill import Spill, blocks_of, cuts_of, num_rows_of, ranges_in, split_large
+from data_pipeline.prepare.partition.item_index import IdIndex
+from data_pipeline.prepare.partition.sorting import in_order
+from data_pipeline.prepare.partition.spill_files import Spill, blocks_of, cuts_of, num_rows_of, ranges_in, split_large
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.progress import QUIET_S, ProgressReporter
 
 
 @pytest.mark.parametrize("kind", IDS)
@@ -107,7 +107,7 @@ def test_an_id_has_one_code_whichever_way_it_is_looked_up(batches: list[list[int
 
 def test_progress_tells_rate_and_time_left_and_is_silent_for_what_is_short() -> None:
     lines, now = list[str](), [0.0]
-    progress = Progress(lines.append, lambda: now[0])
+    progress = ProgressReporter(lines.append, lambda: now[0])
     progress.begin("reading", 1000)
     now[0] = QUIET_S / 2
     progress.advance(100)
@@ -130,7 +130,8 @@ def test_memory_follows_the_bound_rather_than_the_log(tmp_path: Path) -> None:
     for num in (500_000, 4_000_000):
         write_large_log(tmp_path / f"log{num}", num, num // 20, 10_000)
         code = (
-            "import resource; from configs.schema import DataConfig; from data_pipeline.prepare import prepare;"
+            "import resource; from configs.schema import DataConfig;"
+            "from data_pipeline.prepare.prepare import prepare;"
             f"prepare(DataConfig(log='{tmp_path}/log{num}', store='{tmp_path}/store{num}', memory_gib=0.05));"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )

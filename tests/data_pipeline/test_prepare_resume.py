@@ -14,9 +14,12 @@ from logs import Interrupting, files_of, killed_prepare, random_log
 
 from configs.errors import DataError
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare, spill, workspace, write
+from data_pipeline.prepare import workspace
 from data_pipeline.prepare.__main__ import main
+from data_pipeline.prepare.partition import spill_files
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.write import history_writer
+from data_pipeline.store.manifest import load_manifest
 
 SMALL = {"memory_gib": 5e-6}
 """So little memory that 600 events make several ranges and blocks."""
@@ -24,8 +27,8 @@ SMALL = {"memory_gib": 5e-6}
 
 @pytest.fixture(autouse=True)
 def _many_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "USERS_PER_ROW_GROUP", 2)
-    monkeypatch.setattr(write, "ROW_GROUPS_PER_PART", 3)
+    monkeypatch.setattr(history_writer, "USERS_PER_ROW_GROUP", 2)
+    monkeypatch.setattr(history_writer, "ROW_GROUPS_PER_PART", 3)
 
 
 def log_in(folder: Path, num: int = 600, parts: int = 3) -> str:
@@ -76,7 +79,7 @@ def test_interrupted_after_a_block_and_before_its_state_it_ends_with_the_same_by
     prepare(DataConfig(log=log, store=str(tmp_path / "whole"), **SMALL))
     config = DataConfig(log=log, store=str(tmp_path / "store"), **SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr(spill.Spill, "append", raising_after(block, KeyboardInterrupt()))
+        patch.setattr(spill_files.Spill, "append", raising_after(block, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             prepare(config)
     prepare(config)
@@ -89,17 +92,17 @@ def test_a_disk_that_is_full_at_any_block_ends_a_prepare_and_leaves_nothing(
 ) -> None:
     log = log_in(tmp_path)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(spill.Spill, "append", raising_after(block, full))
+    monkeypatch.setattr(spill_files.Spill, "append", raising_after(block, full))
     with pytest.raises(DataError, match="No space left on device"):
         prepare(DataConfig(log=log, store=str(tmp_path / "store"), **SMALL))
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def raising_after(block: int, error: BaseException) -> Callable[[spill.Spill, pl.DataFrame], None]:
+def raising_after(block: int, error: BaseException) -> Callable[[spill_files.Spill, pl.DataFrame], None]:
     """``Spill.append`` that raises once its ``block``-th block is written."""
-    append, num_blocks = spill.Spill.append, itertools.count(1)
+    append, num_blocks = spill_files.Spill.append, itertools.count(1)
 
-    def append_and_raise(self: spill.Spill, events: pl.DataFrame) -> None:
+    def append_and_raise(self: spill_files.Spill, events: pl.DataFrame) -> None:
         append(self, events)
         if next(num_blocks) == block:
             raise error
@@ -184,7 +187,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = ["data=log", f"data.log={log_in(tmp_path)}", f"data.store={tmp_path}/store", "data.memory_gib=5e-6"]
-    monkeypatch.setattr("data_pipeline.prepare.__main__.Progress", lambda _: Interrupting(30))
+    monkeypatch.setattr("data_pipeline.prepare.__main__.ProgressReporter", lambda _: Interrupting(30))
     assert main(keys) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
     monkeypatch.undo()

@@ -14,13 +14,13 @@ from logs import FEATURES, SHARED, feature_log, files_of, random_log
 
 from configs.engine import Engine
 from configs.errors import ConfigError, DataError
-from configs.feature_schema import FeatureConfig, FeatureType, Normalise
 from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig
-from configs.synthetic_schema import SyntheticConfig
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import prepare
-from data_pipeline.prepare.write import USERS_PER_PART
+from configs.schema.features import FeatureConfig, FeatureType, Normalise
+from configs.schema.synthetic import SyntheticConfig
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.write.history_writer import USERS_PER_PART
+from data_pipeline.store.manifest import Manifest
 from data_pipeline.synthetic import write_log
 
 pytestmark = pytest.mark.spark

@@ -14,14 +14,14 @@ from logs import random_log
 from configs.engine import Engine
 from configs.errors import ConfigError
 from configs.schema import ColumnsConfig, DataConfig
-from configs.source import Layout, SourceConfig, TimeUnit
-from data_pipeline import prepare as prepare_module
-from data_pipeline.prepare import prepare
-from data_pipeline.prepare.feature_statistics import EventBlocks, Tally
-from data_pipeline.prepare.sources import column_names, find_log_files, id_type, open_log
+from configs.schema.source import Layout, SourceConfig, TimeUnit
+from data_pipeline.prepare import prepare as prepare_module
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.prepare.read.sources import column_names, find_log_files, id_type, open_log
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.tasks import Piece
-from data_pipeline.prepare.write import USERS_PER_PART
+from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
+from data_pipeline.prepare.write.history_writer import USERS_PER_PART
 from dirty.case import Case, Outcome
 from dirty.page import CASES
 

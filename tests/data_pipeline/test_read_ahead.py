@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 from configs.schema import DataConfig, LongHistories, Split
-from data_pipeline.manifest import load_manifest
-from data_pipeline.order import Window, segments_of
-from data_pipeline.read_ahead import NUM_THREADS, ReadAhead
-from data_pipeline.reader import HistoryReader
-from data_pipeline.sequences import sequence_rule
 from data_pipeline.split import split_rule
-from data_pipeline.stream import SequenceStream
-from data_pipeline.window import TrainSegments
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.order import Window, segments_of
+from data_pipeline.stream.read_ahead import NUM_THREADS, ReadAhead
+from data_pipeline.stream.sequence_stream import SequenceStream
+from data_pipeline.stream.sequences import sequence_rule
+from data_pipeline.stream.shuffle_window import TrainSegments
 from stores import random_histories, write_store
 
 
@@ -138,7 +138,7 @@ def test_after_an_error_nothing_more_is_loaded_ahead():
 
 def test_closing_a_stream_ends_its_threads(tmp_path):
     store = write_store(tmp_path / "s", *random_histories(3000))
-    config = DataConfig(store=store, max_history=4, global_batch_size=160, num_lanes=4)
+    config = DataConfig(store=store, max_history=4, global_batch_size=160, num_data_shards=4)
     batches = SequenceStream(config, seed=0, rank=0, world_size=1).batches()
     next(batches)
     assert list(names_of_readers())

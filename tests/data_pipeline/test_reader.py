@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.schema import DataConfig
-from data_pipeline.manifest import load_manifest
-from data_pipeline.reader import HistoryReader
-from data_pipeline.row_groups import RowGroups
-from data_pipeline.stream import SequenceStream
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.row_groups import RowGroups
+from data_pipeline.stream.sequence_stream import SequenceStream
 from stores import random_histories, write_store
 
 NUM_USERS = 200_000
@@ -33,7 +33,7 @@ def large_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read_by_rank(store: str, rank: int, world_size: int, num_epochs: int = 1) -> tuple[int, float]:
     """Bytes that a rank read in so many epochs, and bytes of its users."""
-    config = DataConfig(store=store, global_batch_size=4096, num_lanes=4, prefetch_batches=0, prefetch_mib=0)
+    config = DataConfig(store=store, global_batch_size=4096, num_data_shards=4, prefetch_batches=0, prefetch_mib=0)
     stream = SequenceStream(config, seed=0, rank=rank, world_size=world_size)
     for _ in islice(stream.batches(), stream.steps_per_epoch * num_epochs):
         pass
@@ -54,8 +54,8 @@ def test_the_bytes_of_the_ranks_add_up_to_the_store(large_store):
 
 def test_a_cache_of_nothing_reads_every_epoch_anew(large_store, monkeypatch):
     once = read_by_rank(large_store, 0, 2)[0]
-    monkeypatch.setattr("data_pipeline.window.CACHE_BYTES", 0)
-    monkeypatch.setattr("data_pipeline.reader.CACHE_BYTES", 0)
+    monkeypatch.setattr("data_pipeline.stream.shuffle_window.CACHE_BYTES", 0)
+    monkeypatch.setattr("data_pipeline.store.history_reader.CACHE_BYTES", 0)
     assert read_by_rank(large_store, 0, 2, num_epochs=2)[0] == pytest.approx(2 * once, rel=0.05)
 
 
@@ -133,9 +133,9 @@ def test_a_row_group_that_was_taken_whole_is_not_kept_and_a_part_is(large_store)
 @pytest.mark.parametrize("share_kept", [0.3, 0.6])
 def test_the_segments_that_fit_stay_over_epochs_and_the_others_are_read_anew(large_store, monkeypatch, share_kept):
     decoded = HistoryReader(large_store, load_manifest(large_store)).num_bytes_decoded(0, NUM_USERS)
-    monkeypatch.setattr("data_pipeline.window.LEAST_USED", 0.0)  # what is kept is what was decoded
-    monkeypatch.setattr("data_pipeline.window.CACHE_BYTES", int(share_kept * decoded))
-    monkeypatch.setattr("data_pipeline.reader.CACHE_BYTES", 0)
+    monkeypatch.setattr("data_pipeline.stream.shuffle_window.LEAST_USED", 0.0)  # what is kept is what was decoded
+    monkeypatch.setattr("data_pipeline.stream.shuffle_window.CACHE_BYTES", int(share_kept * decoded))
+    monkeypatch.setattr("data_pipeline.store.history_reader.CACHE_BYTES", 0)
     once = read_by_rank(large_store, 0, 1)[0]
     for num_epochs in (2, 3):
         read = read_by_rank(large_store, 0, 1, num_epochs)[0]

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from configs.load import CONFIG_DIR, load_config
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import prepare
 from data_pipeline.prepare.__main__ import main
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.store.manifest import Manifest
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 OURS = {"ml1m", "beauty", "log", "synthetic"}

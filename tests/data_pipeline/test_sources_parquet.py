@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.schema import ColumnsConfig
-from data_pipeline.prepare.parquet import scan_parquet
-from data_pipeline.prepare.quarantine import typed_rows
-from data_pipeline.prepare.sources import open_log
+from data_pipeline.prepare.read.parquet import scan_parquet
+from data_pipeline.prepare.read.quarantine import typed_rows
+from data_pipeline.prepare.read.sources import open_log
 
 QUERIES: dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]] = {
     "all": lambda rows: rows,

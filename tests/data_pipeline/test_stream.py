@@ -11,9 +11,10 @@ import torch
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, LongHistories, Split
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.reader import Histories, HistoryReader
 from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream, evaluation_batches
+from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
+from models.keyed_jagged import to_kjt
 from stores import random_histories, write_store
 
 NUM_USERS = 2500
@@ -27,7 +28,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def config_of(store: str, **changes: object) -> DataConfig:
-    values: dict = {"store": store, "max_history": 4, "global_batch_size": 160, "num_lanes": 4, "prefetch_batches": 0}
+    values: dict = {
+        "store": store,
+        "max_history": 4,
+        "global_batch_size": 160,
+        "num_data_shards": 4,
+        "prefetch_batches": 0,
+    }
     return DataConfig(**{**values, **changes})
 
 
@@ -82,26 +89,26 @@ def test_global_batches_do_not_depend_on_row_groups_and_files(store, tmp_path):
     assert rows_of(batches_of(config_of(other), 20)) == rows_of(batches_of(config_of(store), 20))
 
 
-@pytest.mark.parametrize("window_row_groups", [1, 8])
+@pytest.mark.parametrize("shuffle_window_users", [1024, 8192])
 @pytest.mark.parametrize("start", [0, 1, 7, 16, 33])
-def test_a_stream_resumed_at_a_step_equals_the_uninterrupted_one(store, start, window_row_groups):
-    config = config_of(store, window_row_groups=window_row_groups)
+def test_a_stream_resumed_at_a_step_equals_the_uninterrupted_one(store, start, shuffle_window_users):
+    config = config_of(store, shuffle_window_users=shuffle_window_users)
     assert rows_of(batches_of(config, 36)[start:]) == rows_of(batches_of(config, 36 - start, start=start))
 
 
 @pytest.mark.parametrize(("prefetch_batches", "prefetch_mib"), [(5, 0), (0, 1), (5, 64)])
 def test_prefetch_depth_does_not_matter(store, prefetch_batches, prefetch_mib):
-    ahead = config_of(store, prefetch_batches=prefetch_batches, prefetch_mib=prefetch_mib, window_row_groups=1)
-    plain = config_of(store, prefetch_mib=0, window_row_groups=1)
+    ahead = config_of(store, prefetch_batches=prefetch_batches, prefetch_mib=prefetch_mib, shuffle_window_users=1024)
+    plain = config_of(store, prefetch_mib=0, shuffle_window_users=1024)
     assert rows_of(batches_of(ahead, 40)) == rows_of(batches_of(plain, 40))
 
 
-@pytest.mark.parametrize("window_row_groups", [1, 8])
+@pytest.mark.parametrize("shuffle_window_users", [1024, 8192])
 @pytest.mark.parametrize("block_tokens", [1, 700, 10**9])
-def test_how_many_batches_are_cut_at_once_does_not_matter(store, monkeypatch, block_tokens, window_row_groups):
-    config = config_of(store, window_row_groups=window_row_groups)
+def test_how_many_batches_are_cut_at_once_does_not_matter(store, monkeypatch, block_tokens, shuffle_window_users):
+    config = config_of(store, shuffle_window_users=shuffle_window_users)
     expected = rows_of(batches_of(config, 90, start=5))
-    monkeypatch.setattr("data_pipeline.stream.BLOCK_TOKENS", block_tokens)
+    monkeypatch.setattr("data_pipeline.stream.sequence_stream.BLOCK_TOKENS", block_tokens)
     assert rows_of(batches_of(config, 90, start=5)) == expected
 
 
@@ -124,7 +131,7 @@ def test_seeds_and_epochs_differ(store):
 
 def test_a_cache_of_nothing_changes_nothing(store, monkeypatch):
     expected = rows_of(batches_of(config_of(store), 30))
-    monkeypatch.setattr("data_pipeline.window.CACHE_BYTES", 0)
+    monkeypatch.setattr("data_pipeline.stream.shuffle_window.CACHE_BYTES", 0)
     assert rows_of(batches_of(config_of(store), 30)) == expected
 
 
@@ -133,7 +140,7 @@ def test_where_the_events_of_a_segment_lie_changes_nothing(store, monkeypatch, l
     config = config_of(store, max_history=4, long_histories=long_histories)
     found = []
     for least_used in (0.0, 2.0):  # always where they were decoded, never
-        monkeypatch.setattr("data_pipeline.window.LEAST_USED", least_used)
+        monkeypatch.setattr("data_pipeline.stream.shuffle_window.LEAST_USED", least_used)
         found.append(rows_of(batches_of(config, 30)))
     assert found[0] == found[1]
 
@@ -144,7 +151,7 @@ def test_a_rank_without_users_gets_empty_batches(tmp_path):
     assert sorted(batch.num_tokens for batch in batches) == [0, 0, 0, 2]
     assert all(batch.item.dtype == batch.timestamp.dtype == torch.int64 for batch in batches)
     for batch in batches:
-        histories = batch.to_kjt()["item"]
+        histories = to_kjt(batch)["item"]
         assert torch.equal(histories.lengths(), batch.lengths)
         assert histories.values().data_ptr() == batch.item.data_ptr(), "no copy"
 
@@ -206,12 +213,14 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path):
 
 
 def test_more_ranks_than_lanes_are_refused(store):
-    with pytest.raises(ConfigError, match=r"data\.num_lanes=4"):
+    with pytest.raises(ConfigError, match=r"data\.num_data_shards=4"):
         stream_of(config_of(store), rank=0, world_size=5)
 
 
 def test_training_past_the_split_point_is_refused(store, monkeypatch):
-    monkeypatch.setattr("data_pipeline.window.train_lengths", lambda rule, offsets, timestamp: np.diff(offsets))
+    monkeypatch.setattr(
+        "data_pipeline.stream.shuffle_window.train_lengths", lambda rule, offsets, timestamp: np.diff(offsets)
+    )
     for split in Split:
         with pytest.raises(DataError, match="at or after the split point"):
             batches_of(config_of(store, split=split), 1)
@@ -219,7 +228,7 @@ def test_training_past_the_split_point_is_refused(store, monkeypatch):
 
 def test_a_rank_reads_its_own_lanes_and_the_window_of_its_step_only(tmp_path, monkeypatch):
     store = write_store(tmp_path / "s", *random_histories(8192, longest=3))
-    config = config_of(store, num_lanes=2, window_row_groups=1, prefetch_mib=0)
+    config = config_of(store, num_data_shards=2, shuffle_window_users=1024, prefetch_mib=0)
     read: list[tuple[int, int]] = []
     monkeypatch.setattr(HistoryReader, "read", recording(HistoryReader.read, read))
     batches_of(config, 1, start=40, rank=1, world_size=2)

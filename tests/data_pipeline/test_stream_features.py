@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from configs.errors import ConfigError, DataError
-from configs.feature_schema import FeatureConfig, FeatureType
 from configs.schema import DataConfig, LongHistories
+from configs.schema.features import FeatureConfig, FeatureType
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.manifest import load_manifest
-from data_pipeline.prepare import prepare
-from data_pipeline.reader import HistoryReader
+from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream, evaluation_batches
+from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
 
 NUM_USERS = 1500
 

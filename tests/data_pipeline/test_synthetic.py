@@ -9,10 +9,10 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
-from configs.synthetic_schema import SyntheticConfig
+from configs.schema.synthetic import SyntheticConfig
 from data_pipeline import synthetic
-from data_pipeline.prepare import prepare
 from data_pipeline.prepare.__main__ import make_synthetic_log
+from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
 
 CONFIG = SyntheticConfig(num_users=800, num_items=300, mean_length=20, seed=3)

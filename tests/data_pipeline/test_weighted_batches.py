@@ -10,10 +10,10 @@ import pytest
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, LongHistories, Split
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.sequences import SequenceRule
 from data_pipeline.split import Subset
-from data_pipeline.stream import SequenceStream, evaluation_batches
-from data_pipeline.weights import Weights
+from data_pipeline.stream.cumulative_weights import CumulativeWeights
+from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
+from data_pipeline.stream.sequences import SequenceRule
 from stores import random_histories, write_store
 
 NUM_USERS = 2500
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def stream_of(store: str, mode: dict, rank: int = 0, world_size: int = 1, **changes: object) -> SequenceStream:
-    values: dict = {"max_history": MAX_HISTORY, "global_batch_size": 160, "num_lanes": NUM_LANES}
+    values: dict = {"max_history": MAX_HISTORY, "global_batch_size": 160, "num_data_shards": NUM_LANES}
     values |= {"prefetch_batches": 0, "prefetch_mib": 0}
     config = DataConfig(store=store, **{**values, **mode, **changes})
     return SequenceStream(config, seed=0, rank=rank, world_size=world_size)
@@ -116,13 +116,13 @@ def test_global_batches_do_not_depend_on_the_number_of_ranks(store, mode, world_
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("window_row_groups", [1, 8])
-def test_a_stream_resumed_at_any_step_equals_the_uninterrupted_one(store, mode, window_row_groups):
-    whole = stream_of(store, mode, window_row_groups=window_row_groups)
+@pytest.mark.parametrize("shuffle_window_users", [1024, 8192])
+def test_a_stream_resumed_at_any_step_equals_the_uninterrupted_one(store, mode, shuffle_window_users):
+    whole = stream_of(store, mode, shuffle_window_users=shuffle_window_users)
     num_steps = whole.steps_per_epoch + 3
     batches = batches_of(whole, num_steps)
     for start in range(num_steps):
-        resumed = stream_of(store, mode, window_row_groups=window_row_groups, prefetch_mib=start % 2)
+        resumed = stream_of(store, mode, shuffle_window_users=shuffle_window_users, prefetch_mib=start % 2)
         expected = batches[start : start + 2]
         assert rows_of(batches_of(resumed, len(expected), start)) == rows_of(expected)
 
@@ -132,8 +132,8 @@ def test_a_stream_resumed_at_any_step_equals_the_uninterrupted_one(store, mode, 
     "depth", [{"prefetch_batches": 4}, {"prefetch_mib": 1}, {"prefetch_batches": 2, "prefetch_mib": 64}]
 )
 def test_reading_ahead_does_not_matter(store, mode, depth):
-    ahead = rows_of(batches_of(stream_of(store, mode, window_row_groups=1, **depth), 60))
-    assert ahead == rows_of(batches_of(stream_of(store, mode, window_row_groups=1), 60))
+    ahead = rows_of(batches_of(stream_of(store, mode, shuffle_window_users=1024, **depth), 60))
+    assert ahead == rows_of(batches_of(stream_of(store, mode, shuffle_window_users=1024), 60))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -150,7 +150,7 @@ def test_every_rank_gets_its_part_of_the_tokens_in_every_step(store, mode, world
     num_steps = streams[0].steps_per_epoch
     assert num_steps == -(-tokens.sum() // 900)
     mean = tokens.sum() / num_steps / world_size
-    # a lane's share ends inside a sequence, and its range of users inside a history of at most 40 events
+    # a data shard's share ends inside a sequence, and its range of users inside a history of at most 40 events
     bound = NUM_LANES / world_size * (MAX_HISTORY + 1 + 1 + 48 / num_steps)
     assert np.abs(tokens - mean).max() <= bound
 
@@ -174,7 +174,12 @@ def test_steps_of_windows_count_sequences(store):
 
 
 def test_evaluation_sees_the_latest_events_with_windows_too(store):
-    values: dict = {"store": store, "max_history": MAX_HISTORY, "num_lanes": NUM_LANES, "global_batch_size": 160}
+    values: dict = {
+        "store": store,
+        "max_history": MAX_HISTORY,
+        "num_data_shards": NUM_LANES,
+        "global_batch_size": 160,
+    }
     latest, windows = (
         list(evaluation_batches(DataConfig(**values, **mode), Subset.TEST, batch_size=100, rank=0, world_size=1))
         for mode in ({}, WINDOWS)
@@ -186,7 +191,7 @@ def test_evaluation_sees_the_latest_events_with_windows_too(store):
 def test_the_lengths_are_read_from_their_file_the_second_time(tmp_path, split, monkeypatch):
     store = write_store(tmp_path / "s", ITEMS, TIMES)
     first = rows_of(batches_of(stream_of(store, TOKENS, split=split), 5))
-    monkeypatch.delattr("data_pipeline.reader.HistoryReader.times")
+    monkeypatch.delattr("data_pipeline.store.history_reader.HistoryReader.times")
     assert rows_of(batches_of(stream_of(store, TOKENS, split=split), 5)) == first
 
 
@@ -241,12 +246,12 @@ def test_sequences_hold_what_their_rule_says(long_histories, max_history):
 
 
 def test_marks_find_the_user_that_plain_sums_find(monkeypatch):
-    monkeypatch.setattr("data_pipeline.weights.BLOCKS_AT_A_TIME", 1)
+    monkeypatch.setattr("data_pipeline.stream.cumulative_weights.BLOCKS_AT_A_TIME", 1)
     lengths = np.random.default_rng(1).integers(0, 5, 3000).astype(np.int32)
-    weights = Weights(lengths, lambda lengths: lengths.astype(np.int64), 10)
+    weights = CumulativeWeights(lengths, lambda lengths: lengths.astype(np.int64), 10)
     running = np.concatenate([[0], np.cumsum(lengths)])
     assert weights.total == running[-1]
     for user in [0, 1, 1023, 1024, 1025, 2048, 2999, 3000]:
-        assert weights.before(user) == running[user]
+        assert weights.weight_before(user) == running[user]
     for mark in range(0, weights.total + 1, 7):
-        assert weights.user_at(mark) == np.flatnonzero(running >= mark)[0]
+        assert weights.user_at_offset(mark) == np.flatnonzero(running >= mark)[0]

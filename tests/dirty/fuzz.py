@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.manifest import Manifest
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.store.manifest import Manifest
 from dirty.case import START
 from dirty.parquet import parquet_bytes
 

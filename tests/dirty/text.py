@@ -130,7 +130,7 @@ DELIMITED = [
         rule="any number of characters",
     ),
     Case(
-        name="separated by `::`, ragged",
+        name="separated by `::`, jagged",
         make=content(csv_text(separator="::") + "1::2\n1::2::3::4\n\n", "ratings.csv"),
         source={"separator": "::"},
         reasons={"null_timestamp": 1, "too_many_fields": 1},

@@ -6,15 +6,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from configs.schema import HardwareConfig, Precision, SASRecConfig
-from models.attention import Layout, causal_attention, last_attention, last_tokens, layout_of
-from models.bucketed_attention import buckets_of
-from models.loss.catalogue import Alone
+from models.attention.bucketed import buckets_of
+from models.attention.dispatch import Layout, causal_attention, last_attention, last_tokens, layout_of
+from models.attention.varlen import VarlenLayout
+from models.collectives import SingleProcess
+from models.encoders.sasrec import SASRec
 from models.loss.full_softmax import full_softmax_loss
-from models.ragged_attention import Ragged
-from models.sasrec import SASRec
 from ranking_case import brute_force_ranks, ranks_here
 from textbook import textbook_attention, textbook_probabilities
-from train.peers import process_group
+from train.distributed.collectives import process_group
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
@@ -31,7 +31,7 @@ def test_attention_and_its_gradients_equal_the_textbook_s(lengths: list[int], dt
     weight = torch.randn(sum(lengths), WIDTH, dtype=torch.float64)
     ours = exact.cuda().to(dtype).requires_grad_()
     layout = _layout(lengths, dtype)
-    assert isinstance(layout, Ragged), "this width suits the kernels"
+    assert isinstance(layout, VarlenLayout), "this width suits the kernels"
     mixed = causal_attention(ours, layout, num_heads=NUM_HEADS, rate=0.0)
     (mixed * weight.cuda()).sum().backward()
     theirs = exact.requires_grad_()
@@ -122,7 +122,7 @@ def test_a_head_that_suits_no_kernel_is_padded_and_right():
     lengths = torch.tensor([3, 7])
     qkv = torch.randn(10, 3 * 12, dtype=torch.float32)
     layout = _layout(lengths.tolist(), torch.float32, head_width=6)
-    assert not isinstance(layout, Ragged)
+    assert not isinstance(layout, VarlenLayout)
     ours = causal_attention(qkv.cuda(), layout, num_heads=2, rate=0.0)
     torch.testing.assert_close(ours.cpu(), causal_attention(qkv, buckets_of(lengths), num_heads=2, rate=0.0))
 
@@ -142,7 +142,7 @@ def test_the_full_softmax_and_its_gradients_equal_cross_entropy(
         [each.detach().to(device=device, dtype=dtype).requires_grad_() for each in (query, item)]
         for device, dtype in (("cuda", torch.float32), ("cpu", torch.float64))
     )
-    options = {"chunk_tokens": chunk_tokens, "peers": Alone(), "precision": precision}
+    options = {"chunk_tokens": chunk_tokens, "peers": SingleProcess(), "precision": precision}
     loss = full_softmax_loss(ours[0], target.cuda(), ours[1], range(1001), **options)
     expected = functional.cross_entropy(theirs[0] @ theirs[1].t(), target, reduction="sum")
     assert float(loss) == pytest.approx(float(expected), rel=tolerance)

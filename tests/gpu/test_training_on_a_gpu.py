@@ -9,7 +9,7 @@ import torch
 from configs.load import load_config
 from runs import assert_resumed, assert_same_ranks, losses_and_ranks, run_cut_and_resume
 from stores import random_histories, write_store
-from train.peers import process_group
+from train.distributed.collectives import process_group
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 

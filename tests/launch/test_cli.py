@@ -103,7 +103,7 @@ def test_train_prepares_a_missing_store_first(started: Started, tmp_path: Path) 
     (prepare, _), (preflight, _), (train, environment) = started
     assert prepare == [sys.executable, "-m", "data_pipeline.prepare", *overrides]
     assert preflight == [sys.executable, "-m", "train.preflight", *overrides]
-    assert train == [sys.executable, "-m", "train.agent", "--ranks=2", "train", *overrides]
+    assert train == [sys.executable, "-m", "train.supervision.elastic_agent", "--ranks=2", "train", *overrides]
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
@@ -171,7 +171,13 @@ def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]
 def test_evaluate_runs_on_as_many_ranks_as_the_run_had(started: Started, tmp_path: Path) -> None:
     (tmp_path / "overrides.txt").write_text("hardware.num_ranks=4\n")
     assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 0
-    assert started[0][0][-5:] == ["-m", "train.agent", "--ranks=4", "train.evaluate", f"run_dir={tmp_path}"]
+    assert started[0][0][-5:] == [
+        "-m",
+        "train.supervision.elastic_agent",
+        "--ranks=4",
+        "train.evaluate",
+        f"run_dir={tmp_path}",
+    ]
 
 
 def test_evaluate_refuses_a_folder_without_a_run(

@@ -251,7 +251,11 @@ def test_a_step_on_which_the_ranks_agree_passes(monkeypatch: pytest.MonkeyPatch)
     assert "item row_wise, gloo" in row.found
     assert sharded_step.check_sharded_step(GPU, ["H100"]).found.count("gloo") == 1
     assert "nccl" in sharded_step.check_sharded_step(GPU, ["H100", "H100"]).found
-    assert asked == [("train.selfcheck", "cpu"), ("train.selfcheck", "cpu"), ("train.selfcheck", "cuda")]
+    assert asked == [
+        ("train.doctor.selfcheck", "cpu"),
+        ("train.doctor.selfcheck", "cpu"),
+        ("train.doctor.selfcheck", "cuda"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +265,7 @@ def test_a_step_on_which_the_ranks_agree_passes(monkeypatch: pytest.MonkeyPatch)
         (Answer(TIMED_OUT, "", "no answer after 90 s."), "no answer", "GLOO_SOCKET_IFNAME=lo"),
         (Answer(1, "", "a\nOSError: [Errno 28] No space left on device"), "No space left", "TMPDIR"),
         (Answer(1, "", "ModuleNotFoundError: No module named 'polars'"), "polars", "pip install"),
-        (Answer(-11, "", ""), "signal 11", "-m train.selfcheck cpu"),
+        (Answer(-11, "", ""), "signal 11", "-m train.doctor.selfcheck cpu"),
     ],
 )
 def test_a_step_that_fails_says_why_and_what_to_do(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError
-from launch.rendezvous import Report, meet
+from launch.clusters.rendezvous import Report, meet
 from prepared_store import synthetic_store
 from processes import family_of, wait_for
 from ranks import run_ranks

@@ -8,10 +8,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from configs.cluster_schema import SlurmConfig
 from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, split_overrides
-from launch.slurm import Run, script_of, time_limit_s
+from configs.schema.cluster import SlurmConfig
+from launch.clusters.slurm import Run, script_of, time_limit_s
 from launch.start import launch, sweep
 
 
@@ -145,7 +145,7 @@ def test_the_commands_of_torchrun_differ_by_the_node_alone(capsys: pytest.Captur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0::2] == ["# node 0", "# node 1"]
     assert lines[1].replace("--node=0", "--node=1") == lines[3]
-    assert f"{sys.executable} -m launch.node" in lines[1]
+    assert f"{sys.executable} -m launch.clusters.node" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from configs.schema import SASRecConfig
-from models.attention import causal_attention
-from models.bucketed_attention import buckets_of
-from models.ragged_attention import is_ragged_right, ragged_of
-from models.sasrec import SASRec
+from models.attention.bucketed import buckets_of
+from models.attention.dispatch import causal_attention
+from models.attention.varlen import supports_varlen, varlen_layout_of
+from models.encoders.sasrec import SASRec
 from textbook import textbook_attention
 
 
@@ -42,9 +42,9 @@ def test_the_last_query_of_each_history_equals_that_of_the_whole_pass(num_blocks
     torch.testing.assert_close(encoder.last(tokens, layout), encoder(tokens, layout)[lengths.cumsum(0) - 1])
 
 
-def test_ragged_histories_lie_where_buckets_say():
+def test_jagged_histories_lie_where_buckets_say():
     lengths = torch.tensor([2, 0, 3])
-    layout = ragged_of(lengths, 5, longest=200)
+    layout = varlen_layout_of(lengths, 5, longest=200)
     assert layout.offsets.tolist() == [0, 2, 2, 5]
     assert layout.offsets.dtype == torch.int32
     assert torch.equal(layout.position, buckets_of(lengths).position)
@@ -52,11 +52,11 @@ def test_ragged_histories_lie_where_buckets_say():
 
 
 @pytest.mark.parametrize(("head_width", "rate"), [(32, 0.2), (12, 0.0), (256, 0.0)])
-def test_ragged_kernels_are_not_used_where_they_are_wrong_or_untried(head_width: int, rate: float):
+def test_jagged_kernels_are_not_used_where_they_are_wrong_or_untried(head_width: int, rate: float):
     """In float32 with dropout their gradient is that of another mask than the one drawn."""
-    assert not is_ragged_right(torch.device("cuda"), head_width, torch.float32, rate)
-    assert is_ragged_right(torch.device("cuda"), 32, torch.float32, 0.0)
-    assert not is_ragged_right(torch.device("cpu"), 32, torch.float32, 0.0)
+    assert not supports_varlen(torch.device("cuda"), head_width, torch.float32, rate)
+    assert supports_varlen(torch.device("cuda"), 32, torch.float32, 0.0)
+    assert not supports_varlen(torch.device("cpu"), 32, torch.float32, 0.0)
 
 
 def test_positions_count_from_the_start_of_each_history():

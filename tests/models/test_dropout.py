@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from configs.schema import Precision, SASRecConfig
-from models import dropped_attention as dropped_attention_module
-from models.attention import causal_attention
-from models.bucketed_attention import buckets_of
+from models.attention import cpu_dropout
+from models.attention.bucketed import buckets_of
+from models.attention.cpu_dropout import cpu_attention_with_dropout
+from models.attention.dispatch import causal_attention
 from models.dropout import Dropout, dropout
-from models.dropped_attention import dropped_attention
-from models.sasrec import SASRec
+from models.encoders.sasrec import SASRec
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.5, 0.9])
@@ -64,7 +64,7 @@ def test_attention_dropout_keeps_the_mean_and_the_past():
 def test_gradients_of_attention_with_dropout_are_those_of_its_values(
     lengths: list[int], max_buckets: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    monkeypatch.setattr(cpu_dropout, "ROWS", 3)
     torch.manual_seed(0)
     qkv = torch.randn(sum(lengths), 3 * 4, dtype=torch.float64, requires_grad=True)
     layout = buckets_of(torch.tensor(lengths), max_buckets)
@@ -78,11 +78,11 @@ def test_gradients_of_attention_with_dropout_are_those_of_its_values(
 
 def test_attention_with_dropout_in_blocks_equals_the_textbook_s_with_the_same_mask(monkeypatch: pytest.MonkeyPatch):
     """Values that are the unit vectors: what comes out is the probabilities themselves, each kept or dropped."""
-    monkeypatch.setattr(dropped_attention_module, "ROWS", 3)
+    monkeypatch.setattr(cpu_dropout, "ROWS", 3)
     torch.manual_seed(0)
     query, key = torch.randn(2, 8, 8)
     packed = torch.stack([query, key, torch.eye(8)], 1).view(1, 8, 3, 1, 8)
-    out = dropped_attention(packed, 0.5).view(8, 8)
+    out = cpu_attention_with_dropout(packed, 0.5).view(8, 8)
     score = (query @ key.t() / 8**0.5).masked_fill(torch.ones(8, 8).triu(1).bool(), float("-inf"))
     expected = torch.softmax(score, -1) * 2
     is_kept = out != 0

@@ -16,13 +16,13 @@ import torch.distributed as dist
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
-from data_pipeline.manifest import load_manifest
+from data_pipeline.store.manifest import load_manifest
 from ranks import run_ranks
 from runs import run_here
-from train import checkpoint_files
-from train.checkpoint import DiskCheckpointer
-from train.peers import DistributedPeers
-from train.progress import Progress
+from train.checkpoint import checksummed_files
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import ProcessGroupCollectives
+from train.progress import RunProgress
 from train.run import build_state
 from train.sharding import local_shards, table_weights
 
@@ -147,19 +147,19 @@ def run_with_small_files_on_rank_one(overrides: list[str]) -> str:
 
 def parts_of(overrides: list[str]) -> tuple[Any, DiskCheckpointer]:
     config = load_config(overrides)
-    state = build_state(config, load_manifest(config.data.store), 10, DistributedPeers(), torch.device("cpu"))
+    state = build_state(config, load_manifest(config.data.store), 10, ProcessGroupCollectives(), torch.device("cpu"))
     return state, DiskCheckpointer(config.run_dir, config.checkpoint)
 
 
 def step_restored_where_rank_one_cannot_read(overrides: list[str], name: str) -> int:
-    real = checkpoint_files._sum_of
+    real = checksummed_files._sum_of
 
-    def broken(path: Path, beat: Any) -> int:
+    def broken(path: Path, heartbeat: Any) -> int:
         if dist.get_rank() == 1 and path.parent.name == name:
             raise OSError(5, "Input/output error")
-        return real(path, beat)
+        return real(path, heartbeat)
 
-    checkpoint_files._sum_of = broken
+    checksummed_files._sum_of = broken
     state, checkpointer = parts_of(overrides)
     with checkpointer:
         checkpointer.restore_latest(state)
@@ -173,7 +173,7 @@ def step_restored_after_saving(overrides: list[str], where: str, number: float) 
         checkpointer.restore_latest(state)
         state.step = 11
         spoil(state, where, number)
-        checkpointer.save(state, Progress())
+        checkpointer.save(state, RunProgress())
         checkpointer.restore_latest(state)
     return int(state.step)
 
@@ -183,7 +183,7 @@ def message_of_bad_best(overrides: list[str]) -> str:
     with checkpointer:
         checkpointer.restore_latest(state)
         spoil(state, "table", float("nan"))
-        checkpointer.save_best(state, Progress())
+        checkpointer.save_best(state, RunProgress())
         try:
             checkpointer.restore_best(state)
         except DataError as error:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import xxhash
 
-from train import direct_file
-from train.direct_file import BLOCK_BYTES, DirectFile
+from train.checkpoint import direct_io
+from train.checkpoint.direct_io import BLOCK_BYTES, DirectFile
 
 CONTENT = np.random.default_rng(0).bytes(3 * BLOCK_BYTES + 12_345)
 
@@ -50,7 +50,7 @@ def test_what_is_asked_to_be_synced_is_written(tmp_path: Path):
 
 
 def test_a_system_without_direct_files_writes_the_usual_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(direct_file, "_DIRECT", 0)
+    monkeypatch.setattr(direct_io, "_DIRECT", 0)
     assert_whole(tmp_path / "f", written(tmp_path / "f", iter([len(CONTENT)])))
 
 
@@ -63,11 +63,11 @@ def test_a_file_system_that_refuses_direct_writes_gets_the_rest_the_usual_way(
 
     def refusing(descriptor: int, data: memoryview) -> int:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        if not flags & direct_file._DIRECT:
+        if not flags & direct_io._DIRECT:
             return real(descriptor, data)
         if not left[0]:
             raise OSError(errno.EINVAL, "Invalid argument")
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~direct_file._DIRECT)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~direct_io._DIRECT)
         done = real(descriptor, data[: left[0]])
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
         left[0] -= done

@@ -9,10 +9,10 @@ import torch
 from torchrec import EmbeddingCollection, EmbeddingConfig
 
 from configs.errors import ConfigError
-from configs.feature_schema import FeatureConfig, FeatureType, Normalise
 from configs.schema import DataConfig, SASRecConfig, UserInput
+from configs.schema.features import FeatureConfig, FeatureType, Normalise
 from data_pipeline.batch import SequenceBatch
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
 from models.recommender import Recommender
 from ranks import run_ranks
 from runs import assert_resumed, assert_same_ranks, losses_and_ranks, run_cut_and_resume, run_here

@@ -19,14 +19,14 @@ import torch.distributed as dist
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
-from data_pipeline.manifest import load_manifest
-from data_pipeline.stream import SequenceStream
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
 from processes import family_of
 from ranks import run_ranks
 from runs import run_here, run_stopped_at
-from train.checkpoint import DiskCheckpointer
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import ProcessGroupCollectives
 from train.objective import Objective
-from train.peers import DistributedPeers
 from train.run import build_state
 from train.sharding import local_shards, table_weights
 from train.state import TrainState
@@ -66,19 +66,23 @@ def test_a_step_that_is_not_finite_on_one_rank_changes_nothing_on_any(store: str
 
 
 def test_a_bad_stretch_is_rolled_back_and_left_out(store: str, tmp_path: Path):
-    overrides = [*overrides_of(store, tmp_path / "run"), "guard.max_bad_steps=3"]
+    overrides = [*overrides_of(store, tmp_path / "run"), "nonfinite.max_nonfinite_steps=3"]
     run_ranks(2, run_with_bad_steps, overrides, [12, 13, 14])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["bad_steps"], summary["rollbacks"], summary["steps"]) == (3, 1, NUM_STEPS)
     saved = json.loads((tmp_path / "run" / "checkpoints" / f"step-{NUM_STEPS:08d}" / "progress.json").read_text())
-    assert saved["passed_over"] == [[12, 15]]
+    assert saved["skipped_ranges"] == [[12, 15]]
     losses = losses_of(tmp_path / "run")
     assert np.isfinite([losses[step] for step in losses if step <= 12 or step > 15]).all()
 
 
 def test_a_run_that_stays_bad_ends_with_a_message(store: str, tmp_path: Path):
-    overrides = [*overrides_of(store, tmp_path / "run"), "guard.max_bad_steps=2", "guard.max_rollbacks=1"]
-    with pytest.raises(RuntimeError, match=r"after 1 rollbacks \(guard.max_rollbacks\); lower optimizer.lr"):
+    overrides = [
+        *overrides_of(store, tmp_path / "run"),
+        "nonfinite.max_nonfinite_steps=2",
+        "nonfinite.max_rollbacks=1",
+    ]
+    with pytest.raises(RuntimeError, match=r"after 1 rollbacks \(nonfinite.max_rollbacks\); lower optimizer.lr"):
         run_ranks(2, run_with_bad_steps, overrides, list(range(12, NUM_STEPS)))
 
 
@@ -168,7 +172,9 @@ def losses_of(run_dir: Path) -> dict[int, float]:
 
 def state_of(overrides: list[str]) -> TrainState:
     config = load_config(overrides)
-    return build_state(config, load_manifest(config.data.store), NUM_STEPS, DistributedPeers(), torch.device("cpu"))
+    return build_state(
+        config, load_manifest(config.data.store), NUM_STEPS, ProcessGroupCollectives(), torch.device("cpu")
+    )
 
 
 def weights_of(state: TrainState) -> dict[str, Any]:

@@ -124,13 +124,13 @@ def test_a_folder_of_another_run_is_refused_by_the_differing_key(store: str, tmp
 
 def losses_and_ranks_by_rows(overrides: list[str]) -> tuple[list[float], list[float], int]:
     """As :func:`losses_and_ranks`, each id being a row of the lookup; and the fewest ids of a lookup."""
-    sizes, keyed = [], recommender.keyed
+    sizes, to_keyed_jagged = [], recommender.to_keyed_jagged
 
     def keyed_by_rows(features: dict[str, Tensor], **_: bool) -> KeyedJaggedTensor:
         sizes.append(sum(map(len, features.values())))
-        return keyed(features, is_row_an_id=True)
+        return to_keyed_jagged(features, one_id_per_row=True)
 
-    recommender.keyed = keyed_by_rows  # type: ignore[assignment]
+    recommender.to_keyed_jagged = keyed_by_rows  # type: ignore[assignment]
     return *losses_and_ranks(overrides), min(sizes)
 
 

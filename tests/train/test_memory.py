@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from train.memory import return_freed_memory
+from train.evaluation.memory import return_freed_memory
 
 
 def resident_mib():

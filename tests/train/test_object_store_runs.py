@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import load_config
-from data_pipeline.files import ObjectPath
+from data_pipeline.store.paths import ObjectPath
 from object_store import BUCKET, FaultyProxy, connect, s3_server
 from prepared_store import synthetic_store
 from ranks import run_ranks

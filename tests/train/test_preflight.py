@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.load import load_config
-from data_pipeline.prepare import prepare
+from data_pipeline.prepare.prepare import prepare
 from prepared_store import synthetic_store
 from stores import write_store
 from train.preflight import main
@@ -32,7 +32,7 @@ def test_a_store_and_a_new_folder_pass(tmp_path: Path):
         (["optimizer.weight_decay=-1"], "optimizer.weight_decay"),
         (["data.prefetch_batches=-1"], "data.prefetch_batches"),
         (["data.event_types=[buy]"], "data.columns.event_type"),
-        (["hardware.num_ranks=9"], "num_lanes"),
+        (["hardware.num_ranks=9"], "num_data_shards"),
         (["run_dir=FILE/run"], "run_dir"),
     ],
 )

@@ -17,15 +17,15 @@ import torch.distributed as dist
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
-from data_pipeline import object_client
-from data_pipeline.files import ObjectPath
+from data_pipeline.store import object_client
+from data_pipeline.store.paths import ObjectPath
 from launch.cli import main
 from object_store import BUCKET, FaultyProxy
 from processes import family_of, wait_for
 from ranks import run_ranks
 from runs import run_here, run_stopped_at
 from train.evaluate import evaluate
-from train.progress import Progress
+from train.progress import RunProgress
 
 REPOSITORY = Path(__file__).parents[2]
 NUM_STEPS = 12
@@ -320,13 +320,13 @@ def code_here(overrides: list[str]) -> int:
 
 def code_after_a_new_best(overrides: list[str]) -> int:
     """Whatever the next validation finds is better than what was found before."""
-    real = Progress.note_quality
+    real = RunProgress.record_validation
 
-    def better(self: Progress, step: int, quality: dict[str, float]) -> bool:
+    def better(self: RunProgress, step: int, quality: dict[str, float]) -> bool:
         self.best_ndcg = -1.0
         return real(self, step, quality)
 
-    Progress.note_quality = better  # type: ignore[method-assign]
+    RunProgress.record_validation = better  # type: ignore[method-assign]
     return code_here(overrides)
 
 

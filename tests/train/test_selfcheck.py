@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from train import selfcheck
-from train.agent import Node
-from train.selfcheck import RankReport, Selfcheck
+from train.doctor import selfcheck
+from train.doctor.selfcheck import RankReport, Selfcheck
+from train.supervision.elastic_agent import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +60,7 @@ def test_it_returns_what_failed(
 
 @pytest.mark.slow
 def test_a_real_step_on_two_ranks_agrees_with_one():
-    command = [sys.executable, "-m", "train.selfcheck", "cpu"]
+    command = [sys.executable, "-m", "train.doctor.selfcheck", "cpu"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout.splitlines()[-1])

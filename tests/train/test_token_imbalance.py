@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.load import load_config
-from data_pipeline.stream import SequenceStream
+from data_pipeline.stream.sequence_stream import SequenceStream
 from ranks import run_ranks
 from runs import run_here
 

@@ -1,1 +1,1 @@
-"""Exact evaluation: ranks, metrics, intervals and the floors that a model has to beat."""
+"""Exact evaluation: ranks, metrics, intervals and the baselines that a model has to beat."""

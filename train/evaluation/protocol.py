@@ -6,12 +6,12 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import RunConfig
-from data_pipeline.manifest import Manifest
 from data_pipeline.split import Subset
-from data_pipeline.stream import evaluation_batches
+from data_pipeline.store.manifest import Manifest
+from data_pipeline.stream.sequence_stream import evaluation_batches
+from train.evaluation.memory import return_freed_memory
 from train.evaluation.metrics import quality_of
-from train.evaluation.ranking import ranks_of
-from train.memory import return_freed_memory
+from train.evaluation.ranking import rank_targets
 from train.state import TrainState
 
 
@@ -21,17 +21,17 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         config.data,
         subset,
         batch_size=config.evaluation.batch_size,
-        rank=state.peers.rank,
-        world_size=state.peers.world_size,
+        rank=state.collectives.rank,
+        world_size=state.collectives.world_size,
         features=config.model.event_features,
     )
     return_freed_memory()
-    ranks = ranks_of(
+    ranks = rank_targets(
         state.model,
         batches,
         num_items=num_items,
         leave_out_seen=config.evaluation.leave_out_seen,
-        peers=state.peers,
+        collectives=state.collectives,
         device=state.device,
     )
     return_freed_memory()

@@ -11,17 +11,18 @@ from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
-from models.loss.catalogue import Peers, slice_of
+from models.collectives import Collectives
+from models.loss.item_shard import slice_of
 
 
 @torch.no_grad()
-def ranks_of(
+def rank_targets(
     model: DistributedModelParallel,
     batches: Iterator[EvaluationBatch],
     *,
     num_items: int,
     leave_out_seen: bool,
-    peers: Peers,
+    collectives: Collectives,
     device: torch.device,
 ) -> np.ndarray:
     """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
@@ -31,21 +32,21 @@ def ranks_of(
     batches.
     """
     model.eval()
-    items = slice_of(num_items, peers)
+    items = slice_of(num_items, collectives)
     item_vector = _slice_vectors(model, items, device)
     found = []
     while True:
         batch = next(batches, None)
-        if not _any(batch is not None, peers, device):
+        if not _any(batch is not None, collectives, device):
             break
         local = _empty(device) if batch is None else batch.to(device)
         query = model(local.history, items_none(device), is_training=False).query
         owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
-        sizes = peers.gather(torch.tensor([len(local.target)], device=device)).tolist()
-        owner = owner + sum(sizes[: peers.rank])
-        gathered = [peers.gather(value) for value in (query, local.target, owner, local.seen)]
+        sizes = collectives.gather(torch.tensor([len(local.target)], device=device)).tolist()
+        owner = owner + sum(sizes[: collectives.rank])
+        gathered = [collectives.gather(value) for value in (query, local.target, owner, local.seen)]
         queries, targets, owners, seen = gathered
-        found.append(target_ranks(queries, targets, owners, seen, item_vector, items, leave_out_seen, peers))
+        found.append(target_ranks(queries, targets, owners, seen, item_vector, items, leave_out_seen, collectives))
     return torch.cat(found).cpu().numpy() if found else np.zeros(0)
 
 
@@ -57,7 +58,7 @@ def target_ranks(
     item_vector: Tensor,
     items: range,
     leave_out_seen: bool,
-    peers: Peers,
+    collectives: Collectives,
 ) -> Tensor:
     """Ranks ``[B]`` (float64) of ``target`` ``[B]`` for ``query`` ``[B, D]``; all but ``item_vector`` ``[v, D]`` and
     ``items`` are the same on every rank. ``seen[i]`` was seen by query ``owner[i]``. Collective."""
@@ -65,14 +66,14 @@ def target_ranks(
     is_ours = ((target >= items.start) & (target < items.stop)).nonzero().squeeze(1)
     own = score.new_zeros(len(query))
     own[is_ours] = score[is_ours, target[is_ours] - items.start]
-    own = peers.sum(own)
+    own = collectives.sum(own)
     if leave_out_seen:
         is_here = (seen >= items.start) & (seen < items.stop)
         score[owner[is_here], seen[is_here] - items.start] = float("-inf")
     score[is_ours, target[is_ours] - items.start] = float("-inf")
     ahead = (score > own[:, None]).sum(1)
     equal = (score == own[:, None]).sum(1)
-    ahead, equal = peers.sum(torch.stack([ahead, equal]))
+    ahead, equal = collectives.sum(torch.stack([ahead, equal]))
     rank = 1.0 + ahead.double() + 0.5 * equal.double()
     if leave_out_seen:
         rank[owner[seen == target[owner]]] = float("inf")
@@ -91,8 +92,8 @@ def _slice_vectors(model: DistributedModelParallel, items: range, device: torch.
     return vectors
 
 
-def _any(value: bool, peers: Peers, device: torch.device) -> bool:
-    return bool(peers.max(torch.tensor(int(value), device=device)))
+def _any(value: bool, collectives: Collectives, device: torch.device) -> bool:
+    return bool(collectives.max(torch.tensor(int(value), device=device)))
 
 
 def _empty(device: torch.device) -> EvaluationBatch:

@@ -24,21 +24,21 @@ from pyspark.sql import functions as F
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.prepare.engine import Made, num_events_left
-from data_pipeline.prepare.feature_columns import event_column
-from data_pipeline.prepare.feature_statistics import stored_features
-from data_pipeline.prepare.histories import count_histories
-from data_pipeline.prepare.ids import ItemCounts, item_table
-from data_pipeline.prepare.progress import Progress
-from data_pipeline.prepare.quarantine import check_fraction
-from data_pipeline.prepare.scan import check_some_rows, duplicate_key
-from data_pipeline.prepare.sources import LogFile, reading
+from data_pipeline.prepare.local_engine import PreparedStore, num_events_left
+from data_pipeline.prepare.partition.item_index import ItemCounts, item_table
+from data_pipeline.prepare.partition.scan import check_some_rows, duplicate_key
+from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.read.quarantine import check_fraction
+from data_pipeline.prepare.read.sources import LogFile, reading
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.features import SparkEvents
 from data_pipeline.prepare.spark.frames import Spilled, arrow_of, over
 from data_pipeline.prepare.spark.parts import written_parts
 from data_pipeline.prepare.spark.tasks import Piece
 from data_pipeline.prepare.workspace import State, Workspace
+from data_pipeline.prepare.write.feature_statistics import stored_features
+from data_pipeline.prepare.write.histories import count_histories
 
 ENGINE = f"spark-{pyspark.__version__}"
 ROWS_PER_PIECE = 2_000_000
@@ -59,8 +59,8 @@ def run_on_spark(
     config: DataConfig,
     id_types: dict[str, pl.DataType],
     work: Workspace,
-    progress: Progress,
-) -> Made:
+    progress: ProgressReporter,
+) -> PreparedStore:
     """Write ``items.parquet``, ``histories`` and ``quarantine`` of ``files``, as ``engine.run_stages`` does."""
     spilled = Spilled(session, work.spill)
     progress.say(f"spark: reading {len(files):,} files")
@@ -89,7 +89,7 @@ def run_on_spark(
     assert histories.num_events == num_rows, "every event that is counted must be written"
     for attempt in work.store.glob(f"*/{tasks.ATTEMPT}*"):
         shutil.rmtree(attempt)
-    return Made(items=items, histories=histories, engine=ENGINE, features=features)
+    return PreparedStore(items=items, histories=histories, engine=ENGINE, features=features)
 
 
 def _path_of(file: LogFile) -> Path:
@@ -141,7 +141,7 @@ def _keep_broken(
 
 
 def _distinct(
-    events: DataFrame, config: DataConfig, work: Workspace, spilled: Spilled, progress: Progress
+    events: DataFrame, config: DataConfig, work: Workspace, spilled: Spilled, progress: ProgressReporter
 ) -> DataFrame:
     """Of events with all of the key alike, the one that came first, with its features."""
     if not config.deduplicate:
@@ -154,7 +154,9 @@ def _distinct(
     return distinct
 
 
-def _core(events: DataFrame, config: DataConfig, work: Workspace, spilled: Spilled, progress: Progress) -> DataFrame:
+def _core(
+    events: DataFrame, config: DataConfig, work: Workspace, spilled: Spilled, progress: ProgressReporter
+) -> DataFrame:
     """Users and items with enough events, in turn until none leaves; their order does not change the core."""
     wanted = {"item": config.min_item_events, "user": config.min_user_events}
     wanted = {name: number for name, number in wanted.items() if number > 1}

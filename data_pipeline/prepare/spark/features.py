@@ -6,11 +6,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from configs.feature_schema import FeatureConfig
-from data_pipeline.prepare.feature_columns import event_column
-from data_pipeline.prepare.feature_statistics import Tally
+from configs.schema.features import FeatureConfig
+from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.frames import arrow_of, mapped
+from data_pipeline.prepare.write.feature_statistics import Tally
 
 
 class SparkEvents:

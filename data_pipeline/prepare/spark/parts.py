@@ -9,12 +9,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from data_pipeline.features import StoredFeature
-from data_pipeline.prepare.feature_columns import event_column
+from data_pipeline.prepare.partition.spill_files import MAX_RANGES, cuts_of
+from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.frames import Spilled, arrow_of, mapped, read_parquet, schema_of
-from data_pipeline.prepare.spill import MAX_RANGES, cuts_of
-from data_pipeline.prepare.write import USERS_PER_PART
+from data_pipeline.prepare.write.history_writer import USERS_PER_PART
+from data_pipeline.store.features import StoredFeature
 
 _SAMPLE = 65_536
 

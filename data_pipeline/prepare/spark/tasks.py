@@ -18,19 +18,19 @@ import polars as pl
 import pyarrow as pa
 
 from configs.errors import DataError
-from configs.feature_schema import FeatureType
 from configs.schema import DataConfig
-from data_pipeline.features import StoredFeature
-from data_pipeline.prepare.feature_columns import event_column
-from data_pipeline.prepare.feature_statistics import EventBlocks, Tally
-from data_pipeline.prepare.histories import stored_columns
-from data_pipeline.prepare.origin import digest_of
-from data_pipeline.prepare.quarantine import typed_rows, write_quarantine
-from data_pipeline.prepare.scan import ROWS_PER_BATCH, columns_kept, told_apart, wanted_of
-from data_pipeline.prepare.sorting import run_lengths, runs_of
-from data_pipeline.prepare.sources import column_names, holds_integers, open_log, reading
-from data_pipeline.prepare.spill import ranges_of
-from data_pipeline.prepare.write import USERS_PER_PART, HistoryWriter
+from configs.schema.features import FeatureType
+from data_pipeline.prepare.partition.scan import ROWS_PER_BATCH, columns_kept, filter_event_types, split_valid_rows
+from data_pipeline.prepare.partition.sorting import run_lengths, runs_of
+from data_pipeline.prepare.partition.spill_files import ranges_of
+from data_pipeline.prepare.provenance import digest_of
+from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.read.quarantine import typed_rows, write_quarantine
+from data_pipeline.prepare.read.sources import column_names, holds_integers, open_log, reading
+from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
+from data_pipeline.prepare.write.histories import stored_columns
+from data_pipeline.prepare.write.history_writer import USERS_PER_PART, HistoryWriter
+from data_pipeline.store.features import StoredFeature
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 READ, OTHER_TYPE, BROKEN = "read", "event_type", "broken/"
@@ -103,8 +103,8 @@ def scan(pieces: list[Piece], config: DataConfig, id_types: dict[str, pl.DataTyp
             counts: Counter[str] = Counter()
             try:
                 for rows in _rows_of(piece, config, id_types):
-                    sound, broken = told_apart(rows)
-                    wanted = wanted_of(sound, config)
+                    sound, broken = split_valid_rows(rows)
+                    wanted = filter_event_types(sound, config)
                     counts.update({READ: len(rows), OTHER_TYPE: len(sound) - len(wanted)})
                     counts.update({BROKEN + reason: count for reason, count in broken.items()})
                     yield from _events_of(wanted, piece, schema)
@@ -252,8 +252,8 @@ def _written(place: int, folder: Path, write: Callable[[Path], None]) -> pa.Reco
     try:
         attempt.mkdir()
         write(attempt)
-        for made in attempt.iterdir():
-            made.replace(folder / made.name)
+        for prepared in attempt.iterdir():
+            prepared.replace(folder / prepared.name)
         attempt.rmdir()
     except DataError as error:
         failure = str(error)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.intervals import bootstrap_intervals
+from train.evaluation.bootstrap import bootstrap_intervals
 from train.evaluation.metrics import quality_of
 
 

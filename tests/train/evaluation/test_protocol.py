@@ -8,13 +8,13 @@ import torch
 
 from configs.errors import DataError
 from configs.load import load_config
-from data_pipeline.manifest import load_manifest
 from data_pipeline.split import Subset
-from data_pipeline.stream import evaluation_batches
+from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import evaluation_batches
 from ranks import run_ranks
 from stores import random_histories, write_store
+from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluation.protocol import require_targets, target_ranks_of
-from train.peers import DistributedPeers
 from train.run import build_state
 
 NUM_ITEMS = 50
@@ -22,7 +22,7 @@ NUM_ITEMS = 50
 
 def ours_and_brute_force(overrides: list[str]) -> tuple[list[float], list[float]]:
     config = load_config(overrides)
-    state = build_state(config, load_manifest(config.data.store), 1, DistributedPeers(), torch.device("cpu"))
+    state = build_state(config, load_manifest(config.data.store), 1, ProcessGroupCollectives(), torch.device("cpu"))
     ours = target_ranks_of(state, config, NUM_ITEMS, Subset.TEST)
     brute = []
     for batch in evaluation_batches(config.data, Subset.TEST, batch_size=7, rank=0, world_size=1):

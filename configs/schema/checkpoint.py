@@ -1,0 +1,19 @@
+"""How a run is saved."""
+
+from dataclasses import dataclass
+
+from configs.errors import require
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    """How often a run is saved and how many checkpoints are kept besides the best."""
+
+    every_steps: int = 500
+    keep_last: int = 2
+    asynchronous: bool = True
+    """Write while training goes on; false: training waits."""
+
+    def __post_init__(self) -> None:
+        for name in ("every_steps", "keep_last"):
+            require(getattr(self, name) >= 1, f"checkpoint.{name}={getattr(self, name)} must be at least 1")

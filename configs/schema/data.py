@@ -1,0 +1,112 @@
+"""The log, its store, and how the store is cut into batches."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from configs.engine import Engine
+from configs.errors import require
+from configs.schema.features import FeatureConfig, check_features
+from configs.schema.source import SourceConfig
+from configs.schema.synthetic import SyntheticConfig
+
+
+class Split(str, Enum):
+    """How a history is cut into training, validation and test events."""
+
+    LEAVE_ONE_OUT = "leave_one_out"
+    GLOBAL_TIME = "global_time"
+
+
+class LongHistories(str, Enum):
+    """Which training sequences a history longer than ``data.max_history`` gives."""
+
+    LATEST = "latest"
+    WINDOWS = "windows"
+
+
+@dataclass(kw_only=True, slots=True)
+class ColumnsConfig:
+    """Names of the log's columns; an empty ``event_type`` means that the log has none."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    timestamp: str = "timestamp"
+    event_type: str = ""
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """The log, the store made of it, and how the store is cut into batches."""
+
+    log: str = ""
+    store: str = ""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+    event_types: list[str] = field(default_factory=list)
+    features: dict[str, FeatureConfig] = field(default_factory=dict)
+    """Further columns to keep of each event, by the name that models know them by."""
+    deduplicate: bool = False
+    min_user_events: int = 1
+    min_item_events: int = 1
+    max_bad_fraction: float = 0.01
+    memory_gib: float = 2.0
+    spill_dir: str = ""
+    """Where prepare keeps what does not fit in memory; empty: beside the store."""
+    append: bool = False
+    """Add the log to a store that is there, instead of making it anew."""
+    engine: Engine = Engine.EMBEDDED
+    spark_master: str = ""
+    """Such as ``spark://host:7077``; empty: what SPARK_REMOTE or spark-submit says, or else this machine."""
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    split: Split = Split.LEAVE_ONE_OUT
+    global_time_valid_fraction: float = 0.8
+    global_time_test_fraction: float = 0.9
+    max_history: int = 200
+    long_histories: LongHistories = LongHistories.LATEST
+    crop_fraction: float = 1.0
+    """Augmentation: in each epoch a training sequence is a random part of itself, of this share of it; 1: off."""
+    global_batch_size: int = 128
+    global_batch_tokens: int = 0
+    """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
+    num_data_shards: int = 8
+    shuffle_window_users: int = 8192
+    """Users of a data shard that are shuffled together, in whole segments of 1,024 users."""
+    prefetch_batches: int = 4
+    prefetch_mib: int = 128
+    """What a rank's threads may take for events ahead of the batches; 0: no threads, read when needed."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "min_user_events",
+            "min_item_events",
+            "max_history",
+            "global_batch_size",
+            "num_data_shards",
+            "shuffle_window_users",
+        ):
+            require(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be at least 1")
+        require(
+            self.global_batch_size % self.num_data_shards == 0,
+            f"data.global_batch_size={self.global_batch_size} must be a multiple of "
+            f"data.num_data_shards={self.num_data_shards}, "
+            f"so that a step takes the same share from every data shard",
+        )
+        require(
+            0 < self.global_time_valid_fraction < self.global_time_test_fraction < 1,
+            f"data.global_time_valid_fraction={self.global_time_valid_fraction} must lie below "
+            f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
+        )
+        require(
+            not (self.append and self.engine is Engine.SPARK),
+            "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",
+        )
+        require(0 < self.crop_fraction <= 1, f"data.crop_fraction={self.crop_fraction} must lie in (0, 1]")
+        require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
+        for name in ("prefetch_batches", "prefetch_mib", "global_batch_tokens"):
+            require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")
+        require(
+            not self.event_types or bool(self.columns.event_type),
+            f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",
+        )
+        require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
+        check_features(self.features)

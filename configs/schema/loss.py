@@ -1,0 +1,60 @@
+"""What a predicted token is scored against."""
+
+from dataclasses import dataclass
+
+from configs.errors import require
+from configs.schema.precision import Precision
+
+
+@dataclass(kw_only=True, slots=True)
+class LossConfig:
+    """Which items a predicted token is scored against; each variant adds its own choices."""
+
+
+@dataclass(kw_only=True, slots=True)
+class FullSoftmaxConfig(LossConfig):
+    """Cross-entropy over the whole catalogue, ``chunk_tokens`` rows of the logits at a time."""
+
+    chunk_tokens: int = 0
+    """0: what suits the device, on a CPU few enough for its cache, on a GPU as many as 2 GiB hold."""
+    precision: Precision = Precision.FP32
+
+    def __post_init__(self) -> None:
+        require(self.chunk_tokens >= 0, f"loss.chunk_tokens={self.chunk_tokens} must not be negative")
+
+
+@dataclass(kw_only=True, slots=True)
+class SampledConfig(LossConfig):
+    """One shared set of negatives a step, drawn by count ** ``popularity_exponent`` (0 is uniform)."""
+
+    num_negatives: int = 512
+    popularity_exponent: float = 0.0
+    in_batch_negatives: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.num_negatives >= 1, f"loss.num_negatives={self.num_negatives} must be at least 1")
+        require(self.in_batch_negatives >= 0, f"loss.in_batch_negatives={self.in_batch_negatives} must be >= 0")
+        require(self.popularity_exponent >= 0, f"loss.popularity_exponent={self.popularity_exponent} must be >= 0")
+
+
+@dataclass(kw_only=True, slots=True)
+class SampledSoftmaxConfig(SampledConfig):
+    """Softmax over the target and sampled negatives with the logQ correction (Bengio & Senecal, 2008)."""
+
+    correct_log_q: bool = True
+
+
+@dataclass(kw_only=True, slots=True)
+class BCEConfig(SampledConfig):
+    """Binary cross-entropy of the target against sampled negatives (SASRec's own loss)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class GBCEConfig(SampledConfig):
+    """BCE with the calibrated positive of gSASRec (Petrov & Macdonald, 2023); ``calibration`` is its t."""
+
+    calibration: float = 0.75
+
+    def __post_init__(self) -> None:
+        SampledConfig.__post_init__(self)
+        require(0 <= self.calibration <= 1, f"loss.calibration={self.calibration} must lie in [0, 1]")

@@ -1,0 +1,41 @@
+"""How weights are updated."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from configs.errors import require
+
+
+class TableOptimizer(str, Enum):
+    """Update rule of the embedding tables."""
+
+    ROWWISE_ADAGRAD = "rowwise_adagrad"
+    ADAGRAD = "adagrad"
+    SGD = "sgd"
+    ADAM = "adam"
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW for the dense part, ``table`` for the embedding tables; both follow one warm-up + cosine schedule."""
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.98
+    table: TableOptimizer = TableOptimizer.ROWWISE_ADAGRAD
+    table_lr: float = 0.05
+    warmup_steps: int = 100
+    final_lr_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "table_lr"):
+            require(getattr(self, name) > 0, f"optimizer.{name}={getattr(self, name)} must be positive")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
+        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} must not be negative")
+        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
+        require(
+            0 <= self.final_lr_fraction <= 1,
+            f"optimizer.final_lr_fraction={self.final_lr_fraction} must lie in [0, 1]",
+        )

@@ -1,0 +1,53 @@
+"""One run: every group together."""
+
+from dataclasses import dataclass, field
+
+from configs.errors import require
+from configs.run_dir import checked_run_dir
+from configs.schema.checkpoint import CheckpointConfig
+from configs.schema.data import DataConfig
+from configs.schema.evaluation import EvaluationConfig
+from configs.schema.hardware import HardwareConfig
+from configs.schema.loss import FullSoftmaxConfig, LossConfig
+from configs.schema.model import SASRecConfig
+from configs.schema.nonfinite import NonFiniteConfig
+from configs.schema.optimizer import OptimizerConfig
+from configs.schema.sharding import ShardingConfig
+from configs.url import is_url
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """One run: what it reads, what it learns, on which devices, and where it writes."""
+
+    run_dir: str = "runs/default"
+    scratch_dir: str = ""
+    """Of this machine, for a ``run_dir`` behind a URL; empty: the user's cache."""
+    seed: int = 0
+    num_epochs: int = 10
+    num_steps: int = 0
+    log_every_steps: int = 20
+    data: DataConfig = field(default_factory=DataConfig)
+    model: SASRecConfig = field(default_factory=SASRecConfig)
+    loss: LossConfig = field(default_factory=FullSoftmaxConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    nonfinite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
+
+    def __post_init__(self) -> None:
+        self.run_dir = checked_run_dir(self.run_dir)
+        for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
+            require(not is_url(folder), f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
+        require(self.seed >= 0, f"seed={self.seed} must not be negative")
+        require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
+        require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
+        require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")
+        require(
+            self.hardware.num_ranks <= self.data.num_data_shards,
+            f"hardware.num_ranks={self.hardware.num_ranks} is more than "
+            f"data.num_data_shards={self.data.num_data_shards}; "
+            f"a rank owns whole data shards: raise data.num_data_shards",
+        )

@@ -1,0 +1,90 @@
+"""What a store was made from: the log's files and the options, by which a finished one is recognised."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from configs.errors import DataError
+from configs.schema import DataConfig
+from data_pipeline.prepare.read.sources import reading
+from data_pipeline.store.manifest import FORMAT_VERSION
+from data_pipeline.store.paths import AnyPath, ObjectFile
+
+FILE = "prepared_from.json"
+_OPTIONS = (
+    "columns",
+    "source",
+    "event_types",
+    "deduplicate",
+    "min_user_events",
+    "min_item_events",
+    "max_bad_fraction",
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Provenance:
+    """The content of ``prepared_from.json``."""
+
+    options: dict[str, object]
+    files: list[list[object]]
+    """[path, bytes, time of change in ns] of each file, in the order in which they were added."""
+    format_version: int = FORMAT_VERSION
+    digests: list[str] = field(default_factory=list)
+    """SHA-256 of each file's bytes, or an object's ETag and size; what a file is recognised by under another name."""
+    num_appends: int = 0
+
+    def is_same_build(self, other: "Provenance") -> bool:
+        """Whether the files, as they are now, and the options make the same store."""
+        mine, others = (asdict(provenance) for provenance in (self, other))
+        return all(mine[key] == others[key] for key in ("options", "files", "format_version"))
+
+
+def provenance_of(config: DataConfig, paths: Sequence[AnyPath]) -> Provenance:
+    """The files as they are now, without their digests, and the options."""
+    options = asdict(config)
+    named = (*_OPTIONS, *(["features"] if config.features else []))  # without any a store is as it always was
+    return Provenance(options={key: options[key] for key in named}, files=[_as_it_is(path) for path in paths])
+
+
+def _as_it_is(path: AnyPath) -> list[object]:
+    with reading(path):
+        found = path.stat()
+    return [str(path), found.st_size, found.st_mtime_ns]
+
+
+def saved_provenance(store: AnyPath) -> Provenance | None:
+    """The provenance that a finished store was made from; None where there is none to be read."""
+    try:
+        return Provenance(**json.loads((store / FILE).read_text(encoding="utf-8")))
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def save_provenance(store: Path, provenance: Provenance) -> None:
+    """Write ``provenance`` into the folder ``store``."""
+    (store / FILE).write_text(json.dumps(asdict(provenance), indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def digests_of(paths: list[AnyPath]) -> Iterator[list[Future[str]]]:
+    """:func:`digest_of` each of ``paths``, on a thread while the block runs."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digests")
+    try:
+        yield [pool.submit(digest_of, path) for path in paths]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def digest_of(path: AnyPath) -> str:
+    """SHA-256 of a file's bytes, or what an object store says of them; DataError where it cannot be read."""
+    with reading(path), path.open("rb") as file:
+        if isinstance(file, ObjectFile) and (tag := file.metadata().get("ETag")):
+            return f"etag:{tag}:{file.size}"
+        return hashlib.file_digest(file, "sha256").hexdigest()

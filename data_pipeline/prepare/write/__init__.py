@@ -1,0 +1,1 @@
+"""Histories, features and the fingerprint, written."""

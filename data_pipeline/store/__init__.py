@@ -1,0 +1,1 @@
+"""A prepared store, as it is read."""

@@ -1,0 +1,85 @@
+"""What the steps take of one data shard: the windows that are in use, and their sequences step by step."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.errors import DataError
+from data_pipeline.stream.crop import cropped
+from data_pipeline.stream.jagged import offsets_of
+from data_pipeline.stream.order import Order, Window
+from data_pipeline.stream.shuffle_window import Share, TrainHistories
+
+
+class ShardCursor:
+    """The windows of one data shard that a step needs: one, or where it begins in one and ends in another, both."""
+
+    def __init__(
+        self,
+        order: Order,
+        take: Callable[[Window], TrainHistories],
+        shard: int,
+        *,
+        is_by_tokens: bool,
+        crop_fraction: float,
+    ) -> None:
+        self._order, self._take, self._shard, self._is_by_tokens = order, take, shard, is_by_tokens
+        self._crop_fraction = crop_fraction
+        self._epoch = -1
+        self._windows: list[Window] = []
+        self._starts: list[int] = []
+        self._held: dict[int, _HeldWindow] = {}
+
+    def open(self, epoch: int, step: int) -> int:
+        """Hold what ``step`` needs; returns the first step after it, of this epoch or beyond, that needs more."""
+        if epoch != self._epoch:
+            self._epoch, self._held = epoch, {}
+            self._windows = self._order.windows(epoch, self._shard)
+            self._starts = [window.start for window in self._windows]
+        low, high = self._order.starts(self._shard, step, step + 1).tolist()
+        first, end = max(bisect_right(self._starts, low) - 1, 0), bisect_left(self._starts, high)
+        needed = [index for index in range(first, end) if self._windows[index].end > low]
+        self._held = {index: self._held.get(index) or self._taken(index) for index in needed}
+        if end == len(self._windows):
+            return self._order.steps_per_epoch
+        return max(self._order.step_of(self._shard, self._starts[end]), step + 1)
+
+    def shares(self, first: int, end: int) -> list[Share]:
+        """The data shard's sequences of the steps [first, end), from each window that is held."""
+        edges = self._order.starts(self._shard, first, end)
+        return [held.share(edges) for held in self._held.values()]
+
+    def _taken(self, index: int) -> "_HeldWindow":
+        window = self._windows[index]
+        histories = self._take(window)
+        offsets = offsets_of(histories.lengths)
+        places = offsets if self._is_by_tokens else np.arange(len(offsets))
+        _check_size(window, int(places[-1]))
+        if self._crop_fraction < 1:  # after the places: which sequences a step takes does not change
+            histories = cropped(histories, self._crop_fraction, window.key)
+            offsets = offsets_of(histories.lengths)
+        return _HeldWindow(histories, offsets, places[:-1] + window.start)
+
+
+@dataclass(slots=True)
+class _HeldWindow:
+    histories: TrainHistories
+    offsets: np.ndarray
+    """Running sums of the lengths, with a leading zero."""
+    places: np.ndarray
+    """Where each sequence starts in the data shard's order."""
+
+    def share(self, edges: np.ndarray) -> Share:
+        """The sequences that start between one edge and the next, for every pair of neighbours."""
+        rows = np.searchsorted(self.places, edges)
+        return Share(self.histories, rows, self.offsets[rows])
+
+
+def _check_size(window: Window, found: int) -> None:
+    if found != window.end - window.start:
+        raise DataError(
+            f"users {window.segments[0][0]} ...: {found} tokens or sequences where the lengths file of the store "
+            f"says {window.end - window.start}; delete the folder lengths in data.store, it is made again"
+        )

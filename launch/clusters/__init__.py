@@ -1,0 +1,1 @@
+"""Where a job starts: this machine, torchrun, Slurm, Kubernetes."""

@@ -1,0 +1,1 @@
+"""Causal attention over jagged histories, by device."""

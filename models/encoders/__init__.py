@@ -1,0 +1,1 @@
+"""Encoders: jagged tokens to queries."""

@@ -1,0 +1,121 @@
+"""Baselines equal a brute-force count, and the numbers that the literature's protocol gives on real logs."""
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from configs.errors import DataError
+from configs.schema import DataConfig, Split
+from data_pipeline.prepare.prepare import prepare
+from data_pipeline.split import Subset
+from train.evaluation.baselines import baseline_quality
+from train.evaluation.metrics import quality_of
+
+SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
+DAY_MS = 86_400_000
+Event = tuple[int, int]  # time, item
+
+
+@pytest.fixture(scope="module")
+def log() -> dict[int, list[Event]]:
+    """60 users with 1 to 14 events on 25 items, with repeats, over 100 days; times are unique."""
+    rng = np.random.default_rng(5)
+    times = iter(rng.permutation(100 * 24) * 3_600_000)
+    return {
+        user: sorted(
+            (int(next(times)), int(min(rng.geometric(0.12), 25)) * 7 % 31) for _ in range(rng.integers(1, 15))
+        )
+        for user in range(60)
+    }
+
+
+@pytest.fixture(scope="module")
+def store(log: dict[int, list[Event]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("baselines")
+    rows = [(user, item, time) for user, events in log.items() for time, item in events]
+    user, item, time = zip(*rows, strict=True)
+    pq.write_table(pa.table({"user_id": user, "item_id": item, "timestamp": time}), folder / "log.parquet")
+    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store")))
+    return str(folder / "store")
+
+
+@pytest.mark.parametrize("split", list(Split))
+@pytest.mark.parametrize("subset", list(Subset))
+@pytest.mark.parametrize("leave_out_seen", [True, False])
+def test_floors_equal_brute_force(
+    log: dict[int, list[Event]], store: str, split: Split, subset: Subset, leave_out_seen: bool
+) -> None:
+    found = baseline_quality(DataConfig(store=store, split=split), subset, leave_out_seen)
+    expected = brute_force(log, split, subset, leave_out_seen)
+    assert found.keys() == expected.keys()
+    for name, ranks in expected.items():
+        assert found[name] == pytest.approx(quality_of(np.array(ranks))), name
+
+
+def test_a_store_without_evaluable_users_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"user_id": [1, 1, 2], "item_id": [5, 6, 5], "timestamp": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "log.parquet")
+    config = DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store"))
+    prepare(config)
+    with pytest.raises(DataError, match="no evaluable user"):
+        baseline_quality(config, Subset.TEST, leave_out_seen=True)
+
+
+def brute_force(
+    log: dict[int, list[Event]], split: Split, subset: Subset, leave_out_seen: bool
+) -> dict[str, list[float]]:
+    """Ranks by sorting the whole catalogue for every user."""
+    span = [time for events in log.values() for time, _ in events]
+    first, span_ms = min(span), max(span) - min(span)
+    bounds = [first + int(span_ms * 0.8), first + int(span_ms * 0.9), max(span) + 1]
+    training, cases = [], []
+    for events in log.values():
+        if split is Split.LEAVE_ONE_OUT:
+            num_training = len(events) - 2 if len(events) >= 3 else len(events)
+            target = len(events) - (1 if subset is Subset.TEST else 2) if len(events) >= 3 else 0
+        else:
+            num_training = sum(time < bounds[0] for time, _ in events)
+            low, high = bounds[1:] if subset is Subset.TEST else bounds[:2]
+            target = next((i for i, (time, _) in enumerate(events) if low <= time < high), 0)
+        training.append(events[:num_training])
+        if target:
+            cases.append(([item for _, item in events[:target]], events[target][1]))
+    popular = Counter(item for events in training for _, item in events)
+    recent_start = max(time for events in training for time, _ in events) - 7 * DAY_MS
+    recent = Counter(item for events in training for time, item in events if time > recent_start)
+    pairs = Counter((a[1], b[1]) for events in training for a, b in pairwise(events))
+    catalogue = {item for events in log.values() for _, item in events}
+    ranks: dict[str, list[float]] = {"popular": [], "recent_popular": [], "markov": []}
+    for history, target in cases:
+        scores = {
+            "popular": lambda item: 0,
+            "recent_popular": lambda item: recent[item],
+            "markov": lambda item, last=history[-1]: pairs[last, item],
+        }
+        left_out = set(history) if leave_out_seen else set()
+        for name, score in scores.items():
+            order = sorted(catalogue - left_out, key=lambda item: (-score(item), -popular[item], item))
+            ranks[name].append(order.index(target) + 1 if target in order else np.inf)
+    return ranks
+
+
+@pytest.mark.parametrize(
+    ("name", "markov", "popular"),
+    [("ml1m", (0.2144, 0.1259), (0.0369, 0.0180)), ("beauty", (0.0668, 0.0439), (0.0115, 0.0055))],
+)
+def test_published_floors(
+    name: str, markov: tuple[float, float], popular: tuple[float, float], tmp_path: Path
+) -> None:
+    log = SHARED_DATA / name / "log.parquet"
+    if not log.exists():
+        pytest.skip(f"{log} is not here: the real logs may not be redistributed, so they lie beside the repository")
+    config = DataConfig(log=str(log), store=str(tmp_path / "store"))
+    prepare(config)
+    baselines = baseline_quality(config, Subset.TEST, leave_out_seen=True)
+    assert (baselines["markov"]["hr@10"], baselines["markov"]["ndcg@10"]) == pytest.approx(markov, abs=2e-4)
+    assert (baselines["popular"]["hr@10"], baselines["popular"]["ndcg@10"]) == pytest.approx(popular, abs=2e-4)

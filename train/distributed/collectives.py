@@ -1,0 +1,118 @@
+"""The real collectives behind ``models.collectives.Collectives``."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from configs.errors import ConfigError, DataError
+from configs.schema import HardwareConfig
+
+WATCHDOG_FIRST_S = 60
+"""Collectives wait so much longer than ``hardware.timeout_s``: the watchdog names the rank, a collective cannot."""
+
+
+class ProcessGroupCollectives:
+    """Every rank of the default process group, in rank order."""
+
+    def __init__(self) -> None:
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+
+    def gather(self, value: Tensor) -> Tensor:
+        """``[n_rank, ...]`` of every rank, concatenated; ranks may differ in ``n_rank``. Collective."""
+        if self.world_size == 1:
+            return value
+        sizes = self._sizes(value)
+        padded = value.new_zeros(max(sizes), *value.shape[1:])
+        padded[: len(value)] = value
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over ranks, in place. Collective."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def max(self, value: Tensor) -> Tensor:
+        """The maximum over ranks, in place. Collective."""
+        if self.world_size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return value
+
+    def _sizes(self, value: Tensor) -> list[int]:
+        own = torch.tensor([len(value)], device=value.device)
+        sizes = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(sizes, own)
+        return [int(size) for size in sizes]
+
+
+def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:
+    """Run ``action`` on rank 0 alone; what goes wrong there is a :class:`ConfigError` on every rank of ``group``, by
+    default of all. Collective."""
+    message: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            action()
+        except (ConfigError, OSError) as error:
+            message = [str(error)]
+    dist.broadcast_object_list(message, src=0, group=group)
+    if message[0] is not None:
+        raise ConfigError(message[0])
+
+
+def on_all_ranks(action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:
+    """Run ``action`` on every rank; what goes wrong on one is a :class:`ConfigError` on all. Collective."""
+    messages: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(messages, _error_of(action), group=group)
+    if told := [message for message in messages if message is not None]:
+        raise ConfigError(told[0])
+
+
+def control_group() -> dist.ProcessGroup:
+    """A new gloo group of all ranks, for what must not mix with training's own collectives. Collective."""
+    group = dist.new_group(backend="gloo")
+    assert group is not None, "every rank is a member"
+    return group
+
+
+def _error_of(action: Callable[[], object]) -> str | None:
+    try:
+        action()
+    except (ConfigError, DataError, OSError) as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def process_group(config: HardwareConfig) -> Iterator[torch.device]:
+    """The default process group, from torchrun's environment or of one process; yields this rank's device.
+
+    A group that is there already is used and left alone.
+    """
+    timeout = timedelta(seconds=config.timeout_s + WATCHDOG_FIRST_S)
+    backend = "gloo" if config.device == "cpu" else "nccl"
+    torch.set_num_threads(config.num_threads)
+    if dist.is_initialized():
+        yield _device(config)
+        return
+    if dist.is_torchelastic_launched():
+        dist.init_process_group(backend, timeout=timeout)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    try:
+        yield _device(config)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(config: HardwareConfig) -> torch.device:
+    if config.device == "cpu":
+        return torch.device("cpu")
+    device = torch.device("cuda", dist.get_node_local_rank(fallback_rank=0))
+    torch.cuda.set_device(device)
+    return device

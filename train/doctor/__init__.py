@@ -1,0 +1,1 @@
+"""What `shardrec doctor` starts where torch is needed."""

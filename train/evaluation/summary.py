@@ -1,0 +1,109 @@
+"""``summary.json``: quality with intervals and baselines, throughput, cost; and the table at the end of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.schema import RunConfig, Split
+from data_pipeline.split import Subset
+from data_pipeline.store.manifest import Manifest
+from data_pipeline.synthetic import oracle_ndcg
+from train.evaluation.baselines import baseline_quality
+from train.evaluation.bootstrap import bootstrap_intervals
+from train.evaluation.cost import cost_of
+from train.evaluation.metrics import quality_of
+from train.evaluation.protocol import target_ranks_of
+from train.progress import RunProgress
+from train.state import TrainState
+
+Summary = dict[str, Any]
+
+
+def summarise(
+    state: TrainState,
+    config: RunConfig,
+    manifest: Manifest,
+    progress: RunProgress,
+    num_steps: int,
+) -> Summary:
+    """Rank the test events with ``state`` and gather all that a run tells. Collective."""
+    world_size = state.collectives.world_size
+    return {
+        "quality": quality_report(state, config, manifest) | {"valid": progress.quality},
+        "throughput": {
+            "tokens": progress.num_tokens,
+            "wall_s": progress.wall_s,
+            "tokens_per_s_per_device": progress.num_tokens / progress.wall_s / world_size,
+            "token_imbalance": progress.padded_tokens / max(progress.num_tokens, 1),
+        },
+        "cost": cost_of(progress.wall_s, config.hardware, world_size),
+        "data": {
+            "fingerprint": manifest.fingerprint,
+            "num_users": manifest.num_users,
+            "num_items": manifest.num_items,
+        },
+        "world_size": world_size,
+        "steps": num_steps,
+        "best_step": progress.best_step,
+        "bad_steps": progress.num_nonfinite_steps,
+        "rollbacks": progress.num_rollbacks,
+    }
+
+
+def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> Summary:
+    """Test quality, its 95 % intervals, the baselines, and for a synthetic log the oracle. Collective."""
+    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST)
+    if state.collectives.rank:
+        return {}
+    intervals = bootstrap_intervals(ranks, config.evaluation.num_bootstrap_samples, config.seed)
+    report: Summary = {
+        "test": quality_of(ranks),
+        "test_ci95": {key: list(interval) for key, interval in intervals.items()},
+        "num_test_users": len(ranks),
+        "seen_left_out": config.evaluation.leave_out_seen,
+        "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen),
+    }
+    if _has_oracle(config):
+        report["oracle_ndcg@10"] = oracle_ndcg(config.data.synthetic, config.data.store, Subset.TEST)
+    return report
+
+
+def _has_oracle(config: RunConfig) -> bool:
+    """Whether the oracle answers the question that the model was asked, on the log that it describes."""
+    data = config.data
+    is_whole = data.min_user_events == data.min_item_events == 1 and not data.event_types
+    is_same_task = data.split is Split.LEAVE_ONE_OUT and config.evaluation.leave_out_seen
+    return data.synthetic.num_users > 0 and is_whole and is_same_task
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """Write beside and rename: a reader never sees half of it."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(summary, indent=2) + "\n")
+    partial.replace(path)
+
+
+def print_table(summary: Summary) -> None:
+    """Model, baselines and oracle side by side, then speed and cost."""
+    print_quality(summary["quality"])
+    throughput, cost = summary["throughput"], summary["cost"]
+    print(
+        f"\n{summary['steps']} steps (best {summary['best_step']}) on {summary['world_size']} devices in "
+        f"{throughput['wall_s']:.0f} s: {throughput['tokens_per_s_per_device']:,.0f} tokens/s per device "
+        f"(the fullest has {throughput['token_imbalance']:.2f} times the mean), "
+        f"{cost['device_hours']:.3f} device-hours, {cost['usd']:.4f} USD, {cost['kwh']:.4f} kWh"
+    )
+
+
+def print_quality(quality: Summary) -> None:
+    """The rows of the table that speak of quality."""
+    low, high = quality["test_ci95"]["ndcg@10"]
+    seen = "left out" if quality["seen_left_out"] else "kept"
+    print(f"\ntest, {quality['num_test_users']:,} users, whole catalogue, seen items {seen}")
+    print(f"{'':16}{'HR@10':>8}{'NDCG@10':>10}{'MRR@10':>9}")
+    for name, row in {"model": quality["test"], **quality["baselines"]}.items():
+        interval = f"   95 % interval of NDCG@10: {low:.4f} to {high:.4f}" if name == "model" else ""
+        print(f"{name:16}{row['hr@10']:8.4f}{row['ndcg@10']:10.4f}{row['mrr@10']:9.4f}{interval}")
+    if "oracle_ndcg@10" in quality:
+        share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
+        print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")

@@ -1,0 +1,109 @@
+"""How a run goes: a line on the terminal, ``metrics.jsonl``, and events for TensorBoard; rank 0 writes."""
+
+import json
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from train.progress import RunProgress
+from train.state import TrainState
+from train.step import StepMetrics
+
+
+class RunTracker:
+    """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
+
+    def __init__(
+        self, folder: Path, progress: RunProgress, *, every_steps: int, num_steps: int, state: TrainState
+    ) -> None:
+        """``progress``: what earlier sessions spent. Lines of later steps than ``state.step`` go."""
+        self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
+        self.device, self.before = state.device, replace(progress)
+        self.started_s = self.last_s = time.perf_counter()
+        self.num_tokens = self.last_tokens = self.padded_tokens = self.num_seen_steps = 0
+        self.tokens_of_steps: list[int] = []
+        """Of this rank, by step, since the last look at all ranks."""
+        self.is_writer = self.collectives.rank == 0
+        if self.is_writer:
+            self.file = _opened_at(folder / "metrics.jsonl", state.step)
+            self.events = SummaryWriter(str(folder / "events"))
+
+    def is_due(self, step: int) -> bool:
+        """Whether ``step`` is logged."""
+        return step % self.every_steps == 0 or step == self.num_steps
+
+    def count(self, metrics: StepMetrics) -> None:
+        """Add a step's tokens."""
+        self.num_tokens += metrics.num_tokens
+        self.tokens_of_steps.append(metrics.num_tokens)
+        self.num_seen_steps += 1
+
+    def log(self, step: int, metrics: StepMetrics) -> None:
+        """Write loss, tokens/s over all ranks and the time left. Collective."""
+        tokens = self._global_tokens()
+        now_s = time.perf_counter()
+        rate = (tokens - self.last_tokens) / max(now_s - self.last_s, 1e-9)
+        self.last_s, self.last_tokens = now_s, tokens
+        left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
+        loss = float(metrics.loss)
+        self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.collectives.world_size})
+        self._print(f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left")
+
+    def log_quality(self, step: int, quality: dict[str, float]) -> None:
+        """Write a validation down."""
+        self._write(step, {f"valid/{key}": value for key, value in quality.items()})
+        self._print(
+            f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
+        )
+
+    def account(self, progress: RunProgress) -> None:
+        """Write time and tokens of this and earlier sessions into ``progress``. Collective."""
+        progress.wall_s = self.before.wall_s + time.perf_counter() - self.started_s
+        progress.num_tokens = self.before.num_tokens + self._global_tokens()
+        progress.padded_tokens = self.before.padded_tokens + self.padded_tokens
+
+    def __enter__(self) -> "RunTracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with suppress(OSError) if kind else nullcontext():  # a full disk must not hide the error that is under way
+            self.close()
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        if self.is_writer:
+            self.file.close()
+            self.events.close()
+
+    def _global_tokens(self) -> int:
+        if self.tokens_of_steps:  # every rank has counted the same steps
+            fullest = self.collectives.max(torch.tensor(self.tokens_of_steps, device=self.device))
+            self.padded_tokens += int(fullest.sum()) * self.collectives.world_size
+            self.tokens_of_steps = []
+        return int(self.collectives.sum(torch.tensor(self.num_tokens, device=self.device)))
+
+    def _write(self, step: int, values: dict[str, Any]) -> None:
+        if not self.is_writer:
+            return
+        elapsed_s = time.perf_counter() - self.started_s
+        self.file.write(json.dumps({"step": step, "elapsed_s": elapsed_s, **values}) + "\n")
+        self.file.flush()
+        for key, value in values.items():
+            self.events.add_scalar(key, value, step)
+
+    def _print(self, line: str) -> None:
+        if self.is_writer:
+            print(line, flush=True)
+
+
+def _opened_at(path: Path, step: int) -> TextIO:
+    """``path`` to append to, without the lines of steps after ``step``."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    return path.open("a")

@@ -1,0 +1,128 @@
+"""What a store was prepared from, against what the user of a run names: training takes a store as it is."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from configs.errors import ConfigError, DataError
+from configs.schema import RunConfig
+from configs.url import is_url
+from data_pipeline.store.paths import path_of
+from train.run_dir.flatten import flat
+
+_NOT_OF_THE_CONTENT = "max_bad_fraction"
+"""Of the options that a store keeps, the one that only decides whether prepare ends with an error."""
+
+
+def refuse_other_origin(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for a log or for options among ``overrides`` that ``data.store`` was not made with,
+    :class:`DataError` where what it says of itself cannot be read."""
+    origin = _saved_origin(config.data.store)
+    _refuse_other_log(config, overrides, origin)
+    _refuse_other_options(config, overrides, origin)
+
+
+def _saved_origin(store: str) -> dict[str, Any]:
+    """What the store says that it was made from; empty where it does not say, as one that was written by hand.
+
+    Read here and not by ``data_pipeline.prepare``, whose engines take longer to import than all else here.
+    """
+    path = path_of(store) / "prepared_from.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _refuse_other_log(config: RunConfig, overrides: Sequence[str], origin: dict[str, Any]) -> None:
+    """Refuse a store that was made from another log than the one that the user named."""
+    log, files = config.data.log, [str(file) for file, *_ in origin.get("files", [])]
+    if not log or not files or not any(key.startswith("data.log=") for key in overrides):
+        return
+    if not any(_is_of(file, log) for file in files):
+        raise ConfigError(
+            f"data.store={config.data.store} was made from {', '.join(files[:3])}, not from data.log={log}; "
+            f"choose another data.store, or make it anew with `shardrec prepare`"
+        )
+
+
+def _is_of(file: str, log: str) -> bool:
+    """Whether ``file`` is the log, lies below it or fits it as a glob; paths may be written differently."""
+    if not is_url(log):
+        file, log = str(Path(file).resolve()), str(Path(log).resolve())
+    return file == log or file.startswith(f"{log.rstrip('/')}/") or fnmatchcase(file, log.replace("**/", "*"))
+
+
+def _refuse_other_options(config: RunConfig, overrides: Sequence[str], origin: dict[str, Any]) -> None:
+    """Refuse keys of the user that the store was made without: training takes a store as it is, and the run's record
+    would tell of a choice that had no effect.
+
+    What the user did not give may differ: nobody repeats for training what a store was prepared with.
+    """
+    made, asked = dict(flat(origin.get("options", {}))), dict(flat(asdict(config.data)))
+    keys = [key for key in _keys_given(overrides, asked) if _is_known(key, made, origin)]
+    wrong = [key for key in keys if key not in made or not _is_same(key, made[key], asked[key])]
+    if wrong:
+        was = ", ".join(_typed(key, made[key]) if key in made else f"no data.{key}" for key in wrong)
+        raise ConfigError(
+            f"data.store={config.data.store} was prepared with {was}, not with "
+            f"{', '.join(_typed(key, asked[key]) for key in wrong)}; name another data.store and make it so with "
+            f"`shardrec prepare`, or leave out {', '.join(f'data.{key}' for key in wrong)} to train on this one"
+        )
+
+
+def _keys_given(overrides: Sequence[str], known: Collection[str]) -> list[str]:
+    """Those of ``known``, the keys below ``data``, that ``overrides`` name themselves, each once; not those that a
+    group or an experiment sets."""
+    found = list[str]()
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if not key.startswith("data."):
+            continue
+        key = key.removeprefix("data.")
+        if key not in known and value.startswith("{"):  # as in data.columns={user: uid}
+            given: Any = OverridesParser.create().parse_override(f"{key}={value}").value()
+            found += [name for name, _ in flat(given, f"{key}.")]
+        else:
+            found.append(key)
+    return [key for key in dict.fromkeys(found) if key in known]
+
+
+def _is_known(key: str, made: dict[str, Any], origin: dict[str, Any]) -> bool:
+    """Whether ``key`` shapes what is in a store and the origin says what it was.
+
+    A store that keeps options but no such feature was made without it. The files of an append may be written
+    otherwise than the first ones, whose choices alone are kept.
+    """
+    if key == _NOT_OF_THE_CONTENT:
+        return False
+    if origin.get("num_appends") and (key.startswith(("columns.", "source.")) or key.endswith(".column")):
+        return False
+    if made and key.startswith("features.") and key.split(".")[1] not in origin["options"].get("features", {}):
+        return True
+    return key in made
+
+
+def _is_same(key: str, made: Any, asked: Any) -> bool:
+    """Whether both values make the same store."""
+    if key in ("event_types", "source.missing"):
+        return set(made) == set(asked)
+    if key.endswith(".column"):  # of a feature: empty is its own name
+        name = key.split(".")[1]
+        return (made or name) == (asked or name)
+    return bool(made == asked)
+
+
+def _typed(key: str, value: Any) -> str:
+    """As a person types it."""
+    return f"data.{key}={value if isinstance(value, str) else json.dumps(value)}"

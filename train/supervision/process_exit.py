@@ -1,0 +1,34 @@
+"""How a rank's process ends: at once, with its exit code, whatever its threads wait for."""
+
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+AGENT_REPORTS_ERRORS = "SHARDREC_AGENT"
+"""Set where ``train.supervision.elastic_agent`` tells the tracebacks of its ranks: they stay silent."""
+
+
+def run_and_exit(command: Callable[[], int]) -> None:
+    """Run ``command`` and end the process with what it returns, or with 1 after a traceback. Never returns.
+
+    The interpreter's own shutdown joins threads, which may wait for ranks that are gone, and native threads of torch
+    have been seen to abort it ("terminate called without an active exception").
+    """
+    sys.excepthook = _failed
+    code = record(command)()  # leaves the traceback where torchrun looks for it
+    _end(code or 0)
+
+
+def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if AGENT_REPORTS_ERRORS not in os.environ:
+        sys.__excepthook__(kind, error, trace)
+    _end(1)
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -21,7 +21,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.schema import RunConfig
 from configs.url import is_url
-from data_pipeline.stream.balance import lane_imbalance
+from data_pipeline.stream.balance import shard_imbalance
 from data_pipeline.stream.sequence_stream import SequenceStream
 from models.keyed_jagged import to_kjt
 
@@ -140,7 +140,7 @@ def _counted(config: RunConfig) -> dict[str, Spread]:
     tokens = np.stack([stream.tokens_by_shard(batch) for batch in epoch])
     figures = {}
     for world_size in (size for size in WORLD_SIZES if size <= config.data.num_data_shards):
-        imbalance = lane_imbalance(tokens, world_size)
+        imbalance = shard_imbalance(tokens, world_size)
         amplification = [read_amplification(config, rank, world_size) for rank in range(world_size)]
         figures[f"read_amplification_of_{world_size}_ranks"] = spread_of([max(amplification)])
         figures[f"token_imbalance_mean_of_{world_size}_ranks"] = spread_of([imbalance.mean])

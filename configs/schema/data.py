@@ -68,7 +68,9 @@ class DataConfig:
     global_batch_size: int = 128
     global_batch_tokens: int = 0
     """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
-    num_data_shards: int = 8
+    num_data_shards: int = 0
+    """Contiguous ranges of users, of each of which a step takes the same share; 0: the largest divisor of
+    ``global_batch_size`` up to 8."""
     shuffle_window_users: int = 8192
     """Users of a data shard that are shuffled together, in whole segments of 1,024 users."""
     prefetch_batches: int = 4
@@ -81,16 +83,10 @@ class DataConfig:
             "min_item_events",
             "max_history",
             "global_batch_size",
-            "num_data_shards",
             "shuffle_window_users",
         ):
             require(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be at least 1")
-        require(
-            self.global_batch_size % self.num_data_shards == 0,
-            f"data.global_batch_size={self.global_batch_size} must be a multiple of "
-            f"data.num_data_shards={self.num_data_shards}, "
-            f"so that a step takes the same share from every data shard",
-        )
+        self.num_data_shards = _fitting_shards(self.num_data_shards, self.global_batch_size)
         require(
             0 < self.global_time_valid_fraction < self.global_time_test_fraction < 1,
             f"data.global_time_valid_fraction={self.global_time_valid_fraction} must lie below "
@@ -110,3 +106,20 @@ class DataConfig:
         )
         require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
         check_features(self.features)
+
+
+def _fitting_shards(num_shards: int, batch_size: int) -> int:
+    """``num_shards``, or for 0 the largest divisor of ``batch_size`` up to 8; :class:`ConfigError` where a batch
+    cannot be cut into equal shares."""
+    require(num_shards >= 0, f"data.num_data_shards={num_shards} must not be negative (0: chosen)")
+    if num_shards == 0:
+        return max(number for number in range(1, 9) if batch_size % number == 0)
+    below = batch_size // num_shards * num_shards
+    nearest = f"{below} or {below + num_shards}" if below else f"{num_shards}"
+    require(
+        batch_size % num_shards == 0,
+        f"data.global_batch_size={batch_size} must be a multiple of data.num_data_shards={num_shards}, so that a "
+        f"step takes the same share from every data shard: set data.global_batch_size={nearest}, or leave "
+        f"data.num_data_shards out",
+    )
+    return num_shards

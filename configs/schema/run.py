@@ -46,8 +46,7 @@ class RunConfig:
         require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
         require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")
         require(
-            self.hardware.num_ranks <= self.data.num_data_shards,
-            f"hardware.num_ranks={self.hardware.num_ranks} is more than "
-            f"data.num_data_shards={self.data.num_data_shards}; "
-            f"a rank owns whole data shards: raise data.num_data_shards",
+            self.hardware.num_ranks <= (self.data.global_batch_tokens or self.data.global_batch_size),
+            f"hardware.num_ranks={self.hardware.num_ranks} is more than a step can feed, "
+            f"data.global_batch_size={self.data.global_batch_size}: some ranks would never train; raise it",
         )

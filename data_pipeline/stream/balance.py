@@ -17,7 +17,7 @@ class Imbalance:
     """Of any step."""
 
 
-def lane_imbalance(tokens: np.ndarray, world_size: int) -> Imbalance:
+def shard_imbalance(tokens: np.ndarray, world_size: int) -> Imbalance:
     """Imbalance over ``world_size`` ranks from the tokens of every step and data shard, [S, L]; a rank owns whole
     data shards."""
     edges = bounds(tokens.shape[1], world_size)

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -152,17 +153,38 @@ class Order:
         return np.concatenate(found)
 
 
-def shards_of_rank(rank: int, world_size: int, num_data_shards: int) -> range:
-    """The contiguous block of whole data shards that ``rank`` owns; raises where a rank would own none."""
-    if world_size > num_data_shards:
-        raise ConfigError(
-            f"data.num_data_shards={num_data_shards} is less than the number of ranks, {world_size}; "
-            f"a rank owns whole data shards: raise data.num_data_shards"
-        )
+class ShardPart(NamedTuple):
+    """What a rank takes of every step's share of one data shard: from ``first`` / ``num_parts`` of the share to
+    ``end`` / ``num_parts`` of it."""
+
+    shard: int
+    first: int = 0
+    end: int = 1
+    num_parts: int = 1
+
+    def cut(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the part starts and ends in shares that start at ``low`` and end at ``high``; all int64 [S]."""
+        size = high - low
+        return low + size * self.first // self.num_parts, low + size * self.end // self.num_parts
+
+
+def parts_of_rank(rank: int, world_size: int, num_data_shards: int) -> list[ShardPart]:
+    """What ``rank`` takes of the data shards; over all ranks, in rank order, every share once.
+
+    Up to ``num_data_shards`` ranks own whole data shards and read their own bytes alone. More ranks share them out
+    evenly: each then reads the whole of the one or two data shards that it takes a part of.
+    """
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank={rank} must lie in [0, {world_size}), the ranks of the run")
-    edges = bounds(num_data_shards, world_size)
-    return range(int(edges[rank]), int(edges[rank + 1]))
+    if world_size <= num_data_shards:
+        edges = bounds(num_data_shards, world_size)
+        return [ShardPart(shard) for shard in range(int(edges[rank]), int(edges[rank + 1]))]
+    # In units of 1 / world_size of a data shard, a rank owns num_data_shards units and a data shard has world_size.
+    low, high = rank * num_data_shards, (rank + 1) * num_data_shards
+    return [
+        ShardPart(shard, max(low - shard * world_size, 0), min(high - shard * world_size, world_size), world_size)
+        for shard in range(low // world_size, -(-high // world_size))
+    ]
 
 
 def bounds(count: int, num_parts: int) -> np.ndarray:

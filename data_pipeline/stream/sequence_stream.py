@@ -15,12 +15,12 @@ from data_pipeline.store.history_reader import FeatureDtype, Histories, HistoryR
 from data_pipeline.store.manifest import Manifest, load_manifest
 from data_pipeline.stream.cumulative_weights import CumulativeWeights
 from data_pipeline.stream.jagged import jagged_index, offsets_of
-from data_pipeline.stream.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, segments_in, shards_of_rank
+from data_pipeline.stream.order import SEGMENT_USERS, Order, OrderKey, Window, bounds, parts_of_rank, segments_in
 from data_pipeline.stream.prefetch import prefetch
 from data_pipeline.stream.read_ahead import ReadAhead
 from data_pipeline.stream.sequences import sequence_rule
 from data_pipeline.stream.shard_cursor import ShardCursor
-from data_pipeline.stream.shuffle_window import Share, TrainSegments
+from data_pipeline.stream.shuffle_window import Ranges, Share, TrainSegments
 from data_pipeline.stream.training_lengths import training_lengths
 
 BLOCK_TOKENS = 2**16
@@ -31,7 +31,8 @@ class SequenceStream:
     """The training batches of one rank.
 
     Joined over ranks, in rank order, the batch of a step is the same for every ``world_size``. The stream has no
-    position of its own: the trained step is the position. A rank reads the row groups of its own data shards only.
+    position of its own: the trained step is the position. A rank reads the row groups of its own data shards
+    only; more ranks than data shards take parts of them.
     ``features`` of the store come along, None: all of them; ConfigError for one that it does not have.
     """
 
@@ -39,7 +40,7 @@ class SequenceStream:
         self, config: DataConfig, *, seed: int, rank: int, world_size: int, features: Sequence[str] | None = None
     ) -> None:
         self.manifest = load_manifest(config.store)
-        self._shards = shards_of_rank(rank, world_size, config.num_data_shards)
+        self._parts = parts_of_rank(rank, world_size, config.num_data_shards)
         self._config = config
         rule = split_rule(config, self.manifest)
         key = OrderKey(
@@ -81,14 +82,15 @@ class SequenceStream:
 
     def num_bytes_needed(self) -> float:
         """Bytes that the users of this rank take up in the store's files: what an epoch has to read."""
-        return sum(self._reader.num_bytes_needed(*self._order.range_of(shard)) for shard in self._shards)
+        return sum(self._reader.num_bytes_needed(*self._order.range_of(part.shard)) for part in self._parts)
 
     @property
     def _steps_per_block(self) -> int:
         """Batches that are cut at once, so that what a batch costs beside its events is shared by many small ones."""
         of_store = self.manifest.num_events / self.steps_per_epoch
         at_most = self._config.global_batch_size * (self._config.max_history + 1)
-        tokens = (self._config.global_batch_tokens or min(of_store, at_most)) * len(self._shards)
+        shards = sum((part.end - part.first) / part.num_parts for part in self._parts)
+        tokens = (self._config.global_batch_tokens or min(of_store, at_most)) * shards
         return max(int(BLOCK_TOKENS * self._config.num_data_shards / max(tokens, 1)), 1)
 
     def _blocks(self, step: int) -> Generator[list[SequenceBatch], None, None]:
@@ -99,18 +101,18 @@ class SequenceStream:
             self._segments.shuffled,
             self._segments.bytes_at_most,
             num_bytes=self._config.prefetch_mib * 2**20,
-            num_places=len(self._shards),
+            num_places=len(self._parts),
         )
         with closing(ahead):
             cursors = [
                 ShardCursor(
                     self._order,
                     ahead.take,
-                    shard,
+                    part,
                     is_by_tokens=self._config.global_batch_tokens > 0,
                     crop_fraction=self._config.crop_fraction,
                 )
-                for shard in self._shards
+                for part in self._parts
             ]
             while True:
                 epoch, first = divmod(step, self.steps_per_epoch)
@@ -122,15 +124,16 @@ class SequenceStream:
 
     def _coming_windows(self, step: int) -> Iterator[Window]:
         """Windows in the order in which the batches from ``step`` on ask for them, without end."""
-        if not any(self._order.windows(0, shard) for shard in self._shards):
+        shards = [part.shard for part in self._parts]
+        if not any(self._order.windows(0, shard) for shard in shards):
             return  # a rank without users would look for one for ever
         first_epoch, first_step = divmod(step, self.steps_per_epoch)
         for epoch in itertools.count(first_epoch):
             low = first_step if epoch == first_epoch else 0
-            places = {shard: int(self._order.starts(shard, low, low)[0]) for shard in self._shards}
+            places = {shard: int(self._order.starts(shard, low, low)[0]) for shard in shards}
             needed = [
                 (max(self._order.step_of(shard, window.start), low), shard, index, window)
-                for shard in self._shards
+                for shard in shards
                 for index, window in enumerate(self._order.windows(epoch, shard))
                 if window.end > places[shard]
             ]
@@ -185,15 +188,15 @@ def _train_batches(
 ) -> list[SequenceBatch]:
     """A batch a step, of the sequences that have targets. The batches own their memory, together: a view would keep a
     whole window alive and let a consumer write into it."""
-    rows, events = [share.rows.tolist() for share in shares], [share.events.tolist() for share in shares]
+    rows, events = [share.rows for share in shares], [share.events for share in shares]
     lengths = _by_step([share.histories.lengths for share in shares], rows)
     user = _by_step([share.histories.user for share in shares], rows)
     item = _by_step([share.histories.item for share in shares], events)
     timestamp = _by_step([share.histories.timestamp for share in shares], events)
     has_targets = lengths > 0
     num_before = offsets_of(has_targets)
-    num_users = np.diff(num_before[offsets_of(_num_by_step([share.rows for share in shares], num_steps))]).tolist()
-    num_tokens = _num_by_step([share.events for share in shares], num_steps).tolist()
+    num_users = np.diff(num_before[offsets_of(_num_by_step(rows, num_steps))]).tolist()
+    num_tokens = _num_by_step(events, num_steps).tolist()
     columns = zip(
         torch.from_numpy(item).split(num_tokens),
         torch.from_numpy(lengths[has_targets]).split(num_users),
@@ -209,18 +212,18 @@ def _train_batches(
     return batches
 
 
-def _by_step(columns: list[np.ndarray], edges: list[list[int]], dtype: FeatureDtype = np.int64) -> np.ndarray:
-    """What every step takes of each of ``columns``, between its edges [S + 1], step by step: a new array."""
+def _by_step(columns: list[np.ndarray], ranges: list[Ranges], dtype: FeatureDtype = np.int64) -> np.ndarray:
+    """What every step takes of each of ``columns``, in its range [S], step by step: a new array."""
     parts = [
-        [column[low:high] for low, high in itertools.pairwise(of_column)]
-        for column, of_column in zip(columns, edges, strict=True)
+        [column[low:high] for low, high in zip(taken.first.tolist(), taken.end.tolist(), strict=True)]
+        for column, taken in zip(columns, ranges, strict=True)
     ]
     return np.concatenate([np.zeros(0, dtype), *itertools.chain(*zip(*parts, strict=True))], dtype=dtype)
 
 
-def _num_by_step(edges: list[np.ndarray], num_steps: int) -> np.ndarray:
-    """How much lies between ``edges`` [S + 1] of all shares, by step: int64 [S]."""
-    return sum((np.diff(of_share) for of_share in edges), start=np.zeros(num_steps, np.int64))
+def _num_by_step(ranges: list[Ranges], num_steps: int) -> np.ndarray:
+    """How much lies in the ``ranges`` [S] of all shares, by step: int64 [S]."""
+    return sum((taken.end - taken.first for taken in ranges), start=np.zeros(num_steps, np.int64))
 
 
 def _evaluation_batch(

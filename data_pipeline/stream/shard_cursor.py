@@ -9,23 +9,26 @@ import numpy as np
 from configs.errors import DataError
 from data_pipeline.stream.crop import cropped
 from data_pipeline.stream.jagged import offsets_of
-from data_pipeline.stream.order import Order, Window
-from data_pipeline.stream.shuffle_window import Share, TrainHistories
+from data_pipeline.stream.order import Order, ShardPart, Window
+from data_pipeline.stream.shuffle_window import Ranges, Share, TrainHistories
 
 
 class ShardCursor:
-    """The windows of one data shard that a step needs: one, or where it begins in one and ends in another, both."""
+    """The windows of one data shard that a step needs: one, or where it begins in one and ends in another, both.
+
+    The shares it gives are cut to what the rank takes of the data shard.
+    """
 
     def __init__(
         self,
         order: Order,
         take: Callable[[Window], TrainHistories],
-        shard: int,
+        part: ShardPart,
         *,
         is_by_tokens: bool,
         crop_fraction: float,
     ) -> None:
-        self._order, self._take, self._shard, self._is_by_tokens = order, take, shard, is_by_tokens
+        self._order, self._take, self._part, self._is_by_tokens = order, take, part, is_by_tokens
         self._crop_fraction = crop_fraction
         self._epoch = -1
         self._windows: list[Window] = []
@@ -36,20 +39,21 @@ class ShardCursor:
         """Hold what ``step`` needs; returns the first step after it, of this epoch or beyond, that needs more."""
         if epoch != self._epoch:
             self._epoch, self._held = epoch, {}
-            self._windows = self._order.windows(epoch, self._shard)
+            self._windows = self._order.windows(epoch, self._part.shard)
             self._starts = [window.start for window in self._windows]
-        low, high = self._order.starts(self._shard, step, step + 1).tolist()
+        low, high = self._order.starts(self._part.shard, step, step + 1).tolist()
         first, end = max(bisect_right(self._starts, low) - 1, 0), bisect_left(self._starts, high)
         needed = [index for index in range(first, end) if self._windows[index].end > low]
         self._held = {index: self._held.get(index) or self._taken(index) for index in needed}
         if end == len(self._windows):
             return self._order.steps_per_epoch
-        return max(self._order.step_of(self._shard, self._starts[end]), step + 1)
+        return max(self._order.step_of(self._part.shard, self._starts[end]), step + 1)
 
     def shares(self, first: int, end: int) -> list[Share]:
         """The data shard's sequences of the steps [first, end), from each window that is held."""
-        edges = self._order.starts(self._shard, first, end)
-        return [held.share(edges) for held in self._held.values()]
+        edges = self._order.starts(self._part.shard, first, end)
+        taken = self._part.cut(edges[:-1], edges[1:])
+        return [held.share(*taken) for held in self._held.values()]
 
     def _taken(self, index: int) -> "_HeldWindow":
         window = self._windows[index]
@@ -71,10 +75,10 @@ class _HeldWindow:
     places: np.ndarray
     """Where each sequence starts in the data shard's order."""
 
-    def share(self, edges: np.ndarray) -> Share:
-        """The sequences that start between one edge and the next, for every pair of neighbours."""
-        rows = np.searchsorted(self.places, edges)
-        return Share(self.histories, rows, self.offsets[rows])
+    def share(self, low: np.ndarray, high: np.ndarray) -> Share:
+        """The sequences that start at or after ``low`` and before ``high``, int64 [S] each, of every step."""
+        rows = Ranges(np.searchsorted(self.places, low), np.searchsorted(self.places, high))
+        return Share(self.histories, rows, Ranges(self.offsets[rows.first], self.offsets[rows.end]))
 
 
 def _check_size(window: Window, found: int) -> None:

@@ -49,13 +49,20 @@ class TrainHistories:
 
 
 class Share(NamedTuple):
-    """What S steps take of a window: step s the sequences ``rows[s]`` to ``rows[s + 1]``, and their events."""
+    """What S steps take of a window: step s the sequences ``rows.first[s]`` to ``rows.end[s]``, and their events."""
 
     histories: TrainHistories
-    rows: np.ndarray
-    """Places of sequences, int64 [S + 1]; those with nothing to predict count."""
-    events: np.ndarray
-    """Places of the events of ``rows``, int64 [S + 1]."""
+    rows: "Ranges"
+    """Of sequences; those with nothing to predict count."""
+    events: "Ranges"
+    """Of the events of ``rows``."""
+
+
+class Ranges(NamedTuple):
+    """S ranges of places [first, end); all int64 [S]."""
+
+    first: np.ndarray
+    end: np.ndarray
 
 
 @dataclass(slots=True)

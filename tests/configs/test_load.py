@@ -209,8 +209,8 @@ def test_an_unknown_key_of_the_cluster_is_told_too(override: str, hint: str) -> 
     ("overrides", "named"),
     [
         (["model.num_heads=3"], "model.num_heads=3"),
-        (["hardware.num_ranks=9"], "data.num_data_shards=8"),
-        (["data.global_batch_size=100"], "data.global_batch_size=100"),
+        (["hardware.num_ranks=129"], "data.global_batch_size=128"),
+        (["data.global_batch_size=100", "data.num_data_shards=8"], "data.global_batch_size=96 or 104"),
         (["data.global_time_valid_fraction=0.95"], "data.global_time_valid_fraction=0.95"),
         (["loss=gbce", "loss.calibration=2"], "loss.calibration=2"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs.schema import DataConfig
-from data_pipeline.stream.balance import Imbalance, lane_imbalance, rank_imbalance
+from data_pipeline.stream.balance import Imbalance, rank_imbalance, shard_imbalance
 from data_pipeline.stream.sequence_stream import SequenceStream
 from stores import random_histories, write_store
 
@@ -13,11 +13,11 @@ def test_the_fullest_rank_is_held_against_the_mean():
     assert rank_imbalance(np.array([[10, 10], [30, 10], [0, 0]])) == Imbalance(1.25, 1.5)
 
 
-def test_a_rank_has_the_tokens_of_its_lanes():
+def test_a_rank_has_the_tokens_of_its_data_shards():
     tokens = np.array([[1, 3, 2, 2]])
-    assert lane_imbalance(tokens, 2) == Imbalance(1.0, 1.0)
-    assert lane_imbalance(tokens, 4) == Imbalance(1.5, 1.5)
-    assert lane_imbalance(tokens, 1) == Imbalance(1.0, 1.0)
+    assert shard_imbalance(tokens, 2) == Imbalance(1.0, 1.0)
+    assert shard_imbalance(tokens, 4) == Imbalance(1.5, 1.5)
+    assert shard_imbalance(tokens, 1) == Imbalance(1.0, 1.0)
 
 
 def test_no_tokens_at_all_are_even():

@@ -220,7 +220,7 @@ def test_a_short_answer_is_told_from_data_that_ends_like_the_mark(proxy: FaultyP
         place.read_bytes()
 
 
-def test_only_the_bytes_of_the_lanes_of_a_rank_are_read(proxy: FaultyProxy, local: str) -> None:
+def test_only_the_bytes_of_the_data_shards_of_a_rank_are_read(proxy: FaultyProxy, local: str) -> None:
     url = sent(local, STORE)
     asked: list[tuple[str, str]] = []
 

@@ -1,14 +1,15 @@
 """The order of users: laws of a pure function."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import ConfigError, DataError
-from data_pipeline.stream.order import Order, OrderKey, segments_of, shards_of_rank, stable_order
+from configs.errors import DataError
+from data_pipeline.stream.order import Order, OrderKey, ShardPart, parts_of_rank, segments_of, stable_order
 
 KEY = OrderKey("abc", "leave_one_out", 0, 64, 4, 2, 10_001)
 
@@ -70,14 +71,32 @@ def test_segments_are_cut_where_full_row_groups_start():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_own_contiguous_lanes_without_gap_or_overlap(world_size):
-    owned = [shard for rank in range(world_size) for shard in shards_of_rank(rank, world_size, 8)]
-    assert owned == list(range(8))
+def test_ranks_own_contiguous_whole_data_shards_without_gap_or_overlap(world_size):
+    owned = [part for rank in range(world_size) for part in parts_of_rank(rank, world_size, 8)]
+    assert owned == [ShardPart(shard) for shard in range(8)]
 
 
-def test_more_ranks_than_lanes_are_refused():
-    with pytest.raises(ConfigError, match=r"data\.num_data_shards=4"):
-        shards_of_rank(0, 5, 4)
+@pytest.mark.parametrize("share", [0, 1, 5, 16, 1000])
+@pytest.mark.parametrize(
+    ("world_size", "num_shards"), [(2, 1), (5, 4), (12, 8), (64, 8), (4096, 8), (7, 7), (100, 3)]
+)
+def test_over_all_ranks_every_share_is_taken_once_and_in_order(world_size, num_shards, share):
+    low = np.arange(3) * share
+    taken: list[list[int]] = [[] for _ in low]
+    for rank in range(world_size):
+        for part in parts_of_rank(rank, world_size, num_shards):
+            for step, (start, end) in enumerate(zip(*part.cut(low, low + share), strict=True)):
+                taken[step] += [part.shard * share + place - low[step] for place in range(start, end)]
+    assert taken == [list(range(num_shards * share))] * 3
+
+
+@pytest.mark.parametrize("world_size", [9, 12, 64, 100])
+def test_more_ranks_than_data_shards_take_equal_parts(world_size):
+    def size(rank: int) -> Fraction:
+        parts = parts_of_rank(rank, world_size, 8)
+        return sum((Fraction(part.end - part.first, part.num_parts) for part in parts), Fraction())
+
+    assert {size(rank) for rank in range(world_size)} == {Fraction(8, world_size)}
 
 
 def test_a_store_without_users_is_refused():

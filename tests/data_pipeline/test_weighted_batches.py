@@ -20,7 +20,7 @@ NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS, longest=40)
 VALID_START = 799  # a fraction of the span 0..999 of TIMES
 MAX_HISTORY = 6
-NUM_LANES = 4
+NUM_SHARDS = 4
 TOKENS = {"global_batch_tokens": 900}
 WINDOWS = {"long_histories": LongHistories.WINDOWS}
 MODES = [TOKENS, TOKENS | WINDOWS, WINDOWS]
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def stream_of(store: str, mode: dict, rank: int = 0, world_size: int = 1, **changes: object) -> SequenceStream:
-    values: dict = {"max_history": MAX_HISTORY, "global_batch_size": 160, "num_data_shards": NUM_LANES}
+    values: dict = {"max_history": MAX_HISTORY, "global_batch_size": 160, "num_data_shards": NUM_SHARDS}
     values |= {"prefetch_batches": 0, "prefetch_mib": 0}
     config = DataConfig(store=store, **{**values, **mode, **changes})
     return SequenceStream(config, seed=0, rank=rank, world_size=world_size)
@@ -104,7 +104,7 @@ def test_with_windows_every_training_event_but_the_first_is_predicted_once(store
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, 4, 6, 16])
 def test_global_batches_do_not_depend_on_the_number_of_ranks(store, mode, world_size):
     alone = stream_of(store, mode)
     ranks = [stream_of(store, mode, rank, world_size, prefetch_mib=rank) for rank in range(world_size)]
@@ -151,11 +151,11 @@ def test_every_rank_gets_its_part_of_the_tokens_in_every_step(store, mode, world
     assert num_steps == -(-tokens.sum() // 900)
     mean = tokens.sum() / num_steps / world_size
     # a data shard's share ends inside a sequence, and its range of users inside a history of at most 40 events
-    bound = NUM_LANES / world_size * (MAX_HISTORY + 1 + 1 + 48 / num_steps)
+    bound = NUM_SHARDS / world_size * (MAX_HISTORY + 1 + 1 + 48 / num_steps)
     assert np.abs(tokens - mean).max() <= bound
 
 
-def test_lanes_balance_where_users_lie_sorted_by_length(tmp_path):
+def test_data_shards_balance_where_users_lie_sorted_by_length(tmp_path):
     lengths = np.sort(np.random.default_rng(0).integers(3, 60, 4000)).tolist()
     items, times = [[1] * length for length in lengths], [list(range(length)) for length in lengths]
     store = write_store(tmp_path / "s", items, times)
@@ -170,14 +170,14 @@ def test_lanes_balance_where_users_lie_sorted_by_length(tmp_path):
 def test_steps_of_windows_count_sequences(store):
     sizes = [len(batch.lengths) for batch in epoch_of(stream_of(store, WINDOWS))]
     assert len(sizes) == -(-sum(sizes) // 160)
-    assert max(sizes) - min(sizes) <= NUM_LANES
+    assert max(sizes) - min(sizes) <= NUM_SHARDS
 
 
 def test_evaluation_sees_the_latest_events_with_windows_too(store):
     values: dict = {
         "store": store,
         "max_history": MAX_HISTORY,
-        "num_data_shards": NUM_LANES,
+        "num_data_shards": NUM_SHARDS,
         "global_batch_size": 160,
     }
     latest, windows = (

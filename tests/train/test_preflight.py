@@ -32,7 +32,7 @@ def test_a_store_and_a_new_folder_pass(tmp_path: Path):
         (["optimizer.weight_decay=-1"], "optimizer.weight_decay"),
         (["data.prefetch_batches=-1"], "data.prefetch_batches"),
         (["data.event_types=[buy]"], "data.columns.event_type"),
-        (["hardware.num_ranks=9"], "num_data_shards"),
+        (["hardware.num_ranks=129"], "data.global_batch_size=128"),
         (["run_dir=FILE/run"], "run_dir"),
     ],
 )

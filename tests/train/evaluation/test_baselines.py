@@ -47,7 +47,7 @@ def store(log: dict[int, list[Event]], tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("split", list(Split))
 @pytest.mark.parametrize("subset", list(Subset))
 @pytest.mark.parametrize("leave_out_seen", [True, False])
-def test_floors_equal_brute_force(
+def test_baselines_equal_brute_force(
     log: dict[int, list[Event]], store: str, split: Split, subset: Subset, leave_out_seen: bool
 ) -> None:
     found = baseline_quality(DataConfig(store=store, split=split), subset, leave_out_seen)
@@ -108,7 +108,7 @@ def brute_force(
     ("name", "markov", "popular"),
     [("ml1m", (0.2144, 0.1259), (0.0369, 0.0180)), ("beauty", (0.0668, 0.0439), (0.0115, 0.0055))],
 )
-def test_published_floors(
+def test_published_baselines(
     name: str, markov: tuple[float, float], popular: tuple[float, float], tmp_path: Path
 ) -> None:
     log = SHARED_DATA / name / "log.parquet"

@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+PATIENCE_S = 900.0
+"""How long a test waits for what must happen: only a hang reaches it, not a busy machine."""
+
 
 def family_of(process: int) -> set[int]:
     """``process`` and all that descend from it; torchrun gives every rank a session of its own."""
@@ -19,7 +22,7 @@ def family_of(process: int) -> set[int]:
     return found
 
 
-def wait_for(is_so: Callable[[], bool], *, timeout_s: float) -> None:
+def wait_for(is_so: Callable[[], bool], *, timeout_s: float = PATIENCE_S) -> None:
     """Return when ``is_so()``; an assertion fails where it is not within the time."""
     deadline = time.monotonic() + timeout_s
     while not is_so():

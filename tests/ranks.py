@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-TIMEOUT_S = 60
+TIMEOUT_S = 600
+"""Of a collective: only a hang reaches it, not a busy machine."""
 
 # Imported once, by a server that forks the ranks: an import a rank took two thirds of their time.
 mp.set_forkserver_preload(["torch", "train.run"])
@@ -30,8 +31,13 @@ def run_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list
     """
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         payload = (str(_file_of(function)), function.__qualname__, args)
+        environment = dict(os.environ)  # the server that forks the ranks keeps that of its first use
         context = mp.start_processes(
-            _rank, (world_size, folder, payload), nprocs=world_size, join=False, start_method="forkserver"
+            _rank,
+            (world_size, folder, payload, environment),
+            nprocs=world_size,
+            join=False,
+            start_method="forkserver",
         )
         try:
             _join(context, Path(folder), world_size)
@@ -55,12 +61,19 @@ def _join(context: Any, folder: Path, world_size: int) -> None:
         raise RuntimeError(told or str(error)) from None
 
 
-def _rank(rank: int, world_size: int, folder: str, payload: tuple[str, str, tuple[Any, ...]]) -> None:
+def _rank(
+    rank: int,
+    world_size: int,
+    folder: str,
+    payload: tuple[str, str, tuple[Any, ...]],
+    environment: dict[str, str],
+) -> None:
     printed = os.open(Path(folder) / f"printed-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(printed, sys.stdout.fileno())
     os.dup2(printed, sys.stderr.fileno())
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ.clear()
+    os.environ |= environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ["LOCAL_WORLD_SIZE"] = str(world_size)
     store = dist.FileStore(str(Path(folder) / "store"), world_size)
     dist.init_process_group(

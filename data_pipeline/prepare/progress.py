@@ -15,7 +15,7 @@ class ProgressReporter:
     ) -> None:
         self._tell, self._clock = tell, clock
         self._name, self._num_rows, self._done, self._skipped = "", 0, 0, 0
-        self._start = self._told = clock()
+        self._start = self._described = clock()
 
     def begin(self, name: str, num_rows: int, skipped: int = 0) -> None:
         """A stage of ``num_rows`` begins, or goes on after the ``skipped`` rows of a prepare that was ended."""
@@ -28,9 +28,9 @@ class ProgressReporter:
         """``num_rows`` more are done."""
         self._done += num_rows
         now = self._clock()
-        if now - self._told < QUIET_S:
+        if now - self._described < QUIET_S:
             return
-        self._told = now
+        self._described = now
         rate = (self._done - self._skipped) / max(now - self._start, 1e-9)
         left = max(self._num_rows - self._done, 0) / max(rate, 1e-9)
         self.say(f"{self._name}: {self._done:,} of {self._num_rows:,} rows, {rate:,.0f} rows/s, {left:,.0f} s left")

@@ -19,6 +19,7 @@ from data_pipeline.prepare.read import formats, sources
 from data_pipeline.store.manifest import Manifest
 from dirty.case import Case, Event, Outcome
 from dirty.page import CASES, PAGE, page
+from processes import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -119,7 +120,7 @@ def test_an_input_that_only_root_may_read_is_refused(case: Case, public_folder: 
     keys = [f"data.log={case.make(public_folder)}", f"data.store={public_folder}/store"]
     command = [sys.executable, "-c", program, str(NOBODY), *keys]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(public_folder)}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert answer.returncode == 2, answer.stderr
     check_refused(answer.stderr, case)
 

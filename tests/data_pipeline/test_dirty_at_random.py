@@ -22,6 +22,7 @@ from configs.schema.source import SourceConfig
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.manifest import Manifest
 from dirty.fuzz import accounted
+from processes import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 LATEST = SourceConfig().latest_ms
@@ -127,7 +128,7 @@ def test_any_bytes_are_prepared_or_refused(data: bytes, name: str) -> None:
 def check_fuzz(folder: Path, first_seed: int, num_seeds: int) -> None:
     command = [sys.executable, "-m", "dirty.fuzz", str(folder), str(first_seed), str(num_seeds)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=250)
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     outcomes = dict(line.split(" ", 1) for line in answer.stdout.splitlines())
     assert answer.returncode == 0, f"{answer.stdout[-200:]}\n{answer.stderr[-3000:]}"
     assert list(outcomes) == [str(seed) for seed in range(first_seed, first_seed + num_seeds)]

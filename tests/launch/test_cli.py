@@ -14,6 +14,7 @@ from benchmarks.__main__ import NAMES
 from configs.schema import RunConfig
 from launch import cli, command
 from launch.help import VERB_HELP
+from processes import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,7 +159,7 @@ def test_sigterm_reaches_the_child(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.terminate()
-        assert process.wait(timeout=20) == 75
+        assert process.wait(timeout=PATIENCE_S) == 75
 
 
 def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]) -> None:

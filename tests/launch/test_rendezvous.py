@@ -15,7 +15,7 @@ import pytest
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError
 from launch.clusters.rendezvous import Report, meet
 from prepared_store import synthetic_store
-from processes import family_of, wait_for
+from processes import PATIENCE_S, family_of, wait_for
 from ranks import run_ranks
 from runs import run_stopped_at
 
@@ -98,7 +98,7 @@ def test_what_is_no_report_does_not_disturb(endpoint: str):
     with ThreadPoolExecutor(2) as pool:
         host = pool.submit(met, report(0, num_nodes=2), endpoint)
         port = int(endpoint.rpartition(":")[2])
-        wait_for(lambda: says(port, b"GET / HTTP/1.1\n"), timeout_s=10)
+        wait_for(lambda: says(port, b"GET / HTTP/1.1\n"))
         assert isinstance(pool.submit(met, report(1, num_nodes=2), endpoint).result(), list)
         assert isinstance(host.result(), list)
 
@@ -139,10 +139,10 @@ def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path:
                 os.kill(process, signal.SIGKILL)
         until_trained(first, run_dir, max(losses(run_dir)) + 5)
         with started([*job, "cluster.node=1"], logs[2]) as third:
-            wait_for(lambda: num_ranks_of(run_dir) == num_ranks or first.poll() is not None, timeout_s=120)
+            wait_for(lambda: num_ranks_of(run_dir) == num_ranks or first.poll() is not None)
             until_trained(first, run_dir, max(losses(run_dir)) + 5)
             first.terminate()
-            codes = [first.wait(timeout=120), third.wait(timeout=120)]
+            codes = [first.wait(timeout=PATIENCE_S), third.wait(timeout=PATIENCE_S)]
     told = logs[0].read_text()
     assert codes == [REQUEUE_EXIT_CODE] * 2, told
     began = [line for line in told.splitlines() if ": steps " in line]
@@ -157,7 +157,7 @@ def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path:
 
 
 def until_trained(command: "subprocess.Popen[bytes]", run_dir: Path, step: int) -> None:
-    wait_for(lambda: max(losses(run_dir), default=0) >= step or command.poll() is not None, timeout_s=120)
+    wait_for(lambda: max(losses(run_dir), default=0) >= step or command.poll() is not None)
 
 
 def started(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
@@ -187,7 +187,7 @@ def test_two_nodes_of_which_one_does_not_come_end_with_its_number(tmp_path: Path
     job = ["cluster=torchrun", "cluster.nodes=2", f"cluster.endpoint={endpoint}", "cluster.rendezvous_timeout_s=2"]
     words = ["launch", *job, f"data.store={store}", f"run_dir={tmp_path / 'run'}", "cluster.node=0"]
     with started(words, tmp_path / "log") as command:
-        assert command.wait(timeout=60) == 2
+        assert command.wait(timeout=PATIENCE_S) == 2
     told = (tmp_path / "log").read_text()
     assert "node 1 did not report" in told
     assert "Traceback" not in told

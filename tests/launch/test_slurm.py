@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prepared_store import synthetic_store
-from processes import wait_for
+from processes import PATIENCE_S, wait_for
 from slurm_cluster import slurm_cluster, why_not
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(why_not()), reason=why_not())]
@@ -55,7 +55,7 @@ def test_two_nodes_train_what_one_machine_trains(
     slurm: dict[str, str], store: str, quality: dict[str, float], tmp_path: Path
 ):
     with launched(slurm, store, tmp_path / "run") as command:
-        told, _ = command.communicate(timeout=200)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, told
     assert re.search(r"node 0 shardrec1 .*: 1 rank\n", told)
     assert re.search(r"node 1 shardrec2 .*: 1 rank\n", told)
@@ -77,7 +77,7 @@ def test_an_interrupted_job_goes_on_by_itself_and_loses_nothing(
     with launched(slurm, store, tmp_path / "run") as command:
         wait_until_it_trains(tmp_path / "run", command)
         subprocess.run([*interrupt, job_of(tmp_path / "run")], env=slurm, check=True)
-        told, _ = command.communicate(timeout=250)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, told
     assert "start 2: on shardrec" in told
     assert first_step_of(told, start=2) > 0
@@ -91,7 +91,7 @@ def test_a_preempted_job_goes_on_by_itself_and_loses_nothing(
     with launched(slurm, store, tmp_path / "run", "cluster.partition=main") as command:
         wait_until_it_trains(tmp_path / "run", command)
         subprocess.run(urgent, env=slurm, check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        told, _ = command.communicate(timeout=250)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, told
     assert "start 2: on shardrec" in told
     assert quality_of(tmp_path / "run") == quality
@@ -102,16 +102,16 @@ def test_a_cancelled_job_stays_ended(slurm: dict[str, str], store: str, tmp_path
         wait_until_it_trains(tmp_path / "run", command)
         job = job_of(tmp_path / "run")
         subprocess.run(["scancel", job], env=slurm, check=True)
-        told, _ = command.communicate(timeout=120)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 1
     assert f"job {job}: CANCELLED" in told
-    wait_for(lambda: not asked(slurm, "squeue", "-h", "-j", job), timeout_s=60)
+    wait_for(lambda: not asked(slurm, "squeue", "-h", "-j", job))
     assert "Restarts=0" in asked(slurm, "scontrol", "show", "job", job)
 
 
 def test_a_sweep_is_an_array_with_a_folder_for_each_run(slurm: dict[str, str], store: str, tmp_path: Path):
     with launched(slurm, store, tmp_path / "sweep", "-m", "seed=1,2", "num_steps=5", "cluster.nodes=1") as command:
-        told, _ = command.communicate(timeout=200)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, told
     found = [(tmp_path / "sweep" / str(number) / "overrides.txt").read_text().split() for number in (0, 1)]
     assert ["seed=1" in found[0], "seed=2" in found[1]] == [True, True]
@@ -132,19 +132,19 @@ def test_a_job_that_cannot_run_is_one_message_and_not_queued(
     override: str, named: str, slurm: dict[str, str], store: str, tmp_path: Path
 ):
     with launched(slurm, store, tmp_path / "run", override) as command:
-        told, _ = command.communicate(timeout=60)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 2
     assert named.lower() in told.lower()
     assert "Traceback" not in told
-    wait_for(lambda: not asked(slurm, "squeue", "-h"), timeout_s=30)
+    wait_for(lambda: not asked(slurm, "squeue", "-h"))
 
 
 def test_one_run_is_not_queued_twice(slurm: dict[str, str], store: str, tmp_path: Path):
     run_dir = tmp_path / "run"
     with launched(slurm, store, run_dir, "cluster.follow=false", "num_steps=100000") as first:
-        assert first.wait(timeout=60) == 0
+        assert first.wait(timeout=PATIENCE_S) == 0
     with launched(slurm, store, run_dir) as second:
-        told, _ = second.communicate(timeout=60)
+        told, _ = second.communicate(timeout=PATIENCE_S)
     job = job_of(run_dir)
     subprocess.run(["scancel", job], env=slurm, check=True)
     assert second.returncode == 2
@@ -161,7 +161,7 @@ def test_a_job_of_a_minute_saves_before_its_end_and_goes_on_in_another(
         while told.count(": steps ") < 2 and (line := command.stdout.readline()):
             told += line
         subprocess.run(["scancel", job_of(tmp_path / "run")], env=slurm, check=True)
-        command.communicate(timeout=60)
+        command.communicate(timeout=PATIENCE_S)
     assert "start 2: on shardrec" in told
     assert first_step_of(told, start=2) == int(re.findall(r"saved at step (\d+): queued again", told)[0]) > 0
 
@@ -188,7 +188,7 @@ def first_step_of(told: str, start: int) -> int:
 
 def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]") -> None:
     metrics = run_dir / "metrics.jsonl"
-    wait_for(lambda: command.poll() is not None or (metrics.exists() and metrics.stat().st_size > 0), timeout_s=120)
+    wait_for(lambda: command.poll() is not None or (metrics.exists() and metrics.stat().st_size > 0))
 
 
 def asked(variables: dict[str, str], *command: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
 from prepared_store import synthetic_store
-from processes import family_of
+from processes import PATIENCE_S, family_of
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]
@@ -29,7 +29,7 @@ def test_a_stop_signal_to_the_command_saves_and_asks_to_be_started_again(
     with train(store, tmp_path / "run") as command:
         wait_until_it_trains(tmp_path / "run", command)
         command.send_signal(number)
-        told, _ = command.communicate(timeout=120)
+        told, _ = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == REQUEUE_EXIT_CODE
     step = int((tmp_path / "run" / "STOPPED").read_text())
     assert f"stopped at step {step}, saved" in told
@@ -40,7 +40,7 @@ def test_a_killed_rank_ends_the_command_and_is_named(store: Path, tmp_path: Path
     with train(store, tmp_path / "run") as command:
         wait_until_it_trains(tmp_path / "run", command)
         os.kill(process_of_rank(command.pid, 1), signal.SIGKILL)
-        _, errors = command.communicate(timeout=120)
+        _, errors = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 128 + signal.SIGKILL
     assert "rank 1 was killed by SIGKILL" in errors
     assert errors.count("Traceback") == 0
@@ -51,7 +51,7 @@ def test_an_error_of_one_rank_ends_all_with_its_line_alone(store: Path, tmp_path
     content = part.read_bytes()
     part.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
     with train(store, tmp_path / "run") as command:
-        _, errors = command.communicate(timeout=120)
+        _, errors = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == USAGE_EXIT_CODE
     assert part.name in errors
     assert "Traceback" not in errors

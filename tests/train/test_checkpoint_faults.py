@@ -17,6 +17,7 @@ import torch.distributed as dist
 from configs.errors import USAGE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
 from data_pipeline.store.manifest import load_manifest
+from processes import PATIENCE_S
 from ranks import run_ranks
 from runs import run_here
 from train.checkpoint import checksummed_files
@@ -127,7 +128,7 @@ def train(store: str, run_dir: Path, *overrides: str) -> "subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=PATIENCE_S,
     )
 
 

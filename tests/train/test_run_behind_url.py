@@ -210,7 +210,7 @@ def test_a_stop_signal_to_the_command_saves_in_the_store_and_asks_to_be_started_
     store: str, tmp_path: Path, proxy: FaultyProxy
 ):
     with start_training([*overrides_of(store, tmp_path / "scratch"), "num_steps=100000"]) as command:
-        wait_for(lambda: ObjectPath(f"{URL}/checkpoints/step-00000003/progress.json").is_file(), timeout_s=60)
+        wait_for(lambda: ObjectPath(f"{URL}/checkpoints/step-00000003/progress.json").is_file())
         command.send_signal(signal.SIGTERM)
         assert command.wait(60) == REQUEUE_EXIT_CODE
     assert ObjectPath(f"{URL}/checkpoints/step-{int(record('STOPPED')):08d}/progress.json").is_file()
@@ -307,7 +307,7 @@ def killed_after(num_puts: int, proxy: FaultyProxy, overrides: list[str]) -> boo
     """Whether training was killed when it had sent so much, or was at its end before."""
     before = proxy.num_puts
     command = start_training(overrides)
-    wait_for(lambda: command.poll() is not None or proxy.num_puts > before + num_puts, timeout_s=90)
+    wait_for(lambda: command.poll() is not None or proxy.num_puts > before + num_puts)
     for process in family_of(command.pid):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

@@ -15,7 +15,7 @@ from configs.load import load_config
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from prepared_store import synthetic_store
-from processes import family_of
+from processes import PATIENCE_S, family_of
 from ranks import run_ranks
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives
@@ -82,7 +82,7 @@ def test_a_rank_that_hangs_ends_the_job_and_is_named(tmp_path: Path, where: str,
         ranks = set()
         while not (tmp_path / "run" / "metrics.jsonl").exists() and run.poll() is None:
             ranks = family_of(run.pid) - {run.pid}
-        _, errors = run.communicate(timeout=120)
+        _, errors = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == HUNG_EXIT_CODE
     lines = [line for line in errors.splitlines() if "rank" in line]
     assert len(lines) == 1
@@ -154,7 +154,7 @@ def test_the_time_in_which_the_judge_itself_was_stopped_does_not_count():
     assert detector.diagnose() == ""
 
 
-PATIENCE_S = 10
+HANG_S = 10
 WAITS = CodeLocation("train/distributed/collectives.py:sum", "all_reduce")
 HOOK = CodeLocation("models/attention/dispatch.py:forward")
 
@@ -165,7 +165,7 @@ def status(collectives: int = 5, told: int = 0, beats: int = 0, location: CodeLo
 
 def detector_after(statuses: dict[int, RankStatus], looks: int = 30) -> HangDetector:
     """A judge that has seen the same reports, told anew, once a second."""
-    detector = HangDetector(2, PATIENCE_S, max_gap_s=3)
+    detector = HangDetector(2, HANG_S, max_gap_s=3)
     for told in range(looks):
         look(detector, {rank: replace(each, num_sent=told) for rank, each in statuses.items()})
     return detector

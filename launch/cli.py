@@ -70,6 +70,7 @@ def _launch(words: list[str]) -> int:
 
 
 def _evaluate(overrides: list[str]) -> int:
+    from configs.atomic_files import read_text
     from configs.run_dir import READER, local_run_dir
     from configs.url import is_url
     from launch.clusters.local import run_ranks
@@ -80,7 +81,7 @@ def _evaluate(overrides: list[str]) -> int:
     saved = local_run_dir(config, READER) / "overrides.txt"
     if not saved.is_file():
         raise ConfigError(f"run_dir={config.run_dir} holds no run; train it first")
-    return run_ranks("train.evaluate", _composed([*saved.read_text().splitlines(), *overrides]), overrides)
+    return run_ranks("train.evaluate", _composed([*read_text(saved).splitlines(), *overrides]), overrides)
 
 
 def _bench(overrides: list[str]) -> int:

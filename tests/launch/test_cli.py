@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import NAMES
+from configs.atomic_files import write_text
 from configs.schema import RunConfig
 from launch import cli, command
 from launch.help import VERB_HELP
@@ -170,7 +171,7 @@ def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]
 
 
 def test_evaluate_runs_on_as_many_ranks_as_the_run_had(started: Started, tmp_path: Path) -> None:
-    (tmp_path / "overrides.txt").write_text("hardware.num_ranks=4\n")
+    write_text(tmp_path / "overrides.txt", "hardware.num_ranks=4\n")
     assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 0
     assert started[0][0][-5:] == [
         "-m",

@@ -58,7 +58,7 @@ def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None =
     if dist.get_rank() == 0:
         try:
             action()
-        except (ConfigError, OSError) as error:
+        except (ConfigError, DataError, OSError) as error:
             message = [str(error)]
     dist.broadcast_object_list(message, src=0, group=group)
     if message[0] is not None:

@@ -1,9 +1,9 @@
 """``summary.json``: quality with intervals and baselines, throughput, cost; and the table at the end of a run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from configs.atomic_files import write_json
 from configs.schema import RunConfig, Split
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
@@ -77,10 +77,8 @@ def _has_oracle(config: RunConfig) -> bool:
 
 
 def write_summary(summary: Summary, path: Path) -> None:
-    """Write beside and rename: a reader never sees half of it."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(path)
+    """Write it whole, with its sum: a reader never sees half of it."""
+    write_json(path, summary)
 
 
 def print_table(summary: Summary) -> None:

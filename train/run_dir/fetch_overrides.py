@@ -4,6 +4,7 @@ no URLs."""
 import sys
 from collections.abc import Sequence
 
+from configs.atomic_files import write_text
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.run_dir import READER, local_run_dir
@@ -17,7 +18,7 @@ def fetch(config: RunConfig) -> None:
     folder = local_run_dir(config, READER)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / OVERRIDES).write_text("".join(f"{each}\n" for each in overrides))
+        write_text(folder / OVERRIDES, "".join(f"{each}\n" for each in overrides))
     except OSError as error:
         raise ConfigError(f"scratch_dir={folder} cannot be written: {error.strerror}; choose another") from error
 

@@ -9,6 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from configs.atomic_files import (
+    parse_json_with_sum,
+    parse_text_with_sum,
+    read_json,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from configs.errors import ConfigError
 from configs.load import resolved_yaml
 from configs.run_dir import describe_run_dir, local_run_dir
@@ -57,10 +65,10 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_other_run(folder / IDENTITY, config.run_dir, identity)
         (folder / STOPPED).unlink(missing_ok=True)
-        _write_whole(folder / IDENTITY, json.dumps(identity, indent=2))
-        (folder / "config.yaml").write_text(resolved_yaml(config))
-        (folder / OVERRIDES).write_text("\n".join(overrides) + "\n")
-        (folder / "environment.json").write_text(json.dumps(_environment(config), indent=2))
+        write_json(folder / IDENTITY, identity)
+        write_text(folder / "config.yaml", resolved_yaml(config))
+        write_text(folder / OVERRIDES, "".join(f"{each}\n" for each in overrides))
+        write_atomically(folder / "environment.json", json.dumps(_environment(config), indent=2))
     except OSError as error:
         raise ConfigError(
             f"{describe_run_dir(config)} cannot be written: {error.strerror}; choose another"
@@ -70,7 +78,7 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
 
 def mark_stopped(folder: Path, step: int) -> None:
     """Leave the mark that launchers read before they start a run again; one rank a folder."""
-    (folder / STOPPED).write_text(f"{step}\n")
+    write_atomically(folder / STOPPED, f"{step}\n")
 
 
 def saved_fingerprint(run_dir: str) -> str:
@@ -78,7 +86,7 @@ def saved_fingerprint(run_dir: str) -> str:
     path = path_of(run_dir) / IDENTITY
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return str(json.loads(path.read_text())["data.fingerprint"])
+    return str(parse_json_with_sum(path.read_bytes(), path)["data.fingerprint"])
 
 
 def saved_overrides(run_dir: str) -> list[str]:
@@ -86,26 +94,20 @@ def saved_overrides(run_dir: str) -> list[str]:
     path = path_of(run_dir) / OVERRIDES
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return [each for each in path.read_text().splitlines() if not each.startswith("scratch_dir=")]
+    text = parse_text_with_sum(path.read_bytes(), path)
+    return [each for each in text.splitlines() if not each.startswith("scratch_dir=")]
 
 
 def _refuse_other_run(path: Path, run_dir: str, identity: dict[str, Any]) -> None:
     if not path.exists():
         return
-    saved = json.loads(path.read_text())
+    saved = read_json(path)
     for key in sorted(saved.keys() | identity.keys()):
         if saved.get(key) != identity.get(key):
             raise ConfigError(
                 f"run_dir={run_dir} is another run: there {key}={saved.get(key)}, here {identity.get(key)}; "
                 f"choose another run_dir, or the same {key} to resume"
             )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Beside and renamed: a kill leaves the old file or the new one."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _environment(config: RunConfig) -> dict[str, Any]:

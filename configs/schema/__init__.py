@@ -3,6 +3,7 @@
 from configs.schema.checkpoint import CheckpointConfig as CheckpointConfig
 from configs.schema.data import ColumnsConfig as ColumnsConfig
 from configs.schema.data import DataConfig as DataConfig
+from configs.schema.data import Engine as Engine
 from configs.schema.data import LongHistories as LongHistories
 from configs.schema.data import Split as Split
 from configs.schema.evaluation import EvaluationConfig as EvaluationConfig

@@ -10,9 +10,11 @@ class CheckpointConfig:
     """How often a run is saved and how many checkpoints are kept besides the best."""
 
     every_steps: int = 500
+    """Save a checkpoint every this many steps."""
     keep_last: int = 2
+    """Newest checkpoints that are kept; the best one is kept besides."""
     asynchronous: bool = True
-    """Write while training goes on; false: training waits."""
+    """Write checkpoints while training goes on; false: training waits until they are on disk."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "keep_last"):

@@ -18,12 +18,15 @@ class ClusterConfig:
     """The machines of a job; ``hardware.num_ranks`` are shared out evenly over its nodes."""
 
     name: str = "local"
+    """Name of the kind of cluster."""
     nodes: int = 1
+    """Machines of the job, which share ``hardware.num_ranks`` evenly."""
     min_nodes: int = 0
-    """An elastic job goes on with so many; 0: all of ``nodes`` are needed."""
+    """An elastic job goes on with this many nodes; 0: it needs all of them."""
     max_restarts: int = 0
-    """So often the ranks are started again, from the last checkpoint, after one has failed."""
+    """Times that failed ranks are started again from the last checkpoint."""
     rendezvous_timeout_s: int = 60
+    """Seconds within which all nodes must meet."""
     environment: list[str] = field(default_factory=list)
     """``NAME=value``, set on every node."""
 
@@ -88,27 +91,35 @@ class SlurmConfig(ClusterConfig):
 
     name: str = "slurm"
     job_name: str = ""
-    """Empty: the name of the run's folder."""
+    """Name of the job; empty: the name of the run's folder."""
     partition: str = ""
+    """Partition of the job."""
     account: str = ""
+    """Account that pays for the job."""
     qos: str = ""
+    """Quality of service of the job."""
     constraint: str = ""
+    """Features that the nodes must have."""
     time_limit: str = ""
+    """Time limit of the job; before it, and when preempted, the run saves and queues itself again."""
     exclusive: bool = False
+    """Share the nodes with no other job."""
     cpus_per_rank: int = 0
-    """0: ``hardware.num_threads``."""
+    """Processors of each rank; 0: ``hardware.num_threads``."""
     memory_gib_per_node: int = 0
+    """GiB of memory on each node; 0: the partition's default."""
     gpus_per_node: str = ""
     """Such as ``h100:8``; empty: one a rank with ``hardware.device=cuda``, else none."""
     save_before_end_s: int = 120
-    """So long before the time limit the run saves and queues itself again."""
+    """Seconds before the time limit at which the run saves and queues itself again."""
     max_requeues: int = 100
+    """Times that a run may queue itself again."""
     max_parallel: int = 0
-    """Of a sweep's jobs, so many at once; 0: all."""
+    """Jobs of a sweep that may run at once; 0: all."""
     modules: list[str] = field(default_factory=list)
-    """``module load`` lines."""
+    """Names for ``module load``."""
     setup: list[str] = field(default_factory=list)
-    """Lines of shell before the ranks start, as they are; yours to quote."""
+    """Lines of shell before the ranks start, as they are; quoting is yours."""
     container: list[str] = field(default_factory=list)
     """Words in front of the command on every node, such as ``[apptainer,exec,--nv,image.sif]``."""
     sbatch_flags: list[str] = field(default_factory=list)
@@ -151,24 +162,31 @@ class KubernetesConfig(ClusterConfig):
 
     name: str = "kubernetes"
     job_name: str = ""
-    """Empty: the name of the run's folder."""
+    """Name of the job; empty: the name of the run's folder."""
     namespace: str = "default"
+    """Namespace of the job."""
     image: str = ""
-    """Holds this project, installed; the volume is mounted into it."""
+    """Image that holds this project, installed."""
     volume_claim: str = ""
-    """A claim that every pod can write: the log, the store and the runs."""
+    """Claim of a volume that every pod can write: the log, the store and the runs."""
     mount_path: str = "/workspace"
+    """Folder at which the volume is mounted in every pod."""
     gpus_per_node: int = -1
-    """-1: one a rank with ``hardware.device=cuda``, else none."""
+    """GPUs of each pod; -1: one a rank with ``hardware.device=cuda``, else none."""
     cpus_per_node: int = 0
-    """0: ``hardware.num_threads`` a rank."""
+    """Processors of each pod; 0: ``hardware.num_threads`` a rank."""
     memory_gib_per_node: int = 16
+    """GiB of memory of each pod."""
     shared_memory_gib: int = 8
+    """GiB of each pod's /dev/shm, through which ranks of one pod exchange tensors."""
     service_account: str = ""
+    """Service account of the pods; empty: the namespace's default."""
     node_selector: list[str] = field(default_factory=list)
     """``LABEL=value`` of the machines wanted."""
     max_pod_failures: int = 10
+    """Failed pods after which the job fails."""
     port: int = 29500
+    """Port on which the first pod is reached by the others."""
 
     def __post_init__(self) -> None:
         ClusterConfig.__post_init__(self)

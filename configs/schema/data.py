@@ -3,11 +3,19 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from configs.engine import Engine
 from configs.errors import require
 from configs.schema.features import FeatureConfig, check_features
 from configs.schema.source import SourceConfig
 from configs.schema.synthetic import SyntheticConfig
+
+
+class Engine(str, Enum):
+    """Which program turns a log into a store; both make the same one."""
+
+    EMBEDDED = "embedded"
+    """Polars on this machine."""
+    SPARK = "spark"
+    """A Spark cluster."""
 
 
 class Split(str, Enum):
@@ -29,9 +37,13 @@ class ColumnsConfig:
     """Names of the log's columns; an empty ``event_type`` means that the log has none."""
 
     user: str = "user_id"
+    """The log's column of users."""
     item: str = "item_id"
+    """The log's column of items."""
     timestamp: str = "timestamp"
+    """The log's column of times."""
     event_type: str = ""
+    """The log's column of kinds of events; empty: it has none."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,43 +51,61 @@ class DataConfig:
     """The log, the store made of it, and how the store is cut into batches."""
 
     log: str = ""
+    """File, folder, glob or URL of the log: Parquet, CSV or JSON lines."""
     store: str = ""
+    """Folder or URL of the store that is made of the log."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    """Names of the log's columns."""
     source: SourceConfig = field(default_factory=SourceConfig)
+    """How the files of the log are written."""
     event_types: list[str] = field(default_factory=list)
+    """Keep these kinds of events alone, such as [buy]; empty: all."""
     features: dict[str, FeatureConfig] = field(default_factory=dict)
     """Further columns to keep of each event, by the name that models know them by."""
     deduplicate: bool = False
+    """Events of the same user, item, time and kind count once."""
     min_user_events: int = 1
+    """Users with fewer events are left out."""
     min_item_events: int = 1
+    """Items with fewer events are left out."""
     max_bad_fraction: float = 0.01
+    """A larger share of broken rows is an error."""
     memory_gib: float = 2.0
+    """GiB of events that prepare holds in memory; the rest is kept in ``data.spill_dir``."""
     spill_dir: str = ""
-    """Where prepare keeps what does not fit in memory; empty: beside the store."""
+    """Folder in which prepare keeps what does not fit in memory; empty: beside the store."""
     append: bool = False
     """Add the log to a store that is there, instead of making it anew."""
     engine: Engine = Engine.EMBEDDED
+    """Program that prepares: embedded (Polars, on this machine) or spark."""
     spark_master: str = ""
-    """Such as ``spark://host:7077``; empty: what SPARK_REMOTE or spark-submit says, or else this machine."""
+    """Such as ``spark://HOST:7077``; empty: what SPARK_REMOTE or spark-submit says, or else this machine."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    """A made-up log, in place of one that does not exist."""
     split: Split = Split.LEAVE_ONE_OUT
+    """How a history is cut into training, validation and test events: leave_one_out or global_time."""
     global_time_valid_fraction: float = 0.8
+    """With global_time, where validation begins."""
     global_time_test_fraction: float = 0.9
+    """With global_time, where the test begins."""
     max_history: int = 200
+    """Newest events of a history that the model sees."""
     long_histories: LongHistories = LongHistories.LATEST
+    """Training sequences of a history longer than ``data.max_history``: latest, or windows that cover all."""
     crop_fraction: float = 1.0
     """Augmentation: in each epoch a training sequence is a random part of itself, of this share of it; 1: off."""
     global_batch_size: int = 128
+    """Training users, or sequences with windows, of a step over all ranks together."""
     global_batch_tokens: int = 0
-    """Mean events of a global batch; 0: it has ``global_batch_size`` users, or sequences with ``windows``."""
+    """Mean events of a step over all ranks together; 0: by ``data.global_batch_size``."""
     num_data_shards: int = 0
-    """Contiguous ranges of users, of each of which a step takes the same share; 0: the largest divisor of
-    ``global_batch_size`` up to 8."""
+    """Ranges of users, each of which gives every step the same share; 0: a divisor of the batch, up to 8."""
     shuffle_window_users: int = 8192
     """Users of a data shard that are shuffled together, in whole segments of 1,024 users."""
     prefetch_batches: int = 4
+    """Batches that are made ahead of training."""
     prefetch_mib: int = 128
-    """What a rank's threads may take for events ahead of the batches; 0: no threads, read when needed."""
+    """MiB that a rank's threads may take for events ahead of the batches; 0: no threads, read when needed."""
 
     def __post_init__(self) -> None:
         for name in (

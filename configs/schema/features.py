@@ -36,12 +36,15 @@ class FeatureConfig:
     """One feature of events; which keys may be set hangs on ``type``, see :func:`check_features`."""
 
     column: str = ""
-    """Of the log; empty: named as the feature."""
+    """Column of the log that holds the feature; empty: named as the feature."""
     type: FeatureType = FeatureType.CATEGORY
+    """What the values are: category or number."""
     encode: Encode = Encode.INDEX
+    """How a category becomes a code: index, by its place among the frequent values, or hash."""
     max_values: int = 1000
-    """Of a category: so many frequent values, the rest is "other"; with ``hash`` so many buckets."""
+    """Frequent values of a category that are told apart, the rest is "other"; with hash: buckets."""
     normalise: Normalise = Normalise.NONE
+    """What is done to a number: none, standard or min_max."""
     fill: str = ""
     """What a missing value becomes; empty: the mean of a number, for a category a value of its own."""
 

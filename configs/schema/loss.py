@@ -16,8 +16,9 @@ class FullSoftmaxConfig(LossConfig):
     """Cross-entropy over the whole catalogue, ``chunk_tokens`` rows of the logits at a time."""
 
     chunk_tokens: int = 0
-    """0: what suits the device, on a CPU few enough for its cache, on a GPU as many as 2 GiB hold."""
+    """Rows of the logits that are computed at once; 0: as many as suit the device."""
     precision: Precision = Precision.FP32
+    """Number format of the logits' products: fp32 or bf16."""
 
     def __post_init__(self) -> None:
         require(self.chunk_tokens >= 0, f"loss.chunk_tokens={self.chunk_tokens} must not be negative")
@@ -28,8 +29,11 @@ class SampledConfig(LossConfig):
     """One shared set of negatives a step, drawn by count ** ``popularity_exponent`` (0 is uniform)."""
 
     num_negatives: int = 512
+    """Negatives drawn each step and shared by all of its tokens."""
     popularity_exponent: float = 0.0
+    """Negatives are drawn in proportion to count ** this; 0: uniformly."""
     in_batch_negatives: int = 0
+    """Further negatives drawn each step from the targets of the batch."""
 
     def __post_init__(self) -> None:
         require(self.num_negatives >= 1, f"loss.num_negatives={self.num_negatives} must be at least 1")
@@ -42,6 +46,7 @@ class SampledSoftmaxConfig(SampledConfig):
     """Softmax over the target and sampled negatives with the logQ correction (Bengio & Senecal, 2008)."""
 
     correct_log_q: bool = True
+    """Subtract the log of each negative's probability from its logit (the logQ correction)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,6 +59,7 @@ class GBCEConfig(SampledConfig):
     """BCE with the calibrated positive of gSASRec (Petrov & Macdonald, 2023); ``calibration`` is its t."""
 
     calibration: float = 0.75
+    """The t of gSASRec: 0 is plain BCE, 1 fully calibrated probabilities."""
 
     def __post_init__(self) -> None:
         SampledConfig.__post_init__(self)

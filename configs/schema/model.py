@@ -20,17 +20,25 @@ class SASRecConfig:
     """Causal self-attention over the history (Kang & McAuley, 2018), pre-norm."""
 
     embedding_dim: int = 64
+    """Width of the tables and of the model, a multiple of 4."""
     num_blocks: int = 2
+    """Blocks of attention and feed-forward layers."""
     num_heads: int = 2
+    """Attention heads of each block."""
     feed_forward_dim: int = 64
+    """Width of the feed-forward layers."""
     dropout: float = 0.2
+    """Share of values dropped in training, except inside of attention."""
     attention_dropout: float = 0.2
+    """Share of attention weights dropped in training."""
     user_input: UserInput = UserInput.NONE
+    """How the user table reaches the encoder: none, add or first_token."""
     event_features: list[str] = field(default_factory=list)
     """Features of the store that are added to the vectors of the history's items."""
     initial_std: float = 0.02
+    """Standard deviation of the first weights and table rows."""
     precision: Precision = Precision.FP32
-    """Of the blocks' linear layers in training; norms, residuals and ranking are float32."""
+    """Number format of the blocks' linear layers in training; norms, residuals and ranking are float32."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "num_blocks", "num_heads", "feed_forward_dim"):

@@ -10,9 +10,9 @@ class NonFiniteConfig:
     """What happens when a loss or a gradient is not finite: the step is left out, then the run is rolled back."""
 
     max_nonfinite_steps: int = 5
-    """So many bad steps in a row restore the last whole checkpoint, and those steps are not trained again."""
+    """After this many nonfinite steps in a row the last checkpoint is restored and those steps are skipped."""
     max_rollbacks: int = 3
-    """One more ends the run."""
+    """Rollbacks that a run may take; one more ends it."""
 
     def __post_init__(self) -> None:
         require(

@@ -20,13 +20,21 @@ class OptimizerConfig:
     """AdamW for the dense part, ``table`` for the embedding tables; both follow one warm-up + cosine schedule."""
 
     lr: float = 1e-3
+    """Peak learning rate of the dense part, which AdamW updates."""
     weight_decay: float = 0.0
+    """Weight decay of the dense part."""
     beta1: float = 0.9
+    """Decay of AdamW's mean of the gradients."""
     beta2: float = 0.98
+    """Decay of AdamW's mean of the squared gradients."""
     table: TableOptimizer = TableOptimizer.ROWWISE_ADAGRAD
+    """Update rule of the embedding tables."""
     table_lr: float = 0.05
+    """Peak learning rate of the embedding tables."""
     warmup_steps: int = 100
+    """Steps in which both rates rise from 0 to their peak."""
     final_lr_fraction: float = 0.1
+    """Share of the peak rates that is left after the last step of the cosine."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "table_lr"):

@@ -21,21 +21,35 @@ class RunConfig:
     """One run: what it reads, what it learns, on which devices, and where it writes."""
 
     run_dir: str = "runs/default"
+    """Where the run is written: a folder, or a URL such as ``s3://BUCKET/PATH``."""
     scratch_dir: str = ""
-    """Of this machine, for a ``run_dir`` behind a URL; empty: the user's cache."""
+    """Folder of this machine in which a run behind a URL works; empty: the user's cache."""
     seed: int = 0
+    """Seed of the first weights, the order of the data, dropout and negatives."""
     num_epochs: int = 10
+    """Passes over the training users."""
     num_steps: int = 0
+    """Stop after this many steps; 0: by ``num_epochs``."""
     log_every_steps: int = 20
+    """Report loss and speed every this many steps."""
     data: DataConfig = field(default_factory=DataConfig)
+    """The log, its store and its batches: log, or a known data set (docs/sources.md)."""
     model: SASRecConfig = field(default_factory=SASRecConfig)
+    """The encoder: sasrec."""
     loss: LossConfig = field(default_factory=FullSoftmaxConfig)
+    """What a token is scored against: full_softmax, sampled_softmax, bce or gbce."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How weights are updated: default or adam."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    """How tables are placed on ranks: planner, row_wise, table_wise, column_wise or data_parallel."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    """The devices: cpu or h100."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """How a model is ranked."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """How a run is saved."""
     nonfinite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
+    """What happens to a loss or a gradient that is not finite."""
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)

@@ -19,3 +19,4 @@ class ShardingConfig:
     """How the tables are placed on ranks."""
 
     strategy: Sharding = Sharding.PLANNER
+    """How TorchRec cuts a table over ranks; planner lets TorchRec choose."""

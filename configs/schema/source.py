@@ -30,18 +30,21 @@ class SourceConfig:
     """How to read the log's files; by default Parquet, CSV and JSON lines with times in milliseconds."""
 
     layout: Layout = Layout.AUTO
+    """How files are written: auto goes by the ending of a file's name."""
     separator: str = ","
     """Between the fields of a delimited file: ``,`` ``::`` ``tab``. More than one character: no quoting."""
     quote: str = '"'
     """Around a field that holds the separator; empty: a quote is a character like any other."""
     header: list[str] = field(default_factory=list)
-    """Names of the columns of a delimited file without a header line, in order."""
+    """Names of the columns of a delimited file without a header line, in order, such as [a,b,c]."""
     nested_events: str = ""
     """Key of the list of events in JSON lines that hold a whole session each; the user stands beside it."""
     time_unit: TimeUnit = TimeUnit.MS
+    """What a time that is a plain number counts since 1970: s, ms, us or ns."""
     earliest_time: str = "1970-01-01"
-    """Earlier events are quarantined; so are those from ``latest_time`` on. Naive times are UTC."""
+    """Earlier events are quarantined. Naive times are UTC."""
     latest_time: str = "2100-01-01"
+    """Events from this time on are quarantined. Naive times are UTC."""
     missing: list[str] = field(default_factory=lambda: ["NULL", "null", "\\N", "NaN", "nan", "None"])
     """Words that stand for no id."""
 

@@ -10,13 +10,21 @@ class SyntheticConfig:
     """The log that ``experiment=smoke`` makes when ``data.log`` does not exist."""
 
     num_users: int = 0
+    """Users of a made-up log, made where ``data.log`` does not exist; 0: none is made."""
     num_items: int = 0
+    """Items of the made-up log."""
     mean_length: int = 20
+    """Mean number of events of a user."""
     zipf_exponent: float = 1.0
+    """The k-th item of a cluster is drawn in proportion to k ** -this."""
     num_tastes: int = 8
+    """Latent tastes of users; each prefers clusters of its own."""
     transition_probability: float = 0.6
+    """Chance that an event follows from the one before instead of from the user's taste."""
     dirty_fraction: float = 0.0
+    """Share of broken rows that are added on purpose."""
     seed: int = 0
+    """Seed of the made-up log."""
 
     def __post_init__(self) -> None:
         for name in ("num_users", "num_items", "mean_length", "seed"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from configs.engine import Engine
+from configs.schema.data import Engine
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing

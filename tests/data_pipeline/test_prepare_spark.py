@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from logs import FEATURES, SHARED, feature_log, files_of, random_log
 
-from configs.engine import Engine
+from configs.schema.data import Engine
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig

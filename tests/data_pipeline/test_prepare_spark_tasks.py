@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import random_log
 
-from configs.engine import Engine
+from configs.schema.data import Engine
 from configs.errors import ConfigError
 from configs.schema import ColumnsConfig, DataConfig
 from configs.schema.source import Layout, SourceConfig, TimeUnit

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,40 +12,11 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.choices import CHOICES, CONFIG_DIR
 from configs.errors import ConfigError
 from configs.overrides import NEW_KEYS, literal, read_overrides, unknown_key
-from configs.schema import (
-    BCEConfig,
-    DataConfig,
-    FullSoftmaxConfig,
-    GBCEConfig,
-    HardwareConfig,
-    LossConfig,
-    OptimizerConfig,
-    RunConfig,
-    SampledSoftmaxConfig,
-    SASRecConfig,
-    ShardingConfig,
-)
-from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
-
-CONFIG_DIR = Path(__file__).resolve().parent
-
-_GROUP_SCHEMAS: list[tuple[str, str, type]] = [
-    ("model", "schema_sasrec", SASRecConfig),
-    ("data", "schema_data", DataConfig),
-    ("loss", "schema_full_softmax", FullSoftmaxConfig),
-    ("loss", "schema_sampled_softmax", SampledSoftmaxConfig),
-    ("loss", "schema_bce", BCEConfig),
-    ("loss", "schema_gbce", GBCEConfig),
-    ("optimizer", "schema_optimizer", OptimizerConfig),
-    ("sharding", "schema_sharding", ShardingConfig),
-    ("hardware", "schema_hardware", HardwareConfig),
-    ("cluster", "schema_local", LocalConfig),
-    ("cluster", "schema_torchrun", TorchrunConfig),
-    ("cluster", "schema_slurm", SlurmConfig),
-    ("cluster", "schema_kubernetes", KubernetesConfig),
-]
+from configs.schema import LossConfig, RunConfig
+from configs.schema.cluster import ClusterConfig
 
 
 @dataclasses.dataclass
@@ -115,8 +85,9 @@ def _store_schemas() -> None:
     run.loss = LossConfig()  # a variant cannot be merged over another one, only over their base
     store.store(name="run_schema", node=run)
     store.store(name="launch_schema", node=OmegaConf.structured(_Launch))
-    for group, name, schema in _GROUP_SCHEMAS:
-        store.store(group=group, name=name, node=schema)
+    for group, choices in CHOICES.items():
+        for name, choice in choices.items():
+            store.store(group=group, name=name, node=choice)
 
 
 def _plain(value: Any) -> Any:
@@ -139,5 +110,5 @@ def _one_line(error: Exception) -> str:
     if error.__cause__ is not None and str(error.__cause__) not in text:
         text = f"{text} {error.__cause__}"
     text = re.sub(r"Config search path:.*|See https://hydra.cc\S*.*", "", text, flags=re.DOTALL)
-    text = re.sub(r"To append to your config use \S+|(reference|object)_type=\S+|\bschema_\w+", "", text)
+    text = re.sub(r"To append to your config use \S+|(reference|object)_type=\S+", "", text)
     return re.sub(r"\s+", " ", text).strip()

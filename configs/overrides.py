@@ -12,13 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from configs.choices import PRESETS
 from configs.errors import ConfigError
 
 NEW_KEYS = "data.features."
 """Below it a user gives names of his own."""
-
-_PRESETS = "experiment"
-"""The group that is no key: its files set keys of the others."""
 
 _OWNERS = {
     "prepare": "prepare's keys are under `data.`, such as data.memory_gib and data.engine",
@@ -53,7 +51,7 @@ def unknown_key(key: str, schema: type) -> ConfigError:
     elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):
         hint = f"did you mean {close[0].replace('*', key.removeprefix(NEW_KEYS).partition('.')[0])}?"
     else:
-        hint = "every key: " + ("configs/schema/cluster.py" if group == "cluster" else "`shardrec config`")
+        hint = "every key: " + ("docs/configuration.md" if group == "cluster" else "`shardrec config`")
     return ConfigError(f"unknown key {key}; {hint}")
 
 
@@ -124,7 +122,7 @@ def _general(key: str) -> str:
 @cache
 def _types_of(schema: type) -> dict[str, list[Any]]:
     """The types of each key: variants, such as those of ``cluster``, may disagree. ``*`` is a name in a dict."""
-    types: dict[str, list[Any]] = {_PRESETS: []}
+    types: dict[str, list[Any]] = {PRESETS: []}
     for key, hint in _keys_of(schema, ""):
         types.setdefault(key, []).append(hint)
     return types

@@ -20,7 +20,7 @@ from configs.schema.cluster import ClusterConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """One key; ``default`` as a user types it, empty for none; ``needs`` such as ``loss=gbce`` that must be chosen."""
+    """One key; ``default`` as a user types it, empty for none; ``needs`` is the choice that has it: ``loss=gbce``."""
 
     name: str
     doc: str

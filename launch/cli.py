@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
 from launch.command import run_module
-from launch.help import HELP, VERB_HELP
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
@@ -16,13 +15,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code of what it started, or 2 after one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print(HELP)
+        from launch.help import general_help
+
+        print(general_help())
         return 0 if words else USAGE_EXIT_CODE
     verb, *overrides = words
-    if verb in VERB_HELP and any(word in ("-h", "--help") for word in overrides):
-        print(VERB_HELP[verb])
-        return 0
+    if any(word in ("-h", "--help") for word in overrides):
+        return exit_code_of(lambda: _help(verb))
     return exit_code_of(lambda: _verb_of(verb)(overrides))
+
+
+def _help(verb: str) -> int:
+    _verb_of(verb)
+    from launch.help import verb_help
+
+    print(verb_help(verb))
+    return 0
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:
@@ -42,6 +50,11 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
 
 
 def _config(overrides: list[str]) -> int:
+    if overrides == ["--reference"]:
+        from launch.reference_page import reference_page
+
+        print(reference_page(), end="")
+        return 0
     from configs.load import load_config, resolved_yaml  # hydra takes longer to import than --help may take
 
     print(resolved_yaml(load_config(overrides)), end="")

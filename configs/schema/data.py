@@ -77,13 +77,13 @@ class DataConfig:
     append: bool = False
     """Add the log to a store that is there, instead of making it anew."""
     engine: Engine = Engine.EMBEDDED
-    """Program that prepares: embedded (Polars, on this machine) or spark."""
+    """Program that prepares: Polars on this machine, or Spark."""
     spark_master: str = ""
     """Such as ``spark://HOST:7077``; empty: what SPARK_REMOTE or spark-submit says, or else this machine."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     """A made-up log, in place of one that does not exist."""
     split: Split = Split.LEAVE_ONE_OUT
-    """How a history is cut into training, validation and test events: leave_one_out or global_time."""
+    """How a history is cut into training, validation and test events."""
     global_time_valid_fraction: float = 0.8
     """With global_time, where validation begins."""
     global_time_test_fraction: float = 0.9
@@ -91,7 +91,7 @@ class DataConfig:
     max_history: int = 200
     """Newest events of a history that the model sees."""
     long_histories: LongHistories = LongHistories.LATEST
-    """Training sequences of a history longer than ``data.max_history``: latest, or windows that cover all."""
+    """Training sequences of a history longer than ``data.max_history``: its newest events, or windows over all."""
     crop_fraction: float = 1.0
     """Augmentation: in each epoch a training sequence is a random part of itself, of this share of it; 1: off."""
     global_batch_size: int = 128

@@ -38,13 +38,13 @@ class FeatureConfig:
     column: str = ""
     """Column of the log that holds the feature; empty: named as the feature."""
     type: FeatureType = FeatureType.CATEGORY
-    """What the values are: category or number."""
+    """What the values are."""
     encode: Encode = Encode.INDEX
-    """How a category becomes a code: index, by its place among the frequent values, or hash."""
+    """How a category becomes a code: by its place among the frequent values, or by a bucket of its hash."""
     max_values: int = 1000
     """Frequent values of a category that are told apart, the rest is "other"; with hash: buckets."""
     normalise: Normalise = Normalise.NONE
-    """What is done to a number: none, standard or min_max."""
+    """What is done to a number: nothing, mean 0 and standard deviation 1, or the range 0 to 1."""
     fill: str = ""
     """What a missing value becomes; empty: the mean of a number, for a category a value of its own."""
 

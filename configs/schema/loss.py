@@ -18,7 +18,7 @@ class FullSoftmaxConfig(LossConfig):
     chunk_tokens: int = 0
     """Rows of the logits that are computed at once; 0: as many as suit the device."""
     precision: Precision = Precision.FP32
-    """Number format of the logits' products: fp32 or bf16."""
+    """Number format of the logits' products."""
 
     def __post_init__(self) -> None:
         require(self.chunk_tokens >= 0, f"loss.chunk_tokens={self.chunk_tokens} must not be negative")

@@ -32,7 +32,7 @@ class SASRecConfig:
     attention_dropout: float = 0.2
     """Share of attention weights dropped in training."""
     user_input: UserInput = UserInput.NONE
-    """How the user table reaches the encoder: none, add or first_token."""
+    """How the user table reaches the encoder."""
     event_features: list[str] = field(default_factory=list)
     """Features of the store that are added to the vectors of the history's items."""
     initial_std: float = 0.02

@@ -33,17 +33,17 @@ class RunConfig:
     log_every_steps: int = 20
     """Report loss and speed every this many steps."""
     data: DataConfig = field(default_factory=DataConfig)
-    """The log, its store and its batches: log, or a known data set (docs/sources.md)."""
+    """A log of your own, or a known data set: docs/sources.md."""
     model: SASRecConfig = field(default_factory=SASRecConfig)
-    """The encoder: sasrec."""
+    """The encoder."""
     loss: LossConfig = field(default_factory=FullSoftmaxConfig)
-    """What a token is scored against: full_softmax, sampled_softmax, bce or gbce."""
+    """What a predicted token is scored against."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How weights are updated: default or adam."""
+    """How weights are updated."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
-    """How tables are placed on ranks: planner, row_wise, table_wise, column_wise or data_parallel."""
+    """How tables are placed on ranks."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    """The devices: cpu or h100."""
+    """The devices of the job and what they cost."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How a model is ranked."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -40,7 +40,7 @@ class SourceConfig:
     nested_events: str = ""
     """Key of the list of events in JSON lines that hold a whole session each; the user stands beside it."""
     time_unit: TimeUnit = TimeUnit.MS
-    """What a time that is a plain number counts since 1970: s, ms, us or ns."""
+    """What a time that is a plain number counts since 1970."""
     earliest_time: str = "1970-01-01"
     """Earlier events are quarantined. Naive times are UTC."""
     latest_time: str = "2100-01-01"

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from configs.schema.data import Engine
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from configs.schema.data import Engine
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing
 from data_pipeline.prepare.local_engine import ENGINE, PreparedStore, run_stages
 from data_pipeline.prepare.partition.scan import log_sources

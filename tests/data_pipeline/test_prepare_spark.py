@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from logs import FEATURES, SHARED, feature_log, files_of, random_log
 
-from configs.schema.data import Engine
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from configs.schema import ColumnsConfig, DataConfig
+from configs.schema.data import Engine
 from configs.schema.features import FeatureConfig, FeatureType, Normalise
 from configs.schema.synthetic import SyntheticConfig
 from data_pipeline.prepare.prepare import prepare

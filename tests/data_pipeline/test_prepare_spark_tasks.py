@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logs import random_log
 
-from configs.schema.data import Engine
 from configs.errors import ConfigError
 from configs.schema import ColumnsConfig, DataConfig
+from configs.schema.data import Engine
 from configs.schema.source import Layout, SourceConfig, TimeUnit
 from data_pipeline.prepare import prepare as prepare_module
 from data_pipeline.prepare.prepare import prepare

@@ -72,6 +72,8 @@ def with_retries(url: str, call: Callable[[], Result]) -> Result:
 
 def _raise_if_final(url: str, error: Exception) -> None:
     text = _reason(error)
+    if "NO_SUCH_KEY" in text:
+        raise FileNotFoundError(f"{url} was removed while it was read") from error
     if "NO_SUCH_BUCKET" in text:
         raise DataError(f"{url}: there is no such bucket ({text}); mend the URL, or AWS_ENDPOINT_URL") from error
     if "HTTP status 301" in text or "PERMANENT_REDIRECT" in text:

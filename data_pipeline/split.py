@@ -7,7 +7,9 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import DataConfig, Split
+from configs.schema.split import global_time_dates
 from data_pipeline.store.manifest import Manifest
+from data_pipeline.store.time_boundaries import TimeBoundaries, time_boundaries
 
 MIN_EVENTS_TO_LEAVE_OUT = 3
 """Leave-one-out needs an event to train on, one to validate and one to test."""
@@ -30,13 +32,31 @@ class SplitRule:
 
 
 def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
-    """The rule of ``config`` on the store of ``manifest``: boundaries are fractions of its time span."""
-    span_ms = manifest.last_time_ms - manifest.first_time_ms
-    return SplitRule(
-        split=Split(config.split),
-        valid_start_ms=manifest.first_time_ms + int(span_ms * config.global_time_valid_fraction),
-        test_start_ms=manifest.first_time_ms + int(span_ms * config.global_time_test_fraction),
-    )
+    """The rule of ``config`` on the store of ``manifest``, ``config.store``.
+
+    The boundaries of ``global_time`` are dates, or quantiles of the store's events: a few events with a wrong clock
+    do not move them. Raises :class:`DataError` where no event lies between them.
+    """
+    if config.split is Split.LEAVE_ONE_OUT:
+        return SplitRule(config.split, 0, 0)
+    dates = global_time_dates(config)
+    if dates is not None:
+        return SplitRule(config.split, *dates)
+    valid, test = event_time_boundaries(config, manifest).boundaries
+    if valid.time_ms >= test.time_ms:
+        raise DataError(
+            f"data.store={config.store}: data.global_time_valid_fraction={config.global_time_valid_fraction} and "
+            f"data.global_time_test_fraction={config.global_time_test_fraction} fall on one time, which "
+            f"{valid.num_tied} of {manifest.num_events} events share, so that nothing lies between them; choose "
+            f"fractions that are further apart, or dates: data.global_time_valid and data.global_time_test"
+        )
+    return SplitRule(config.split, valid.time_ms, test.time_ms)
+
+
+def event_time_boundaries(config: DataConfig, manifest: Manifest) -> TimeBoundaries:
+    """Where ``config``'s fractions of the events lie in time: those of validation and of test."""
+    fractions = [config.global_time_valid_fraction, config.global_time_test_fraction]
+    return time_boundaries(config.store, manifest, fractions)
 
 
 def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
@@ -48,7 +68,7 @@ def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -
 
 
 def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """AnyPath of the target within each history, or -1 where the user is not evaluable: int64 [B].
+    """Place of the target within each history, or -1 where the user is not evaluable: int64 [B].
 
     A user is evaluable when it has a target and at least one event before it.
     """

@@ -65,3 +65,11 @@ def random_histories(num_users: int, seed: int = 0, longest: int = 12) -> tuple[
     items = [random.integers(0, 50, length).tolist() for length in lengths]
     times = [np.sort(random.integers(0, 1000, length)).tolist() for length in lengths]
     return items, times
+
+
+def time_of_quantile(times: list[int], fraction: float) -> int:
+    """The first millisecond after ``fraction`` of ``times``, by sorting them; equal times stay together."""
+    ordered, rank = sorted(times), round(len(times) * fraction)
+    at = ordered[rank]
+    before, through = ordered.index(at), len(ordered) - ordered[::-1].index(at)
+    return at if (rank - before <= through - rank and before) or through == len(times) else at + 1

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import torch
@@ -19,6 +19,7 @@ from models.tables import build_tables
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
 from train.evaluation.protocol import Validator, require_targets
+from train.evaluation.split_report import split_report
 from train.evaluation.summary import print_table, summarise, write_summary
 from train.loop import Outcome, train
 from train.metrics_logger import RunTracker
@@ -46,6 +47,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         synced_run(config, watchdog.heartbeat) as sync,
     ):
         manifest = load_manifest(config.data.store)
+        on_rank_zero(lambda: _print_split(config, manifest, watchdog.heartbeat))
         require_targets(config, manifest)
         on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
         if sync is not None:
@@ -160,6 +162,12 @@ def _run_banner(config: RunConfig, state: TrainState, manifest: Manifest, num_st
         f"{state.collectives.world_size} ranks; {manifest.num_users:,} users, {manifest.num_items:,} items, "
         f"{manifest.num_events:,} events; tables: {placement_of(state.model)}; {learnt:,} parameters on this rank"
     )
+
+
+def _print_split(config: RunConfig, manifest: Manifest, heartbeat: Callable[[], None]) -> None:
+    """The share of each part of the data, and what is odd about them; one line each."""
+    for line in split_report(config.data, manifest, heartbeat).lines(config, manifest):
+        print(line, flush=True)
 
 
 def _batch_of(config: DataConfig) -> str:

@@ -6,6 +6,7 @@ from enum import Enum
 from configs.errors import require
 from configs.schema.features import FeatureConfig, check_features
 from configs.schema.source import SourceConfig
+from configs.schema.split import check_global_time
 from configs.schema.synthetic import SyntheticConfig
 
 
@@ -85,9 +86,14 @@ class DataConfig:
     split: Split = Split.LEAVE_ONE_OUT
     """How a history is cut into training, validation and test events."""
     global_time_valid_fraction: float = 0.8
-    """With global_time, where validation begins."""
+    """With split=global_time, the share of the events, by time, after which validation begins."""
     global_time_test_fraction: float = 0.9
-    """With global_time, where the test begins."""
+    """With split=global_time, the share of the events, by time, after which the test begins."""
+    global_time_valid: str = ""
+    """Instead of the fraction, the date or time on which validation begins, such as 2024-01-31; without a zone it is
+    UTC."""
+    global_time_test: str = ""
+    """Instead of the fraction, the date or time on which the test begins."""
     max_history: int = 200
     """Newest events of a history that the model sees."""
     long_histories: LongHistories = LongHistories.LATEST
@@ -117,11 +123,7 @@ class DataConfig:
         ):
             require(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be at least 1")
         self.num_data_shards = _fitting_shards(self.num_data_shards, self.global_batch_size)
-        require(
-            0 < self.global_time_valid_fraction < self.global_time_test_fraction < 1,
-            f"data.global_time_valid_fraction={self.global_time_valid_fraction} must lie below "
-            f"data.global_time_test_fraction={self.global_time_test_fraction}, both inside (0, 1)",
-        )
+        check_global_time(self)
         require(
             not (self.append and self.engine is Engine.SPARK),
             "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",

@@ -1,10 +1,10 @@
 """How the files of a log are written: their layout, their columns' names where they have none, their times."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 
 from configs.errors import ConfigError
+from configs.schema.times import milliseconds_of
 
 
 class Layout(str, Enum):
@@ -67,17 +67,9 @@ class SourceConfig:
     @property
     def earliest_ms(self) -> int:
         """``earliest_time`` in milliseconds since 1970."""
-        return _milliseconds_of("earliest_time", self.earliest_time)
+        return milliseconds_of("data.source.earliest_time", self.earliest_time)
 
     @property
     def latest_ms(self) -> int:
         """``latest_time`` in milliseconds since 1970."""
-        return _milliseconds_of("latest_time", self.latest_time)
-
-
-def _milliseconds_of(key: str, text: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"data.source.{key}={text} is no date; write it like 2020-01-31") from error
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+        return milliseconds_of("data.source.latest_time", self.latest_time)

@@ -15,11 +15,13 @@ from data_pipeline.split import Subset
 from data_pipeline.store.history_reader import Histories, HistoryReader
 from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
 from models.keyed_jagged import to_kjt
-from stores import random_histories, write_store
+from stores import random_histories, time_of_quantile, write_store
 
 NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS)
-VALID_START, TEST_START = 799, 899  # fractions of the span 0..999 of TIMES
+VALID_START, TEST_START = (
+    time_of_quantile([time for times in TIMES for time in times], fraction) for fraction in (0.8, 0.9)
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.errors import DataError
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Split
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
@@ -43,9 +43,12 @@ def require_targets(config: RunConfig, manifest: Manifest) -> None:
     for subset in Subset:
         batches = evaluation_batches(config.data, subset, batch_size=1, rank=0, world_size=1, features=())
         if next(batches, None) is None:
+            hint = "choose another split"
+            if config.data.split is Split.GLOBAL_TIME:
+                hint = f"set data.global_time_{subset.value} and its like to other dates or fractions, or {hint}"
             raise DataError(
                 f"data.store={config.data.store} has no {subset.value} target under data.split="
-                f"{config.data.split.value}: none of its {manifest.num_users} users has one; choose another split"
+                f"{config.data.split.value}: none of its {manifest.num_users} users has one; {hint}"
             )
 
 

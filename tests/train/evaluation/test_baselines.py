@@ -13,6 +13,7 @@ from configs.errors import DataError
 from configs.schema import DataConfig, Split
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
+from stores import time_of_quantile
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.metrics import quality_of
 
@@ -71,8 +72,7 @@ def brute_force(
 ) -> dict[str, list[float]]:
     """Ranks by sorting the whole catalogue for every user."""
     span = [time for events in log.values() for time, _ in events]
-    first, span_ms = min(span), max(span) - min(span)
-    bounds = [first + int(span_ms * 0.8), first + int(span_ms * 0.9), max(span) + 1]
+    bounds = [time_of_quantile(span, 0.8), time_of_quantile(span, 0.9), max(span) + 1]
     training, cases = [], []
     for events in log.values():
         if split is Split.LEAVE_ONE_OUT:

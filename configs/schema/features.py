@@ -6,7 +6,7 @@ from enum import Enum
 
 from configs.errors import ConfigError
 
-_NAMES_OF_THE_STORE = ("user", "item", "timestamp", "lengths")
+_NAMES_OF_THE_STORE = ("user", "item", "timestamp", "timestamp_ns", "lengths")
 
 
 class FeatureType(str, Enum):

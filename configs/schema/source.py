@@ -17,17 +17,22 @@ class Layout(str, Enum):
 
 
 class TimeUnit(str, Enum):
-    """What a time that is a plain number counts, since 1970-01-01 UTC."""
+    """What a time that is a plain number counts since 1970-01-01 UTC; ``auto``: what gives plausible dates.
 
+    ``yyyymmdd`` are dates written as a number, 20200131 or 20200131235959.
+    """
+
+    AUTO = "auto"
     S = "s"
     MS = "ms"
     US = "us"
     NS = "ns"
+    YYYYMMDD = "yyyymmdd"
 
 
 @dataclass(kw_only=True, slots=True)
 class SourceConfig:
-    """How to read the log's files; by default Parquet, CSV and JSON lines with times in milliseconds."""
+    """How to read the log's files; by default Parquet, CSV and JSON lines."""
 
     layout: Layout = Layout.AUTO
     """How files are written: auto goes by the ending of a file's name."""
@@ -39,8 +44,8 @@ class SourceConfig:
     """Names of the columns of a delimited file without a header line, in order, such as [a,b,c]."""
     nested_events: str = ""
     """Key of the list of events in JSON lines that hold a whole session each; the user stands beside it."""
-    time_unit: TimeUnit = TimeUnit.MS
-    """What a time that is a plain number counts since 1970."""
+    time_unit: TimeUnit = TimeUnit.AUTO
+    """What a time that is a plain number counts since 1970: auto looks for the unit in which the log's are dates."""
     earliest_time: str = "1970-01-01"
     """Earlier events are quarantined. Naive times are UTC."""
     latest_time: str = "2100-01-01"

@@ -36,6 +36,7 @@ class PreparedStore:
     histories: HistoryCounts
     engine: str = ENGINE
     features: dict[str, StoredFeature] = field(default_factory=dict)
+    time_unit: str = ""
 
 
 def run_stages(
@@ -55,14 +56,17 @@ def run_stages(
     raw_items = _scan_to_spill(sources, known, config, work, progress)
     ranges = _deduplicate_and_k_core(len(raw_items), config, work, progress)
     blocks = (block for path in ranges for block in blocks_of(path))
-    items, dense = item_table(raw_items, item_counts_of(blocks, len(raw_items)), len(known))
+    counts = item_counts_of(blocks, len(raw_items))
+    items, dense = item_table(raw_items, counts, len(known))
     num_rows = num_events_left(items, config)
     items.write_parquet(work.store / "items.parquet")
     if features is None:
         events = EventBlocks(lambda: (block for path in ranges for block in blocks_of(path)))
         features = stored_features(config.features, events)
     folder = work.store / "histories"
-    histories = write_histories(ranges, dense, items["raw_item"], folder, num_rows, progress, features)
+    histories = write_histories(
+        ranges, dense, items["raw_item"], folder, num_rows, progress, features, counts.has_finer_times
+    )
     assert histories.num_events == num_rows, "every event that is counted must be written"
     return PreparedStore(items=items, histories=histories, features=features)
 

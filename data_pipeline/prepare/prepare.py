@@ -1,5 +1,6 @@
 """Raw logs into a store: typed, cleaned, ordered, counted, fingerprinted, and never half-written."""
 
+import json
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,6 +13,7 @@ import polars as pl
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from configs.schema.data import Engine
+from configs.schema.source import TimeUnit
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing
 from data_pipeline.prepare.local_engine import ENGINE, PreparedStore, run_stages
 from data_pipeline.prepare.partition.scan import log_sources
@@ -19,6 +21,7 @@ from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.provenance import Provenance, digests_of, provenance_of, save_provenance, saved_provenance
 from data_pipeline.prepare.read.fetch import local_text
 from data_pipeline.prepare.read.sources import LogFile, column_names, find_log_files, id_type, open_log
+from data_pipeline.prepare.read.time_units import TimeCounts, settle_times
 from data_pipeline.prepare.upload import prepare_and_upload
 from data_pipeline.prepare.workspace import State, Workspace, is_store, put_back, remove_leftovers, workspace_of
 from data_pipeline.store.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
@@ -79,7 +82,9 @@ def _make(
             file.name = str(path)
         if config.engine is Engine.SPARK:
             return _prepare_on_spark(config, files, provenance_of(config, paths), progress)
-        return _prepare_locally(files, config, existing, paths, progress)
+        fallback = TimeUnit(existing.manifest.time_unit) if existing and existing.manifest.time_unit else TimeUnit.MS
+        files, settled = settle_times(files, config, fallback, progress)
+        return _prepare_locally(files, settled, existing, paths, provenance_of(config, paths), progress)
 
 
 def _prepare_locally(
@@ -87,15 +92,17 @@ def _prepare_locally(
     config: DataConfig,
     existing: ExistingStore | None,
     paths: list[AnyPath],
+    provenance: Provenance,
     progress: ProgressReporter,
 ) -> Manifest:
     """The store of ``files``, which are ``paths`` opened."""
     id_types = _id_types(config, existing, files)
-    provenance = provenance_of(config, paths)
     started_from = {
         **asdict(provenance),
+        "time_unit": config.source.time_unit,
         "existing": asdict(existing.provenance) if existing else None,
         "engine": ENGINE,
+        "spill": "nanoseconds",
     }
     with workspace_of(Path(config.store), config.spill_dir, started_from) as work, digests_of(paths) as digests:
         first_part = _copy_quarantine(existing, work.store) if existing else 0
@@ -105,6 +112,7 @@ def _prepare_locally(
         prepared = run_stages(sources, known, config, work, progress, existing.features if existing else None)
         provenance.digests = [digest.result() for digest in digests]
         _refuse_changed_objects(config, provenance, paths)
+        prepared.time_unit = config.source.time_unit.value
         return _finished(prepared, work, existing, joined(existing, provenance) if existing else provenance)
 
 
@@ -123,6 +131,8 @@ def _prepare_on_spark(
     names = column_names(config.columns)
     with session_of(config) as session:
         found = survey(session, files, config)
+        counts = [TimeCounts(**json.loads(row["times"])) for row in found]
+        files, config = settle_times(files, config, TimeUnit.MS, progress, counts)
         told = {str(file.path): row for file, row in zip(files, found, strict=True)}
         id_types = {
             key: id_type(files, names[key], key, is_integer_text=partial(_answer_of, told, key))
@@ -130,7 +140,9 @@ def _prepare_on_spark(
         }
         with workspace_of(Path(config.store), config.spill_dir, {**asdict(provenance), "engine": ENGINE}) as work:
             provenance.digests = [str(row["digest"]) for row in found]
-            return _finished(run_on_spark(session, files, config, id_types, work, progress), work, None, provenance)
+            prepared = run_on_spark(session, files, config, id_types, work, progress)
+            prepared.time_unit = config.source.time_unit.value
+            return _finished(prepared, work, None, provenance)
 
 
 def _answer_of(told: dict[str, dict[str, Any]], key: str, file: LogFile, name: str) -> bool | None:
@@ -219,6 +231,7 @@ def _manifest(prepared: PreparedStore, state: State, existing: ExistingStore | N
         longest_history=histories.longest_history,
         fingerprint=histories.fingerprint,
         features=prepared.features,
+        time_unit=(before.time_unit if before is not None else "") or prepared.time_unit,
     )
 
 

@@ -40,6 +40,8 @@ class Manifest:
     fingerprint: str
     features: dict[str, StoredFeature] = field(default_factory=dict)
     """By name; the key is not written where there are none."""
+    time_unit: str = ""
+    """Of the log's times that were numbers, as it was told or found by ``auto``."""
 
 
 def load_manifest(store: str) -> Manifest:
@@ -60,6 +62,7 @@ def load_manifest(store: str) -> Manifest:
         raise DataError(f"{path} has format_version {version}, this program reads {FORMAT_VERSION}; prepare it again")
     names = {field.name for field in fields(Manifest)}
     content.setdefault("features", {})
+    content.setdefault("time_unit", "")
     if set(content) != names:
         raise DataError(
             f"{path}: keys {sorted(set(content) ^ names)} are missing or unknown; prepare the store again"

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from configs.errors import DataError
+from data_pipeline.prepare.read.times import NS_PER_MS
 
 _MAX_IDS = 2**31 - 1
 
@@ -79,17 +80,20 @@ class IdIndex:
 
 
 class ItemCounts:
-    """Events of each item code, and the times of its first and last."""
+    """Events of each item code, and the times of its first and last, in nanoseconds."""
 
     def __init__(self, num_items: int) -> None:
         self.count = np.zeros(num_items, dtype=np.int64)
         self.first_time = np.full(num_items, np.iinfo(np.int64).max)
         self.last_time = np.full(num_items, np.iinfo(np.int64).min)
+        self.has_finer_times = False
+        """Whether some time is no whole millisecond."""
 
     def add(self, events: pl.DataFrame) -> None:
         """Count ``events``."""
         item, time = events["item"].to_numpy(), events["timestamp"].to_numpy()
         self.count += np.bincount(item, minlength=len(self.count))
+        self.has_finer_times = self.has_finer_times or bool((time % NS_PER_MS).any())
         np.minimum.at(self.first_time, item, time)
         np.maximum.at(self.last_time, item, time)
 
@@ -105,16 +109,16 @@ def item_counts_of(blocks: Iterable[pl.DataFrame], num_items: int) -> ItemCounts
 def item_table(ids: pl.Series, counts: ItemCounts, num_old: int) -> tuple[pl.DataFrame, np.ndarray]:
     """``items.parquet``, and the dense id of each code, int32, -1 where no event of the item is left.
 
-    Dense ids go by descending count, ties by raw id ascending; the first ``num_old`` codes, which a store has given
-    out already, keep theirs whatever their counts are now.
+    Times become milliseconds. Dense ids go by descending count, ties by raw id ascending; the first ``num_old``
+    codes, which a store has given out already, keep theirs whatever their counts are now.
     """
     table = pl.DataFrame(
         {
             "code": np.arange(len(ids), dtype=np.int32),
             "raw_item": ids,
             "count": counts.count,
-            "first_time": counts.first_time,
-            "last_time": counts.last_time,
+            "first_time": counts.first_time // NS_PER_MS,
+            "last_time": counts.last_time // NS_PER_MS,
         }
     )
     new = table[num_old:].filter(pl.col("count") > 0).sort(["count", "raw_item"], descending=[True, False])

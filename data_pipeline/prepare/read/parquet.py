@@ -49,6 +49,21 @@ def num_rows_in(path: AnyPath) -> int:
         return int(file.metadata.num_rows)
 
 
+def integer_bounds(path: AnyPath, name: str) -> list[tuple[int, int, int]] | None:
+    """(smallest, largest, number of values) of column ``name`` in each row group, as the footer says; None where it
+    does not say."""
+    found = []
+    with pq.ParquetFile(parquet_source(path)) as file:
+        index = next((k for k in range(len(file.schema)) if file.schema.column(k).path == name), None)
+        for group in range(file.num_row_groups if index is not None else 0):
+            column = file.metadata.row_group(group).column(index)
+            told = column.statistics
+            if told is None or not (told.has_min_max and told.has_null_count and isinstance(told.min, int)):
+                return None
+            found.append((told.min, told.max, column.num_values - told.null_count))
+    return found or None
+
+
 def _frames(path: AnyPath, first_row: int, names: list[str], batch_size: int) -> Iterator[pl.DataFrame]:
     """Columns ``names`` from ``first_row`` on; for no columns at all, rows alone, without reading any."""
     with pq.ParquetFile(parquet_source(path), page_checksum_verification=True, pre_buffer=False) as file:

@@ -10,7 +10,7 @@ from configs.schema.features import column_of
 from data_pipeline.prepare.read.feature_columns import event_column, reasons_of, typed_column, typed_value
 from data_pipeline.prepare.read.formats import scan_file
 from data_pipeline.prepare.read.sources import LogFile, column_names, reading, text_id
-from data_pipeline.prepare.read.times import milliseconds
+from data_pipeline.prepare.read.times import MAX_MS, NS_PER_MS, nanoseconds
 
 REASON = "reason"
 PLACE = ("log_file", "log_row")
@@ -24,8 +24,8 @@ _TYPED = {key: f"typed_{key}" for key in ("user", "item", "timestamp")}
 def typed_rows(
     file: LogFile, columns: ColumnsConfig, id_types: dict[str, pl.DataType], first_row: int = 0
 ) -> pl.LazyFrame:
-    """``file`` as user, item, timestamp (int64 ms), event_type if any, its features, ``row``, and ``reason``: null
-    where sound.
+    """``file`` as user, item, timestamp (int64 nanoseconds), event_type if any, its features, ``row``, and
+    ``reason``: null where sound.
 
     From ``first_row`` on, which Parquet finds without reading what is before it.
     """
@@ -80,7 +80,7 @@ def _with_reason(
     In two steps, since Polars would work a typed column out again for each reason that looks at it.
     """
     typed = {_TYPED[key]: _id(file, names[key], id_types[key]) for key in ("user", "item")}
-    time = milliseconds(names["timestamp"], file.schema[names["timestamp"]], file.source.time_unit)
+    time = nanoseconds(names["timestamp"], file.schema[names["timestamp"]], file.source.time_unit)
     reasons = [
         file.broken,
         *_reasons_of_id(file, names["user"], "user", id_types["user"]),
@@ -132,8 +132,8 @@ def _reasons_of_time(file: LogFile, name: str) -> list[pl.Expr]:
         _when(is_missing, "null_timestamp"),
         _when(time.is_null(), "non_integer_timestamp"),
         _when(time < 0, "negative_timestamp"),
-        _when(time < file.source.earliest_ms, "timestamp_too_early"),
-        _when(time >= file.source.latest_ms, "timestamp_too_late"),
+        _when(time < min(file.source.earliest_ms, MAX_MS) * NS_PER_MS, "timestamp_too_early"),
+        _when(time >= min(file.source.latest_ms, MAX_MS) * NS_PER_MS, "timestamp_too_late"),
     ]
 
 

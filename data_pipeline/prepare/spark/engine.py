@@ -31,6 +31,7 @@ from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.read.quarantine import check_fraction
 from data_pipeline.prepare.read.sources import LogFile, reading
+from data_pipeline.prepare.read.times import NS_PER_MS
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.features import SparkEvents
 from data_pipeline.prepare.spark.frames import Spilled, arrow_of, over
@@ -77,14 +78,15 @@ def run_on_spark(
     events = scanned.where(F.col("user").isNotNull()).drop("count_of", "count", "failure")
     events = _distinct(events, config, work, spilled, progress)
     events = _core(events, config, work, spilled, progress)
-    items = _items(events, id_types)
+    items, has_finer_times = _items(events, id_types)
     num_rows = num_events_left(items, config)
     items.write_parquet(work.store / "items.parquet")
     features = stored_features(config.features, SparkEvents(events))
     progress.say(f"spark: writing {num_rows:,} events")
     folder = work.store / "histories"
     folder.mkdir()
-    _raise_first(written_parts(session, events, work.store / "items.parquet", folder, spilled, features), "place")
+    table = work.store / "items.parquet"
+    _raise_first(written_parts(session, events, table, folder, spilled, features, has_finer_times), "place")
     histories = count_histories(folder, items["raw_item"], num_rows, progress, features)
     assert histories.num_events == num_rows, "every event that is counted must be written"
     for attempt in work.store.glob(f"*/{tasks.ATTEMPT}*"):
@@ -179,16 +181,22 @@ def _core(
             return events
 
 
-def _items(events: DataFrame, id_types: dict[str, pl.DataType]) -> pl.DataFrame:
-    """``items.parquet``, by the embedded engine's rule for dense ids."""
-    totals = (F.count("*").alias("count"), F.min("timestamp").alias("first"), F.max("timestamp").alias("last"))
+def _items(events: DataFrame, id_types: dict[str, pl.DataType]) -> tuple[pl.DataFrame, bool]:
+    """``items.parquet``, by the embedded engine's rule for dense ids, and whether times are finer than that."""
+    is_finer = F.max(F.col("timestamp") % NS_PER_MS != 0).alias("is_finer")
+    totals = (
+        F.count("*").alias("count"),
+        F.min("timestamp").alias("first"),
+        F.max("timestamp").alias("last"),
+        is_finer,
+    )
     found = pl.from_arrow(arrow_of(events.groupBy("item").agg(*totals)))
     assert isinstance(found, pl.DataFrame), "a table is a frame"
     counts = ItemCounts(len(found))
     counts.count, counts.first_time, counts.last_time = (
         found[name].cast(pl.Int64).to_numpy().astype(np.int64) for name in ("count", "first", "last")
     )
-    return item_table(found["item"].cast(id_types["item"]), counts, num_old=0)[0]
+    return item_table(found["item"].cast(id_types["item"]), counts, num_old=0)[0], bool(found["is_finer"].any())
 
 
 def _raise_first(told: list[dict[str, Any]], order: str) -> None:

@@ -26,6 +26,7 @@ def written_parts(
     folder: Path,
     spilled: Spilled,
     features: dict[str, StoredFeature],
+    has_finer_times: bool,
 ) -> list[dict[str, Any]]:
     """Write ``folder/part-*.parquet`` of ``events``; returns place and failure of each part.
 
@@ -40,7 +41,7 @@ def written_parts(
     num_tasks = 4 * -(-num_users // USERS_PER_PART)  # a hash leaves few tasks with two parts then
     ordered = parted.repartition(num_tasks, "place").sortWithinPartitions("place", "user", "timestamp", "file", "row")
     wanted = ordered.select("place", "user", "item", *columns)
-    return arrow_of(mapped(wanted, tasks.write_parts(folder, features), tasks.WRITTEN)).to_pylist()
+    return arrow_of(mapped(wanted, tasks.write_parts(folder, features, has_finer_times), tasks.WRITTEN)).to_pylist()
 
 
 def _first_users(users: DataFrame, num_users: int) -> pl.Series:

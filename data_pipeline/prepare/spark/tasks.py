@@ -27,8 +27,9 @@ from data_pipeline.prepare.provenance import digest_of
 from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.read.quarantine import typed_rows, write_quarantine
 from data_pipeline.prepare.read.sources import column_names, holds_integers, open_log, reading
+from data_pipeline.prepare.read.time_units import count_times
 from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
-from data_pipeline.prepare.write.histories import stored_columns
+from data_pipeline.prepare.write.histories import times_and_columns
 from data_pipeline.prepare.write.history_writer import USERS_PER_PART, HistoryWriter
 from data_pipeline.store.features import StoredFeature
 
@@ -38,7 +39,14 @@ READ, OTHER_TYPE, BROKEN = "read", "event_type", "broken/"
 ATTEMPT = ".attempt-"
 """A task writes into a folder of its own: Spark may begin it again elsewhere before it has ended here."""
 SURVEY = pa.schema(
-    {"file": pa.int32(), "digest": pa.string(), "user": pa.bool_(), "item": pa.bool_(), "failure": pa.string()}
+    {
+        "file": pa.int32(),
+        "digest": pa.string(),
+        "user": pa.bool_(),
+        "item": pa.bool_(),
+        "times": pa.string(),
+        "failure": pa.string(),
+    }
 )
 WRITTEN = pa.schema({"place": pa.int32(), "failure": pa.string()})
 SQUARES = pa.schema({"name": pa.string(), "total": pa.string()})
@@ -77,7 +85,8 @@ def scan_schema(config: DataConfig, id_types: dict[str, pl.DataType]) -> pa.sche
 
 
 def survey(pieces: list[Piece], config: DataConfig) -> Task:
-    """A task of ids (index into ``pieces``, whole files): a file's digest, and whether its text holds integer ids."""
+    """A task of ids (index into ``pieces``, whole files): a file's digest, whether its text holds integer ids, and
+    its times by unit as JSON."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for piece in _pieces_of(batches, pieces):
@@ -87,6 +96,7 @@ def survey(pieces: list[Piece], config: DataConfig) -> Task:
                 row["digest"] = digest_of(piece.path)
                 names = column_names(config.columns)
                 row |= {key: holds_integers(file, names[key]) for key in ("user", "item") if file.is_text}
+                row["times"] = count_times(file, names["timestamp"]).to_json()
             except DataError as error:
                 row["failure"] = str(error)
             yield from _batches_of([row], SURVEY)
@@ -180,19 +190,19 @@ def tally_in(row: dict[str, Any]) -> Tally:
     )
 
 
-def write_parts(folder: Path, features: dict[str, StoredFeature]) -> Task:
+def write_parts(folder: Path, features: dict[str, StoredFeature], has_finer_times: bool = False) -> Task:
     """A task of events (place, user, item, timestamp, ``features``) in order: write the part of each place as the
     writer does.
 
-    The users of a place are those that belong into the part of that number, all of them.
+    Times are nanoseconds. The users of a place are those that belong into the part of that number, all of them.
     """
 
     def write(events: Iterable[tuple[int, pl.DataFrame]], place: int, attempt: Path) -> None:
         writer = HistoryWriter(attempt, place * USERS_PER_PART)
         for _, rows in events:
             raw = {name: rows[event_column(name)] for name in features}
-            columns = stored_columns(features, raw)
-            writer.append(*runs_of(rows["user"]), rows["item"], rows["timestamp"], columns)
+            columns = times_and_columns(rows["timestamp"], features, raw, has_finer_times)
+            writer.append(*runs_of(rows["user"]), rows["item"], *columns)
         writer.close()
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

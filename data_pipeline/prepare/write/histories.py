@@ -14,10 +14,14 @@ from data_pipeline.prepare.partition.sorting import in_order, runs_of
 from data_pipeline.prepare.partition.spill_files import events_of
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.read.times import NS_PER_MS, split_nanoseconds
 from data_pipeline.prepare.write.fingerprint import Fingerprint
 from data_pipeline.prepare.write.history_writer import HistoryWriter
 from data_pipeline.store.feature_encoding import encoded
 from data_pipeline.store.features import StoredFeature, raw_column
+
+BEYOND_MS = "timestamp_ns"
+"""Nanoseconds beyond the millisecond: a column of stores whose log is finer, for the order of what is appended."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,7 +36,8 @@ class HistoryCounts:
 
 
 class UserEvents(NamedTuple):
-    """Users [B] with their history lengths [B], and their events' dense items [T], times [T] and raw features [T]."""
+    """Users [B] with their history lengths [B], and their events' dense items [T], times [T] in nanoseconds and
+    raw features [T]."""
 
     users: pl.Series
     lengths: np.ndarray
@@ -49,12 +54,14 @@ def write_histories(
     num_rows: int,
     progress: ProgressReporter,
     features: dict[str, StoredFeature],
+    has_finer_times: bool = False,
 ) -> HistoryCounts:
     """Write the users of ``ranges`` in ascending order of raw id; ``dense`` is the dense item of each code.
 
     ``raw_items`` are the raw ids by dense id. Whole parts in ``folder`` are read for the fingerprint and kept. One
     range is written and the next one sorted, each on a thread of its own, while a third is counted here. ``features``
-    are encoded, and written raw as well: for the fingerprint, and for a store that is made of this one.
+    are encoded, and written raw as well: for the fingerprint, and for a store that is made of this one. So is what
+    ``has_finer_times`` says that times have beyond the millisecond.
     """
     total, fingerprint = HistoryCounts(), Fingerprint(features)
     writer = HistoryWriter(folder)
@@ -71,7 +78,11 @@ def write_histories(
             raw = {name: rows[event_column(name)] for name in features}
             written.result()
             written = behind.submit(
-                writer.append, users, lengths, items, rows["timestamp"], stored_columns(features, raw)
+                writer.append,
+                users,
+                lengths,
+                items,
+                *times_and_columns(rows["timestamp"], features, raw, has_finer_times),
             )
             _count(total, fingerprint, UserEvents(users, lengths, items, rows["timestamp"], raw), raw_items)
             progress.advance(len(rows))
@@ -95,10 +106,14 @@ def count_histories(
     return total
 
 
-def stored_columns(features: dict[str, StoredFeature], raw: dict[str, pl.Series]) -> dict[str, pl.Series]:
-    """The columns of the store, of the events' ``raw`` features: what training reads first and side by side."""
+def times_and_columns(
+    times: pl.Series, features: dict[str, StoredFeature], raw: dict[str, pl.Series], has_finer_times: bool
+) -> tuple[pl.Series, dict[str, pl.Series]]:
+    """The store's times in milliseconds, and its further columns: what training reads first and side by side."""
+    milliseconds, beyond = split_nanoseconds(times)
     read = {name: encoded(feature, raw[name]) for name, feature in features.items()}
-    return read | {raw_column(name): values for name, values in raw.items()}
+    kept = {raw_column(name): values for name, values in raw.items()}
+    return milliseconds, read | kept | ({BEYOND_MS: beyond} if has_finer_times else {})
 
 
 def _sorted_ranges(ranges: list[Path], last_user: object) -> Iterator[pl.DataFrame]:
@@ -136,13 +151,17 @@ def _whole_parts(paths: list[Path], features: Sequence[str]) -> Iterator[UserEve
 def columns_of(file: pq.ParquetFile, row_group: int, features: Sequence[str] = ()) -> UserEvents:
     """The users of a row group of a store."""
     names = ["raw_user", "item", "timestamp", *map(raw_column, features)]
-    table = file.read_row_group(row_group, columns=names)
+    has_finer_times = BEYOND_MS in file.schema_arrow.names
+    table = file.read_row_group(row_group, columns=[*names, *([BEYOND_MS] if has_finer_times else [])])
     users, item, time, *raw = (table.column(name).combine_chunks() for name in names)
+    times = pl.Series(time.flatten()) * NS_PER_MS
+    if has_finer_times:
+        times += pl.Series(table.column(BEYOND_MS).combine_chunks().flatten())
     return UserEvents(
         pl.Series(users),
         np.diff(item.offsets.to_numpy()),
         pl.Series(item.flatten()),
-        pl.Series(time.flatten()),
+        times,
         {name: pl.Series(column.flatten()) for name, column in zip(features, raw, strict=True)},
     )
 
@@ -150,7 +169,7 @@ def columns_of(file: pq.ParquetFile, row_group: int, features: Sequence[str] = (
 def _count(total: HistoryCounts, fingerprint: Fingerprint, events: UserEvents, raw_items: pl.Series) -> None:
     lengths = events.lengths
     items = raw_items.gather(events.items)
-    fingerprint.update(events.users, pl.Series(lengths), items, events.times, events.features)
+    fingerprint.update(events.users, pl.Series(lengths), items, events.times // NS_PER_MS, events.features)
     time = events.times.to_numpy()
     is_tie = time[1:] == time[:-1]
     is_tie[np.cumsum(lengths)[:-1] - 1] = False

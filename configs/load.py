@@ -2,41 +2,35 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from configs.choices import CHOICES, CONFIG_DIR
+from configs.compose import composed
 from configs.errors import ConfigError
-from configs.overrides import NEW_KEYS, literal, read_overrides, unknown_key
-from configs.schema import LossConfig, RunConfig
-from configs.schema.cluster import ClusterConfig
+from configs.overrides import NEW_KEYS, as_typed, literal, read_overrides, unknown_key
+from configs.schema import RunConfig
+from configs.schema.cluster import ClusterConfig, LaunchConfig
 
-
-@dataclasses.dataclass
-class _Launch:
-    """What ``configs/launch.yaml`` composes."""
-
-    cluster: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
+Schema = TypeVar("Schema")
 
 
 def load_config(overrides: Sequence[str] = ()) -> RunConfig:
     """Compose ``configs/run.yaml`` with ``overrides`` such as ``["loss=bce", "num_epochs=50"]``.
 
-    ``data.features.NAME.key=value`` makes the feature; every other key is there already.
+    ``data.features.NAME.key=value`` makes the feature; every other key is there already. Uses and changes nothing of
+    a Hydra application that calls it; may be called in threads.
 
-    Pure: the same overrides give the same config and nothing is written.
+    Pure: the same overrides on the same machine give the same config and nothing is written.
     Raises :class:`ConfigError` for an unknown key or group, a wrong type and a value out of bounds.
     """
-    config = _composed("run", RunConfig, overrides)
-    assert isinstance(config, RunConfig), "run.yaml starts from run_schema"
-    return config
+    return _typed(_merged("run", RunConfig, overrides), RunConfig, overrides)
 
 
 def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
@@ -44,34 +38,27 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
 
     Raises :class:`ConfigError` as :func:`load_config` does.
     """
-    launch = _composed("launch", _Launch, overrides)
-    assert isinstance(launch, _Launch), "launch.yaml starts from launch_schema"
-    return launch.cluster
+    return _typed(_merged("launch", LaunchConfig, overrides), LaunchConfig, overrides).cluster
+
+
+def load_pinned(overrides: Sequence[str]) -> tuple[RunConfig, list[str]]:
+    """The config of ``overrides``, and the overrides with each interpolation replaced by its value.
+
+    Every process of a run composes again, and ``${now:%H-%M}`` or ``${oc.env:TMPDIR}`` may be another there: whoever
+    starts processes hands these on.
+    """
+    merged = _merged("run", RunConfig, overrides)
+    config = _typed(merged, RunConfig, overrides)
+    keys = list(_interpolated(merged, ""))
+    kept = [each for each in overrides if each.partition("=")[0].lstrip("+") not in keys]
+    return config, [*kept, *(f"{key}={as_typed(_value(config, key))}" for key in keys)]
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of the cluster (``cluster=...``, ``cluster.key=...``), and those of the run."""
+    """Those of the cluster (``cluster=...``, ``cluster.key=...``), and those of the run; ``config_dir`` is both's."""
     of_cluster = [each for each in overrides if each.startswith(("cluster=", "cluster."))]
-    return of_cluster, [each for each in overrides if each not in of_cluster]
-
-
-def _composed(name: str, schema: type, overrides: Sequence[str]) -> Any:
-    parsed = read_overrides(overrides, schema)
-    new_keys = [each for each in parsed if each.key_or_group.startswith(NEW_KEYS)]
-    _store_schemas()
-    try:
-        with initialize_config_dir(config_dir=str(CONFIG_DIR), version_base="1.3"):
-            config = compose(name, overrides=[str(each.input_line) for each in parsed if each not in new_keys])
-        added = OmegaConf.create()
-        for each in new_keys:  # Hydra cannot add an entry to a dict of dataclasses
-            OmegaConf.update(added, each.key_or_group, each.value())
-        with open_dict(config):
-            return OmegaConf.to_object(OmegaConf.merge(config, added))
-    except (HydraException, OmegaConfBaseException) as error:
-        text = _one_line(error)
-        if unknown := re.search(r"Key '\w+' not in '\w+' full_key: (\S+)", text):
-            raise unknown_key(unknown[1], schema) from error
-        raise ConfigError(text) from error
+    shared = [each for each in overrides if each.startswith("config_dir=")]
+    return [*shared, *of_cluster], [each for each in overrides if each not in of_cluster]
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -79,15 +66,58 @@ def resolved_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(_plain(dataclasses.asdict(config))), resolve=True)
 
 
-def _store_schemas() -> None:
-    store = ConfigStore.instance()
-    run = OmegaConf.structured(RunConfig)
-    run.loss = LossConfig()  # a variant cannot be merged over another one, only over their base
-    store.store(name="run_schema", node=run)
-    store.store(name="launch_schema", node=OmegaConf.structured(_Launch))
-    for group, choices in CHOICES.items():
-        for name, choice in choices.items():
-            store.store(group=group, name=name, node=choice)
+def _merged(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:
+    """The composition before interpolations are resolved."""
+    parsed = read_overrides(overrides, schema)
+    new_keys = [each for each in parsed if each.key_or_group.startswith(NEW_KEYS)]
+    words = [str(each.input_line) for each in parsed if each not in new_keys]
+    try:
+        config = composed(name, words, _config_dir(parsed))
+        added = OmegaConf.create()
+        for each in new_keys:  # Hydra cannot add an entry to a dict of dataclasses
+            OmegaConf.update(added, each.key_or_group, each.value())
+        with open_dict(config):
+            merged = OmegaConf.merge(config, added)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise _explained(error, schema, overrides) from error
+    assert isinstance(merged, DictConfig), "merged into a DictConfig"
+    return merged
+
+
+def _config_dir(parsed: Sequence[Override]) -> str:
+    """The last one typed; it is needed before anything is composed, so that it may name the environment alone."""
+    typed = [each.value() for each in parsed if each.key_or_group == "config_dir"]
+    return str(OmegaConf.create({"config_dir": typed[-1]}).config_dir) if typed else ""
+
+
+def _typed(merged: DictConfig, schema: type[Schema], overrides: Sequence[str]) -> Schema:
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise _explained(error, schema, overrides) from error
+    except RecursionError as error:
+        raise ConfigError("keys that refer to each other with ${...} in a circle have no value") from error
+    if not isinstance(config, schema):
+        raise ConfigError("run.yaml and launch.yaml of your config_dir must start as ours do: see configs/run.yaml")
+    return config
+
+
+def _interpolated(node: Any, prefix: str) -> Iterator[str]:
+    """The keys below ``node`` whose values hold ``${...}``; a list is one value."""
+    if isinstance(node, DictConfig):
+        for name in map(str, node):
+            if OmegaConf.is_interpolation(node, name):
+                yield f"{prefix}{name}"
+            else:
+                yield from _interpolated(node[name], f"{prefix}{name}.")
+    if isinstance(node, ListConfig) and any(OmegaConf.is_interpolation(node, place) for place in range(len(node))):
+        yield prefix.removesuffix(".")
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part] if isinstance(config, dict) else getattr(config, part)
+    return config
 
 
 def _plain(value: Any) -> Any:
@@ -102,6 +132,17 @@ def _plain(value: Any) -> Any:
             return literal(value)
         case _:
             return value
+
+
+def _explained(error: Exception, schema: type, overrides: Sequence[str]) -> ConfigError:
+    """One line of what Hydra says in many, which begins with the override that is at fault where that is known."""
+    text = _one_line(error)
+    if unknown := re.search(r"Key '\w+' not in '\w+' full_key: (\S+)", text):
+        return unknown_key(unknown[1], schema)
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    typed = [each for each in overrides if key and each.partition("=")[0].lstrip("+") == key]
+    text = re.sub(r" ?full_key: \S+", "", text) if typed else text
+    return ConfigError(f"{typed[-1]}: {text}" if typed else text)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from configs.choices import PRESETS
+from configs.choices import CHOICES, PRESETS, names_of
 from configs.errors import ConfigError
 
 NEW_KEYS = "data.features."
@@ -27,18 +27,20 @@ _OWNERS = {
 
 _QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", flags=re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 def read_overrides(overrides: Sequence[str], schema: type) -> list[Override]:
     """``overrides`` of the keys of ``schema``, parsed; ``input_line`` of each is what Hydra takes for it.
 
-    The value of a text's key is itself, whatever its characters. Within quotes it is their inside, and a backslash
-    before one of ``\\()[]{}:=,`` or a blank goes: ``launch --multirun`` writes the runs of a sweep so.
+    The value of a text's key is itself, whatever its characters, but for ``${...}``, which Hydra resolves; a
+    backslash before it keeps it as it is. Within quotes it is their inside, and a backslash before one of
+    ``\\()[]{}:=,`` or a blank goes, as in Hydra.
     Raises :class:`ConfigError`, which names the override, for what is no key of ``schema`` or no single value.
     """
     parser = OverridesParser.create()
-    return [_read(_plain_key(each), schema, parser) for each in overrides]
+    return [_read(plain_key(each), schema, parser) for each in overrides]
 
 
 def unknown_key(key: str, schema: type) -> ConfigError:
@@ -67,8 +69,8 @@ def _alike(key: str, known: Iterable[str]) -> list[str]:
     return [".".join(each) for each in split if all(map(get_close_matches, parts, ([part] for part in each)))]
 
 
-def _plain_key(override: str) -> str:
-    """``+data.features.price.type=number`` -> without the plus, which is allowed where a key is new."""
+def plain_key(override: str) -> str:
+    """``+data.features.price.type=number`` without the plus, allowed where a key is new; another is refused."""
     key = override.lstrip("+")
     if key.startswith(NEW_KEYS):
         return key
@@ -77,20 +79,56 @@ def _plain_key(override: str) -> str:
     return override
 
 
+def as_typed(value: Any) -> str:
+    """How a user types ``value`` so that it is read as itself."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case Enum():
+            return str(value.value)
+        case list():
+            return f"[{','.join(_quoted(literal(str(each))) for each in value)}]"
+        case str():
+            text = literal(value)
+            is_itself = not _QUOTED.fullmatch(text.strip()) and not _ESCAPED.search(text)
+            return text if is_itself else _quoted(text)
+    return str(value)
+
+
 def _read(override: str, schema: type, parser: OverridesParser) -> Override:
     key, equals, value = override.partition("=")
     if not key or not equals:
         raise ConfigError(f"{override}: write KEY=VALUE")
+    types = types_of_key(key, schema)
+    try:
+        parsed = parser.parse_override(f"{key}={_hydra_value(key, value, types, parser)}")
+    except (HydraException, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{_shown(override)}: cannot be read; {_advice(key, types)}") from error
+    if parsed.is_sweep_override():
+        raise ConfigError(f"{_shown(override)}: not one value; {_advice(key, types)}")
+    if not is_group(key) and not _fits(parsed.value(), types):
+        raise ConfigError(f"{_shown(override)}: {key} takes {_words_for(types)}")
+    return parsed
+
+
+def types_of_key(key: str, schema: type) -> list[Any]:
+    """The types that the value of ``key`` may have; raises :class:`ConfigError` for a key that is not there."""
     types = _types_of(schema).get(_general(key))
     if types is None:
         raise unknown_key(key, schema)
-    try:
-        parsed = parser.parse_override(f"{key}={_hydra_value(key, value, types, parser)}")
-    except HydraException as error:
-        raise ConfigError(f"{override}: cannot be read; {_advice(key, types)}") from error
-    if parsed.is_sweep_override():
-        raise ConfigError(f"{override}: not one value; {_advice(key, types)}")
-    return parsed
+    return types
+
+
+def is_group(key: str) -> bool:
+    """Whether ``key`` chooses among names, such as ``loss``."""
+    return key == PRESETS or key in CHOICES
+
+
+def _shown(override: str) -> str:
+    """``override``, cut where nobody would read on."""
+    return override if len(override) <= 200 else f"{override[:200]}..."
 
 
 def _advice(key: str, types: list[Any]) -> str:
@@ -99,13 +137,57 @@ def _advice(key: str, types: list[Any]) -> str:
     return f"{key} takes one plain value"
 
 
+def _fits(value: Any, types: list[Any]) -> bool:
+    """Whether ``value`` may be of one of ``types``; what refers to another key is looked at when it is resolved."""
+    if not types or str in types or (isinstance(value, str) and "${" in value and not _has_keys(types)):
+        return True
+    kinds = [get_origin(each) or each for each in types]
+    match value:
+        case bool():
+            return bool in kinds
+        case int():
+            return int in kinds or float in kinds or (bool in kinds and value in (0, 1))
+        case float():
+            return float in kinds
+        case list():
+            return list in kinds
+        case dict():
+            return _has_keys(types)
+        case None:
+            return False
+    return any(_is_enum(each) for each in kinds)
+
+
+def _has_keys(types: list[Any]) -> bool:
+    return any(get_origin(each) is dict or dataclasses.is_dataclass(each) for each in types)
+
+
+def _words_for(types: list[Any]) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", list: "a list such as [a,b]"}
+    kinds = [get_origin(each) or each for each in types]
+    return " or ".join(dict.fromkeys(words.get(each, "no value of its own: set the keys below it") for each in kinds))
+
+
 def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser) -> str:
+    if is_group(key):
+        return _name(key, value)
     if str in types:
-        return QuotedString(literal(_text_of(value, parser)), Quote.single).with_quotes()
+        return _quoted(_text_of(value, parser))
     members = {str(member.value): member.name for each in types if _is_enum(each) for member in each}
-    if members and value not in members and value not in members.values():
-        raise ConfigError(f"{key}={value} is unknown; set it to one of {', '.join(members)}")
+    if members and "${" not in value and value not in members and value not in members.values():
+        raise ConfigError(f"{key}={_shown(value)} is unknown; set it to one of {', '.join(members)}")
     return members.get(value, value)  # OmegaConf knows the members of an enum by name only
+
+
+def _name(group: str, value: str) -> str:
+    """The name that is chosen; ``experiment=null`` chooses none."""
+    if not _NAME.fullmatch(value) or (value.lower() == "null" and group != PRESETS):
+        raise ConfigError(f"{group}={_shown(value)}: {group} takes one name, such as {names_of(group)[0]}")
+    return value
+
+
+def _quoted(text: str) -> str:
+    return str(QuotedString(text, Quote.single).with_quotes())
 
 
 def _text_of(value: str, parser: OverridesParser) -> str:
@@ -122,7 +204,7 @@ def _general(key: str) -> str:
 @cache
 def _types_of(schema: type) -> dict[str, list[Any]]:
     """The types of each key: variants, such as those of ``cluster``, may disagree. ``*`` is a name in a dict."""
-    types: dict[str, list[Any]] = {PRESETS: []}
+    types: dict[str, list[Any]] = {PRESETS: []}  # a name
     for key, hint in _keys_of(schema, ""):
         types.setdefault(key, []).append(hint)
     return types

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
@@ -9,6 +11,9 @@ from launch.command import run_module
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
+
+CONFIG_DIR_FLAG = "--config-dir"
+"""Hydra's spelling of ``config_dir=PATH``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,18 +24,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(general_help())
         return 0 if words else USAGE_EXIT_CODE
-    verb, *overrides = words
-    if any(word in ("-h", "--help") for word in overrides):
-        return exit_code_of(lambda: _help(verb))
-    return exit_code_of(lambda: _verb_of(verb)(overrides))
+    if words == ["--version"]:
+        return exit_code_of(_version)
+    return exit_code_of(lambda: _run(words))
 
 
-def _help(verb: str) -> int:
-    _verb_of(verb)
-    from launch.help import verb_help
+def _run(words: Sequence[str]) -> int:
+    verb, *others = _with_config_dir(words)
+    start = _verb_of(verb)
+    if any(word in ("-h", "--help") for word in others):
+        from launch.help import verb_help
 
-    print(verb_help(verb))
-    return 0
+        print(verb_help(verb))
+        return 0
+    return start(others)
+
+
+def _version() -> None:
+    from importlib.metadata import version
+
+    print(f"shardrec {version('shardrec')}")
+
+
+def _with_config_dir(words: Sequence[str]) -> list[str]:
+    """``words`` with ``--config-dir PATH`` as ``config_dir=PATH``, a path that holds in every process."""
+    found, left = list[str](), list(words)
+    while left:
+        word = left.pop(0)
+        flag, equals, path = word.partition("=")
+        if flag == CONFIG_DIR_FLAG:
+            if not equals and not left:
+                raise ConfigError(f"{CONFIG_DIR_FLAG} needs the folder of your YAML files: {CONFIG_DIR_FLAG} PATH")
+            word = f"config_dir={path if equals else left.pop(0)}"
+        found.append(word)
+    is_plain = [word for word in found if word.startswith("config_dir=") and "${" not in word and word[11:]]
+    return [f"config_dir={Path(word[11:]).expanduser().absolute()}" if word in is_plain else word for word in found]
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:
@@ -43,9 +71,12 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "doctor": _doctor,
         "evaluate": _evaluate,
         "bench": _bench,
+        "completion": _completion,
     }
     if name not in verbs:
-        raise ConfigError(f"{name} is not a verb; use one of {', '.join(verbs)}")
+        close = get_close_matches(name, verbs, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
+        raise ConfigError(f"{name} is not a verb; {hint}")
     return verbs[name]
 
 
@@ -62,8 +93,8 @@ def _config(overrides: list[str]) -> int:
 
 
 def _prepare(overrides: list[str]) -> int:
-    _composed(overrides)
-    return run_module("data_pipeline.prepare", overrides)
+    _, words = _pinned(overrides)
+    return run_module("data_pipeline.prepare", words)
 
 
 def _inspect(words: list[str]) -> int:
@@ -73,7 +104,7 @@ def _inspect(words: list[str]) -> int:
 def _train(overrides: list[str]) -> int:
     from launch.clusters.local import train_locally
 
-    return train_locally(_composed(overrides), overrides)
+    return train_locally(*_pinned(overrides))
 
 
 def _launch(words: list[str]) -> int:
@@ -88,7 +119,7 @@ def _evaluate(overrides: list[str]) -> int:
     from configs.url import is_url
     from launch.clusters.local import run_ranks
 
-    config = _composed(overrides)
+    config, overrides = _pinned(overrides)
     if is_url(config.run_dir) and (code := run_module("train.run_dir.fetch_overrides", overrides)):
         return code
     saved = local_run_dir(config, READER) / "overrides.txt"
@@ -107,6 +138,20 @@ def _doctor(overrides: list[str]) -> int:
     from launch.doctor.examination import examine  # it starts other programs; --help needs none of it
 
     return examine(overrides)
+
+
+def _completion(words: list[str]) -> int:
+    from launch.completion import completion_script
+
+    print(completion_script(words), end="")
+    return 0
+
+
+def _pinned(overrides: list[str]) -> "tuple[RunConfig, list[str]]":
+    """The config, and the overrides that give the same one in every process that composes them."""
+    from configs.load import load_pinned
+
+    return load_pinned(overrides)
 
 
 def _composed(overrides: list[str]) -> "RunConfig":

@@ -146,6 +146,16 @@ VERBS = {
             ("--json", "one JSON object on stdout and nothing else"),
         ),
     ),
+    "completion": Verb(
+        summary="print a script that completes verbs, keys and names in a shell",
+        usage="bash | zsh | fish",
+        about="Prints a script for a shell: verbs, keys and the names that keys take are completed with Tab.",
+        options=(
+            ("bash", "shardrec completion bash > ~/.local/share/bash-completion/completions/shardrec"),
+            ("zsh", "shardrec completion zsh > a folder of $fpath, as _shardrec"),
+            ("fish", "shardrec completion fish > ~/.config/fish/completions/shardrec.fish"),
+        ),
+    ),
 }
 """Every verb, in the order in which help lists them."""
 
@@ -163,6 +173,8 @@ def general_help() -> str:
             *lines,
             "",
             "shardrec VERB --help shows the keys that matter. Every key: docs/configuration.md",
+            "Behind a verb, --config-dir PATH adds a folder of your own YAML files. shardrec --version",
+            "says which version this is.",
         ]
     )
 

@@ -1,6 +1,5 @@
 """``shardrec launch``: composes the cluster and the run, or the runs of a sweep, and starts them there."""
 
-import itertools
 import os
 import shlex
 import sys
@@ -8,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.load import load_cluster, load_config, split_overrides
+from configs.load import load_cluster, load_config, load_pinned, split_overrides
+from configs.overrides import as_typed
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
+from configs.sweeps import swept
 from configs.url import is_url
 from launch.clusters.kubernetes import manifest_of
 from launch.clusters.local import train_locally
@@ -32,8 +33,8 @@ def launch(words: Sequence[str]) -> int:
     if unknown := [word for word in overrides if word.startswith("-")]:
         raise ConfigError(f"{unknown[0]} is no flag of launch; it has {', '.join(FLAGS)}")
     of_cluster, of_run = split_overrides(overrides)
-    cluster, swept = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
-    runs = [Run(config=load_config(run), overrides=run) for run in swept]
+    cluster, words_of_runs = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
+    runs = [Run(config=config, overrides=words) for config, words in map(load_pinned, words_of_runs)]
     config, is_dry = runs[0].config, "dry run" in flags
     if not isinstance(cluster, LocalConfig):
         _refuse_url(config, cluster)
@@ -43,9 +44,9 @@ def launch(words: Sequence[str]) -> int:
         case TorchrunConfig() | KubernetesConfig() if len(runs) > 1:
             raise ConfigError(f"--multirun needs cluster=slurm or cluster=local, not cluster={cluster.name}")
         case TorchrunConfig():
-            return _torchrun(cluster, config, of_run, is_dry)
+            return _torchrun(cluster, config, runs[0].overrides, is_dry)
         case KubernetesConfig():
-            return _kubernetes(cluster, config, of_run, is_dry)
+            return _kubernetes(cluster, config, runs[0].overrides, is_dry)
     return _local(cluster, runs, is_dry)
 
 
@@ -60,24 +61,13 @@ def _refuse_url(config: RunConfig, cluster: ClusterConfig) -> None:
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
     """The runs of Hydra's sweep syntax (``seed=1,2``): every combination, each in ``run_dir/NUMBER`` of its own."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    choices = [
-        [f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()]
-        if each.is_sweep_override()
-        else [str(each.input_line)]
-        for each in parsed
-    ]
-    runs = [list(run) for run in itertools.product(*choices)]
+    runs = swept(overrides)
     if len(runs) == 1:
         return runs
     folder = load_config(runs[0]).run_dir
-    return [[*_without(run, "run_dir"), f"run_dir={folder}/{number}"] for number, run in enumerate(runs)]
+    return [
+        [*_without(run, "run_dir"), f"run_dir={as_typed(f'{folder}/{number}')}"] for number, run in enumerate(runs)
+    ]
 
 
 def _without(overrides: list[str], key: str) -> list[str]:

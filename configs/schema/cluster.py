@@ -209,3 +209,13 @@ class KubernetesConfig(ClusterConfig):
 
 def _pairs(entries: list[str]) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in entries)
+
+
+@dataclass(kw_only=True, slots=True)
+class LaunchConfig:
+    """What ``configs/launch.yaml`` composes."""
+
+    config_dir: str = ""
+    """Folder of your own YAML files, as for a run."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """The machines: where the job is started."""

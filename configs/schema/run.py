@@ -22,6 +22,8 @@ class RunConfig:
 
     run_dir: str = "runs/default"
     """Where the run is written: a folder, or a URL such as ``s3://BUCKET/PATH``."""
+    config_dir: str = ""
+    """Folder of your own YAML files, laid out as ``configs/``, such as ``experiment/mine.yaml``."""
     scratch_dir: str = ""
     """Folder of this machine in which a run behind a URL works; empty: the user's cache."""
     seed: int = 0

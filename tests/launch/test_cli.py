@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,42 @@ def test_a_wrong_key_is_one_line_on_stderr_before_anything_starts(
     assert not started
 
 
-def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_verb_is_refused_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["trian"]) == 2
-    assert "trian is not a verb" in capsys.readouterr().err
+    assert capsys.readouterr().err == "ConfigError: trian is not a verb; did you mean train?\n"
+    assert cli.main(["xyz", "--help"]) == 2
+    assert "xyz is not a verb; use one of config, " in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"shardrec {version('shardrec')}\n"
+
+
+@pytest.mark.parametrize("flag", [["--config-dir", "mine"], ["--config-dir=mine"], ["config_dir=mine"]])
+def test_a_folder_of_ones_own_reaches_every_process(
+    flag: list[str], started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "ours.yaml").write_text("# @package _global_\nnum_epochs: 3\n")
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *flag, "experiment=ours", "data.store=."]) == 0
+    assert len(started) == 2
+    for words, _ in started:
+        assert f"config_dir={tmp_path / 'mine'}" in words
+        assert "experiment=ours" in words
+
+
+def test_what_the_environment_says_is_the_same_in_every_process(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    assert cli.main(["train", "data.store=${oc.env:SCRATCH}", "run_dir=r/${now:%f}"]) == 0
+    words = [[word for word in line if word.startswith(("data.store=", "run_dir="))] for line, _ in started]
+    assert words[0] == words[1]
+    assert sorted(words[0])[0] == f"data.store={tmp_path}"
 
 
 def test_config_prints_the_resolved_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ from train.run_dir.flatten import flat
 
 MAY_CHANGE = (
     "run_dir",
+    "config_dir",
     "scratch_dir",
     "num_epochs",
     "num_steps",

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from configs.choices import CHOICES
 from configs.compose import composed
 from configs.errors import ConfigError
 from configs.overrides import NEW_KEYS, as_typed, literal, read_overrides, unknown_key
@@ -19,6 +20,9 @@ from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, LaunchConfig
 
 Schema = TypeVar("Schema")
+VARIANTS = "variants"
+"""The key of a saved run that says of which variants its groups are."""
+VARIANT_GROUPS = ("model", "loss", "optimizer")
 
 
 def load_config(overrides: Sequence[str] = ()) -> RunConfig:
@@ -62,8 +66,22 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def resolved_yaml(config: RunConfig) -> str:
-    """Every key of ``config`` with its value as YAML, in the schema's order; choices as a user types them."""
-    return OmegaConf.to_yaml(OmegaConf.create(_plain(dataclasses.asdict(config))), resolve=True)
+    """Every key of ``config`` with its value as YAML, in the schema's order; choices as a user types them.
+
+    First, under ``variants``, which dataclass the keys of each group are of: ``loss: sampled_softmax``.
+    """
+    return OmegaConf.to_yaml(
+        OmegaConf.create({VARIANTS: variants_of(config), **_plain(dataclasses.asdict(config))}), resolve=True
+    )
+
+
+def variants_of(config: RunConfig) -> dict[str, str]:
+    """The name of the variant of each group that has, or will have, several: ``{"loss": "sampled_softmax", ...}``."""
+    groups = {group: type(getattr(config, group)) for group in VARIANT_GROUPS}
+    return {
+        group: next(name for name, choice in CHOICES[group].items() if choice is kind)
+        for group, kind in groups.items()
+    }
 
 
 def _merged(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:

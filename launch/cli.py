@@ -114,18 +114,11 @@ def _launch(words: list[str]) -> int:
 
 
 def _evaluate(overrides: list[str]) -> int:
-    from configs.atomic_files import read_text
-    from configs.run_dir import READER, local_run_dir
-    from configs.url import is_url
     from launch.clusters.local import run_ranks
+    from launch.saved_run import saved_run
 
-    config, overrides = _pinned(overrides)
-    if is_url(config.run_dir) and (code := run_module("train.run_dir.fetch_overrides", overrides)):
-        return code
-    saved = local_run_dir(config, READER) / "overrides.txt"
-    if not saved.is_file():
-        raise ConfigError(f"run_dir={config.run_dir} holds no run; train it first")
-    return run_ranks("train.evaluate", _composed([*read_text(saved).splitlines(), *overrides]), overrides)
+    config, words = saved_run(overrides)
+    return run_ranks("train.evaluate", config, words)
 
 
 def _bench(overrides: list[str]) -> int:
@@ -152,9 +145,3 @@ def _pinned(overrides: list[str]) -> "tuple[RunConfig, list[str]]":
     from configs.load import load_pinned
 
     return load_pinned(overrides)
-
-
-def _composed(overrides: list[str]) -> "RunConfig":
-    from configs.load import load_config
-
-    return load_config(overrides)

@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Sequence
 
-from configs.errors import ConfigError, exit_code_of
+from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.run_dir import READER, local_run_dir
+from configs.saved_run import place_overrides
 from configs.schema import RunConfig
 from data_pipeline.store.manifest import load_manifest
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.evaluation.summary import print_quality, quality_report, write_summary
 from train.run import build_state
-from train.run_dir.identity import saved_fingerprint, saved_overrides
+from train.run_dir.identity import load_run_config, refuse_other_evaluation
 from train.run_dir.sync import run_sync_of
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
@@ -24,11 +25,7 @@ def evaluate(config: RunConfig) -> None:
     """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         manifest = load_manifest(config.data.store)
-        if saved_fingerprint(config.run_dir) != manifest.fingerprint:
-            raise ConfigError(
-                f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
-                f"manifest's fingerprint is {manifest.fingerprint}"
-            )
+        refuse_other_evaluation(config, manifest.fingerprint)
         state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         sync = run_sync_of(config, watchdog.heartbeat, READER)
         if sync is not None:
@@ -45,8 +42,12 @@ def evaluate(config: RunConfig) -> None:
 
 
 def main(overrides: Sequence[str]) -> int:
-    """The run's own overrides come first, the given ones after; 0, or 2 after one line on stderr."""
-    return exit_code_of(lambda: evaluate(load_config([*saved_overrides(load_config(overrides).run_dir), *overrides])))
+    """``overrides`` name the ``run_dir`` and what may differ from the run's own config; 0, or 2 after one line."""
+    return exit_code_of(lambda: evaluate(_config_of(overrides)))
+
+
+def _config_of(overrides: Sequence[str]) -> RunConfig:
+    return load_run_config(load_config(place_overrides(overrides)).run_dir, overrides)
 
 
 if __name__ == "__main__":

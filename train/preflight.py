@@ -3,35 +3,43 @@
 Without torch: it takes a moment, and torchrun's own traceback does not bury the message.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from data_pipeline.store.features import chosen_features
 from data_pipeline.store.manifest import load_manifest
-from train.run_dir.identity import open_run_folder
-from train.run_dir.remote_copy import remote_run_of
+from data_pipeline.store.paths import path_of
+from train.run_dir.identity import refuse_other_run
 from train.run_dir.store_check import refuse_other_origin
 
 
 def check(config: RunConfig, overrides: Sequence[str]) -> None:
     """Raise :class:`ConfigError` or :class:`DataError` for a store that cannot be read, was made of another log or
     with other options than the user gives, or lacks a feature of the model, a run folder of another run and one that
-    cannot be written."""
+    cannot be written. Changes nothing: the run may be under way, or be waiting to be started again."""
     if not config.data.store:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
     manifest = load_manifest(config.data.store)
     refuse_other_origin(config, overrides)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
-    remote = remote_run_of(config)
-    if remote is None:
-        open_run_folder(config, overrides, manifest.fingerprint)
-    else:
-        remote.fetch_records()
-        open_run_folder(config, overrides, manifest.fingerprint)
-        remote.send_records()  # finds here what the store does not let one write
+    _refuse_unwritable(config)
+    refuse_other_run(path_of(config.run_dir), config, manifest.fingerprint)
+
+
+def _refuse_unwritable(config: RunConfig) -> None:
+    """Of the local folder, or of the nearest one above it that is there."""
+    folder = local_run_dir(config).absolute()
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{describe_run_dir(config)} cannot be written: {folder} is no folder; choose another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{describe_run_dir(config)} cannot be written: no permission in {folder}; choose another")
 
 
 def main(overrides: Sequence[str]) -> int:

@@ -49,10 +49,10 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         manifest = load_manifest(config.data.store)
         on_rank_zero(lambda: _print_split(config, manifest, watchdog.heartbeat))
         require_targets(config, manifest)
-        on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint))
+        collectives = ProcessGroupCollectives()
+        on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint, collectives.world_size))
         if sync is not None:
             sync.send_records()
-        collectives = ProcessGroupCollectives()
         names = config.model.event_features
         stream = SequenceStream(
             config.data, seed=config.seed, rank=collectives.rank, world_size=collectives.world_size, features=names

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from configs.atomic_files import write_text
+from configs.load import load_config, resolved_yaml
 from configs.reference import cluster_keys, run_keys
 from launch import cli, command
 from launch.help import VERBS, described, verb_help
@@ -207,7 +208,7 @@ def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]
 
 
 def test_evaluate_runs_on_as_many_ranks_as_the_run_had(started: Started, tmp_path: Path) -> None:
-    write_text(tmp_path / "overrides.txt", "hardware.num_ranks=4\n")
+    write_text(tmp_path / "config.yaml", resolved_yaml(load_config(["hardware.num_ranks=4"])))
     assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 0
     assert started[0][0][-5:] == [
         "-m",

@@ -6,7 +6,13 @@ import pytest
 
 from configs.errors import DataError
 from configs.load import load_config
-from train.run_dir.identity import IDENTITY, OVERRIDES, open_run_folder, saved_fingerprint, saved_overrides
+from configs.saved_run import CONFIG
+from train.run_dir.identity import (
+    IDENTITY,
+    load_run_config,
+    open_run_folder,
+    refuse_other_evaluation,
+)
 
 
 @pytest.fixture
@@ -22,15 +28,15 @@ def test_a_damaged_identity_is_no_other_run_and_no_traceback(run_dir: Path, dama
     overrides = [f"run_dir={run_dir}", "seed=3"]
     for read in (
         lambda: open_run_folder(load_config(overrides), overrides, "f1"),
-        lambda: saved_fingerprint(str(run_dir)),
+        lambda: refuse_other_evaluation(load_config(overrides), "f1"),
     ):
         with pytest.raises(DataError, match=f"{run_dir / IDENTITY} is damaged"):
             read()
 
 
-def test_overrides_with_a_bit_turned_are_refused(run_dir: Path):
-    content = (run_dir / OVERRIDES).read_bytes()
-    assert saved_overrides(str(run_dir)) == [f"run_dir={run_dir}", "seed=3"]
-    (run_dir / OVERRIDES).write_bytes(content.replace(b"seed=3", b"seed=2"))
-    with pytest.raises(DataError, match=f"{run_dir / OVERRIDES} is damaged"):
-        saved_overrides(str(run_dir))
+def test_a_config_with_a_bit_turned_is_refused(run_dir: Path):
+    content = (run_dir / CONFIG).read_bytes()
+    assert load_run_config(str(run_dir)).seed == 3
+    (run_dir / CONFIG).write_bytes(content.replace(b"seed: 3", b"seed: 2"))
+    with pytest.raises(DataError, match=f"{run_dir / CONFIG} is damaged"):
+        load_run_config(str(run_dir))

@@ -12,11 +12,12 @@ from data_pipeline.prepare.prepare import prepare
 from prepared_store import synthetic_store
 from stores import write_store
 from train.preflight import main
+from train.run_dir.identity import open_run_folder
 
 
 def test_a_store_and_a_new_folder_pass(tmp_path: Path):
     assert main(_overrides(tmp_path)) == 0
-    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert not (tmp_path / "run").exists(), "the ranks make it"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_a_store_of_another_format_version_is_refused(tmp_path: Path, capsys: py
 
 def test_the_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     overrides = _overrides(tmp_path)
-    assert main(overrides) == 0
+    open_run_folder(load_config(overrides), overrides, "tiny")
     before = (tmp_path / "run" / "config.yaml").read_text()
     assert main([*overrides, "optimizer.lr=0.5"]) == 2
     assert "optimizer.lr=0.001, here 0.5" in capsys.readouterr().err

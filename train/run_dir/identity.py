@@ -1,27 +1,25 @@
 """The folder of a run: what it was started with, so that the same folder again resumes and another run is refused."""
 
-import json
-import platform
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from configs.atomic_files import (
     parse_json_with_sum,
     parse_text_with_sum,
-    read_json,
     write_atomically,
     write_json,
     write_text,
 )
 from configs.errors import ConfigError
-from configs.load import resolved_yaml
+from configs.load import resolved_yaml, variants_of
+from configs.overrides import as_typed
 from configs.run_dir import describe_run_dir, local_run_dir
+from configs.saved_run import CONFIG, compose_saved
 from configs.schema import RunConfig
-from data_pipeline.store.paths import path_of
+from data_pipeline.store.paths import AnyPath, path_of
+from train.run_dir.environment import record_session
 from train.run_dir.flatten import flat
 
 MAY_CHANGE = (
@@ -44,32 +42,38 @@ MAY_CHANGE = (
     "data.prefetch_batches",
     "data.prefetch_mib",
     "evaluation.batch_size",
+    "evaluation.num_bootstrap_samples",
+    "evaluation.patience",
 )
-"""Keys that a resumed run may set anew: they do not change which batches are learned from.
+"""Keys that may change when a run resumes, since they do not change which batches it trains on.
 
-``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached."""
+``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached; a larger
+``evaluation.patience`` lets a run go on that stopped by it."""
+MAY_DIFFER_IN_EVALUATION = (*MAY_CHANGE, "evaluation", "seed")
+"""Keys that may differ from the run's when its model is ranked: they change neither the model nor its training data.
+
+The seed is that of the bootstrap alone; ``evaluation.leave_out_seen`` asks another question: the result says so."""
 IDENTITY = "identity.json"
 OVERRIDES = "overrides.txt"
 STOPPED = "STOPPED"
 """Is there when the last session ended by a stop signal, with everything saved; holds the step."""
 
 
-def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str) -> Path:
-    """Make or re-open the local folder of ``run_dir``; rank 0 only.
+def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str, world_size: int = 1) -> Path:
+    """Make or re-open the local folder of ``run_dir`` for a session of ``world_size`` ranks; rank 0 only.
 
     Raises :class:`ConfigError` for a folder of another run.
     """
     folder = local_run_dir(config)
-    identity = {**dict(flat(asdict(config))), "data.fingerprint": fingerprint}
-    identity = {key: value for key, value in identity.items() if not key.startswith(MAY_CHANGE)}
+    identity = identity_of(config, fingerprint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_other_run(folder / IDENTITY, config.run_dir, identity)
+        refuse_other_run(folder, config, fingerprint)
         (folder / STOPPED).unlink(missing_ok=True)
         write_json(folder / IDENTITY, identity)
-        write_text(folder / "config.yaml", resolved_yaml(config))
+        write_text(folder / CONFIG, resolved_yaml(config))
         write_text(folder / OVERRIDES, "".join(f"{each}\n" for each in overrides))
-        write_atomically(folder / "environment.json", json.dumps(_environment(config), indent=2))
+        record_session(folder, config.hardware, world_size)
     except OSError as error:
         raise ConfigError(
             f"{describe_run_dir(config)} cannot be written: {error.strerror}; choose another"
@@ -77,55 +81,84 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     return folder
 
 
+def identity_of(config: RunConfig, fingerprint: str, may_differ: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
+    """What makes a run this one: its variants, every key that is not among ``may_differ``, and its data."""
+    keys = {**variants_of(config), **dict(flat(asdict(config))), "data.fingerprint": fingerprint}
+    return {key: value for key, value in keys.items() if not _is_among(key, may_differ)}
+
+
+def refuse_other_run(folder: AnyPath, config: RunConfig, fingerprint: str) -> None:
+    """Raise :class:`ConfigError`, which names a key, where ``folder`` holds another run than ``config`` on this data.
+
+    Changes nothing. :class:`DataError` where the identity cannot be read.
+    """
+    if (folder / IDENTITY).is_file():
+        key, saved, own = _difference(folder, config, fingerprint, MAY_CHANGE)
+        if key:
+            raise ConfigError(
+                f"run_dir={config.run_dir} is another run: there {key}={saved}, here {own}; "
+                f"choose another run_dir, or the same {key} to resume"
+            )
+
+
+def refuse_other_evaluation(config: RunConfig, fingerprint: str) -> None:
+    """Raise :class:`ConfigError`, which names a key, where ``config`` is not the run in its ``run_dir``.
+
+    Another split would rank events that the model was trained on; another width would not fit its tensors.
+    """
+    key, saved, own = _difference(path_of(config.run_dir), config, fingerprint, MAY_DIFFER_IN_EVALUATION)
+    if key == "data.fingerprint":
+        raise ConfigError(
+            f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
+            f"manifest's fingerprint is {own}, the run's is {saved}"
+        )
+    if key:
+        raise ConfigError(
+            f"run_dir={config.run_dir} was trained with {key}={saved}, so that its model cannot be ranked with "
+            f"{key}={own}; leave {key} out, or train another run with it"
+        )
+
+
+def _difference(
+    folder: AnyPath, config: RunConfig, fingerprint: str, may_differ: Collection[str]
+) -> tuple[str, Any, Any]:
+    """The first key that differs, the value that is saved and that of ``config``; an empty key where none does."""
+    saved = _saved_identity(folder, config.run_dir)
+    own = identity_of(config, fingerprint, may_differ)
+    for key in sorted(saved.keys() | own.keys(), key=lambda key: (key.count("."), key)):  # a variant before its keys
+        if not _is_among(key, may_differ) and saved.get(key) != own.get(key):
+            return key, saved.get(key), own.get(key)
+    return "", None, None
+
+
+def _is_among(key: str, keys: Collection[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
 def mark_stopped(folder: Path, step: int) -> None:
     """Leave the mark that launchers read before they start a run again; one rank a folder."""
     write_atomically(folder / STOPPED, f"{step}\n")
 
 
-def saved_fingerprint(run_dir: str) -> str:
-    """The fingerprint of the data that the run of ``run_dir`` learnt from."""
-    path = path_of(run_dir) / IDENTITY
+def load_run_config(run_dir: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run in ``run_dir`` as its ``config.yaml`` says, with ``overrides`` on top: for verbs that use a run.
+
+    Raises :class:`ConfigError` where there is no run, and as :func:`compose_saved` does.
+    """
+    path = path_of(run_dir) / CONFIG
+    return compose_saved(saved_yaml(run_dir), path, [*overrides, f"run_dir={as_typed(run_dir)}"])
+
+
+def saved_yaml(run_dir: str) -> str:
+    """The ``config.yaml`` of the run in ``run_dir``; :class:`ConfigError` where there is no run."""
+    path = path_of(run_dir) / CONFIG
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return str(parse_json_with_sum(path.read_bytes(), path)["data.fingerprint"])
+    return parse_text_with_sum(path.read_bytes(), path)
 
 
-def saved_overrides(run_dir: str) -> list[str]:
-    """The overrides that the run of ``run_dir`` was started with, but for the machine's own ``scratch_dir``."""
-    path = path_of(run_dir) / OVERRIDES
+def _saved_identity(folder: AnyPath, run_dir: str) -> dict[str, Any]:
+    path = folder / IDENTITY
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    text = parse_text_with_sum(path.read_bytes(), path)
-    return [each for each in text.splitlines() if not each.startswith("scratch_dir=")]
-
-
-def _refuse_other_run(path: Path, run_dir: str, identity: dict[str, Any]) -> None:
-    if not path.exists():
-        return
-    saved = read_json(path)
-    for key in sorted(saved.keys() | identity.keys()):
-        if saved.get(key) != identity.get(key):
-            raise ConfigError(
-                f"run_dir={run_dir} is another run: there {key}={saved.get(key)}, here {identity.get(key)}; "
-                f"choose another run_dir, or the same {key} to resume"
-            )
-
-
-def _environment(config: RunConfig) -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "commit": _commit(),
-        "threads": config.hardware.num_threads,
-        "versions": {name: version(name) for name in ("torch", "torchrec", "fbgemm-gpu", "hydra-core", "pyarrow")},
-    }
-
-
-def _commit() -> str:
-    """The commit of this code, not of the folder that the command was started in."""
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "not a git checkout"
-    return done.stdout.strip()
+    return parse_json_with_sum(path.read_bytes(), path)

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from configs.choices import CHOICES
 from configs.compose import composed
 from configs.errors import ConfigError
-from configs.overrides import NEW_KEYS, as_typed, literal, read_overrides, unknown_key
+from configs.overrides import AUTO_KEYS, NEW_KEYS, as_typed, literal, read_overrides, unknown_key
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, LaunchConfig
 
@@ -45,17 +45,23 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
     return _typed(_merged("launch", LaunchConfig, overrides), LaunchConfig, overrides).cluster
 
 
-def load_pinned(overrides: Sequence[str]) -> tuple[RunConfig, list[str]]:
-    """The config of ``overrides``, and the overrides with each interpolation replaced by its value.
+def load_pinned(overrides: Sequence[str], *, machine: bool = False) -> tuple[RunConfig, list[str]]:
+    """The config of ``overrides``, and the overrides with each interpolation replaced by its value; with ``machine``
+    also what was left to this machine.
 
-    Every process of a run composes again, and ``${now:%H-%M}`` or ``${oc.env:TMPDIR}`` may be another there: whoever
-    starts processes hands these on.
+    Every process of a run composes again, and ``${now:%H-%M}``, ``${oc.env:TMPDIR}`` or the cores that a rank is
+    bound to may be others there: whoever starts processes hands these on.
     """
     merged = _merged("run", RunConfig, overrides)
     config = _typed(merged, RunConfig, overrides)
-    keys = list(_interpolated(merged, ""))
+    keys = [*_interpolated(merged, ""), *(_left_to_the_machine(merged) if machine else [])]
     kept = [each for each in overrides if each.partition("=")[0].lstrip("+") not in keys]
     return config, [*kept, *(f"{key}={as_typed(_value(config, key))}" for key in keys)]
+
+
+def left_to_the_machine(overrides: Sequence[str]) -> list[str]:
+    """The keys of ``overrides``' run whose values are the machine's, such as ``hardware.num_ranks``."""
+    return _left_to_the_machine(_merged("run", RunConfig, overrides))
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -130,6 +136,10 @@ def _interpolated(node: Any, prefix: str) -> Iterator[str]:
                 yield from _interpolated(node[name], f"{prefix}{name}.")
     if isinstance(node, ListConfig) and any(OmegaConf.is_interpolation(node, place) for place in range(len(node))):
         yield prefix.removesuffix(".")
+
+
+def _left_to_the_machine(merged: DictConfig) -> list[str]:
+    return [key for key in ("hardware.device", *AUTO_KEYS) if OmegaConf.select(merged, key) in (0, "auto")]
 
 
 def _value(config: Any, key: str) -> Any:

@@ -18,6 +18,9 @@ from configs.errors import ConfigError
 NEW_KEYS = "data.features."
 """Below it a user gives names of his own."""
 
+AUTO_KEYS = ("hardware.num_ranks", "hardware.num_threads", "data.memory_gib")
+"""Numbers that the machine gives where they are 0, or typed as ``auto``."""
+
 _OWNERS = {
     "prepare": "prepare's keys are under `data.`, such as data.memory_gib and data.engine",
     "batch": "a batch by tokens is data.global_batch_tokens",
@@ -171,6 +174,8 @@ def _words_for(types: list[Any]) -> str:
 def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser) -> str:
     if is_group(key):
         return _name(key, value)
+    if value == "auto" and key in AUTO_KEYS:
+        return "0"
     if str in types:
         return _quoted(_text_of(value, parser))
     members = {str(member.value): member.name for each in types if _is_enum(each) for member in each}

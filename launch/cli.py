@@ -104,7 +104,7 @@ def _inspect(words: list[str]) -> int:
 def _train(overrides: list[str]) -> int:
     from launch.clusters.local import train_locally
 
-    return train_locally(*_pinned(overrides))
+    return train_locally(*_pinned(overrides, machine=True))
 
 
 def _launch(words: list[str]) -> int:
@@ -140,8 +140,8 @@ def _completion(words: list[str]) -> int:
     return 0
 
 
-def _pinned(overrides: list[str]) -> "tuple[RunConfig, list[str]]":
+def _pinned(overrides: list[str], *, machine: bool = False) -> "tuple[RunConfig, list[str]]":
     """The config, and the overrides that give the same one in every process that composes them."""
     from configs.load import load_pinned
 
-    return load_pinned(overrides)
+    return load_pinned(overrides, machine=machine)

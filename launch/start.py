@@ -1,13 +1,14 @@
 """``shardrec launch``: composes the cluster and the run, or the runs of a sweep, and starts them there."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.load import load_cluster, load_config, load_pinned, split_overrides
+from configs.load import left_to_the_machine, load_cluster, load_config, load_pinned, split_overrides
 from configs.overrides import as_typed
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
@@ -34,7 +35,7 @@ def launch(words: Sequence[str]) -> int:
         raise ConfigError(f"{unknown[0]} is no flag of launch; it has {', '.join(FLAGS)}")
     of_cluster, of_run = split_overrides(overrides)
     cluster, words_of_runs = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
-    runs = [Run(config=config, overrides=words) for config, words in map(load_pinned, words_of_runs)]
+    runs = [_run_of(cluster, words) for words in words_of_runs]
     config, is_dry = runs[0].config, "dry run" in flags
     if not isinstance(cluster, LocalConfig):
         _refuse_url(config, cluster)
@@ -48,6 +49,32 @@ def launch(words: Sequence[str]) -> int:
         case KubernetesConfig():
             return _kubernetes(cluster, config, runs[0].overrides, is_dry)
     return _local(cluster, runs, is_dry)
+
+
+def _run_of(cluster: ClusterConfig, words: list[str]) -> Run:
+    """The run of ``words``, with what was left to the machine; that of another machine is asked of its cluster."""
+    if not isinstance(cluster, LocalConfig):
+        theirs = machine_of(cluster)
+        words = [*words, *(f"{key}={theirs[key]}" for key in left_to_the_machine(words))]
+    config, pinned = load_pinned(words, machine=True)
+    return Run(config=config, overrides=pinned)
+
+
+def machine_of(cluster: ClusterConfig) -> dict[str, str]:
+    """What a job gets that leaves it to ``cluster``: a rank for each GPU that it asks for, else one a node."""
+    gpus, cores = 0, 0
+    match cluster:
+        case SlurmConfig():
+            gpus, cores = int((re.findall(r"\d+$", cluster.gpus_per_node) or ["0"])[0]), cluster.cpus_per_rank
+        case KubernetesConfig():
+            gpus = max(cluster.gpus_per_node, 0)
+            cores = cluster.cpus_per_node // max(gpus, 1)
+    return {
+        "hardware.device": "cuda" if gpus else "cpu",
+        "hardware.num_ranks": str(cluster.nodes * max(gpus, 1)),
+        "hardware.num_threads": str(max(cores, 1)),
+        "data.memory_gib": "2",
+    }
 
 
 def _refuse_url(config: RunConfig, cluster: ClusterConfig) -> None:

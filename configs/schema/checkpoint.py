@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.errors import require
+from configs.bounds import COUNT, check_bounds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -17,5 +17,4 @@ class CheckpointConfig:
     """Write checkpoints while training goes on; false: training waits until they are on disk."""
 
     def __post_init__(self) -> None:
-        for name in ("every_steps", "keep_last"):
-            require(getattr(self, name) >= 1, f"checkpoint.{name}={getattr(self, name)} must be at least 1")
+        check_bounds("checkpoint.", self, every_steps=(1, COUNT), keep_last=(1, COUNT))

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from configs.bounds import COUNT, check_bounds
 from configs.errors import require
+from configs.machine import suitable_prepare_gib
 from configs.schema.features import FeatureConfig, check_features
 from configs.schema.source import SourceConfig
 from configs.schema.split import check_global_time
@@ -71,8 +73,8 @@ class DataConfig:
     """Items with fewer events are left out."""
     max_bad_fraction: float = 0.01
     """A larger share of broken rows is an error."""
-    memory_gib: float = 2.0
-    """GiB of events that prepare holds in memory; the rest is kept in ``data.spill_dir``."""
+    memory_gib: float = 0.0
+    """GiB of events that prepare holds in memory, the rest on disk; auto, or 0: a quarter of the machine's memory."""
     spill_dir: str = ""
     """Folder in which prepare keeps what does not fit in memory; empty: beside the store."""
     append: bool = False
@@ -114,36 +116,39 @@ class DataConfig:
     """MiB that a rank's threads may take for events ahead of the batches; 0: no threads, read when needed."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "min_user_events",
-            "min_item_events",
-            "max_history",
-            "global_batch_size",
-            "shuffle_window_users",
-        ):
-            require(getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be at least 1")
+        check_bounds(
+            "data.",
+            self,
+            min_user_events=(1, COUNT),
+            min_item_events=(1, COUNT),
+            max_bad_fraction=(0, 1),
+            memory_gib=(0, 2**20),
+            max_history=(1, 10**6),
+            crop_fraction=(1e-6, 1),
+            global_batch_size=(1, 2**24),
+            global_batch_tokens=(0, COUNT),
+            num_data_shards=(0, 2**16),
+            shuffle_window_users=(1, COUNT),
+            prefetch_batches=(0, 10**4),
+            prefetch_mib=(0, 2**24),
+        )
+        self.memory_gib = self.memory_gib or suitable_prepare_gib()
         self.num_data_shards = _fitting_shards(self.num_data_shards, self.global_batch_size)
         check_global_time(self)
         require(
             not (self.append and self.engine is Engine.SPARK),
             "data.append=true is the embedded engine's; set data.engine=embedded, or prepare all files at once",
         )
-        require(0 < self.crop_fraction <= 1, f"data.crop_fraction={self.crop_fraction} must lie in (0, 1]")
-        require(0 <= self.max_bad_fraction <= 1, f"data.max_bad_fraction={self.max_bad_fraction} must lie in [0, 1]")
-        for name in ("prefetch_batches", "prefetch_mib", "global_batch_tokens"):
-            require(getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must not be negative")
         require(
             not self.event_types or bool(self.columns.event_type),
             f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",
         )
-        require(self.memory_gib > 0, f"data.memory_gib={self.memory_gib} must be positive")
         check_features(self.features)
 
 
 def _fitting_shards(num_shards: int, batch_size: int) -> int:
     """``num_shards``, or for 0 the largest divisor of ``batch_size`` up to 8; :class:`ConfigError` where a batch
     cannot be cut into equal shares."""
-    require(num_shards >= 0, f"data.num_data_shards={num_shards} must not be negative (0: chosen)")
     if num_shards == 0:
         return max(number for number in range(1, 9) if batch_size % number == 0)
     below = batch_size // num_shards * num_shards

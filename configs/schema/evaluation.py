@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.errors import require
+from configs.bounds import COUNT, check_bounds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,6 +23,12 @@ class EvaluationConfig:
     """Resamplings of the test users behind each confidence interval."""
 
     def __post_init__(self) -> None:
-        for name in ("every_epochs", "patience", "batch_size", "num_bootstrap_samples"):
-            require(getattr(self, name) >= 1, f"evaluation.{name}={getattr(self, name)} must be at least 1")
-        require(self.every_steps >= 0, f"evaluation.every_steps={self.every_steps} must not be negative")
+        check_bounds(
+            "evaluation.",
+            self,
+            every_epochs=(1, COUNT),
+            every_steps=(0, COUNT),
+            patience=(1, COUNT),
+            batch_size=(1, 2**20),
+            num_bootstrap_samples=(1, 10**5),
+        )

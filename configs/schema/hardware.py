@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
+from configs import machine
+from configs.bounds import SECONDS, check_bounds
 from configs.errors import require
+
+USD_OF_CPU, WATTS_OF_CPU = 0.05, 20.0
+USD_OF_GPU, WATTS_OF_GPU = 3.0, 700.0
+"""Assumptions, no quotes; the power is the rated limit of an H100's SXM board."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -11,20 +17,43 @@ class HardwareConfig:
 
     name: str = "cpu"
     """Name of the device in records and summaries."""
-    device: str = "cpu"
-    """Where tensors live: cpu or cuda."""
-    num_ranks: int = 2
-    """Processes of the whole job, one device each."""
-    num_threads: int = 1
-    """Threads of each process for arithmetic on the CPU."""
-    usd_per_device_hour: float = 0.05
+    device: str = "auto"
+    """Where tensors live: cpu, cuda, or auto: a GPU where there is one and torch is built for it."""
+    num_ranks: int = 0
+    """Processes of the whole job, one device each; auto, or 0: one a GPU, or one a core of the CPU up to 8."""
+    num_threads: int = 0
+    """Threads of each process for arithmetic on the CPU; auto, or 0: so many that all ranks fill the cores."""
+    usd_per_device_hour: float = USD_OF_CPU
     """Price of one device for one hour, from which the cost of a run is computed."""
-    watts_per_device: float = 20.0
+    watts_per_device: float = WATTS_OF_CPU
     """Power that one device draws, from which the energy of a run is computed."""
     timeout_s: int = 300
     """Seconds without progress after which the ranks are taken to hang and end."""
 
     def __post_init__(self) -> None:
-        for name in ("num_ranks", "num_threads", "timeout_s"):
-            require(getattr(self, name) >= 1, f"hardware.{name}={getattr(self, name)} must be at least 1")
-        require(self.device in ("cpu", "cuda"), f"hardware.device={self.device} is unknown; set it to cpu or cuda")
+        require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"hardware.device={self.device} is unknown; set it to auto, cpu or cuda",
+        )
+        self._take_from_the_machine()
+        check_bounds(
+            "hardware.",
+            self,
+            num_ranks=(1, 2**16),
+            num_threads=(1, 1024),
+            usd_per_device_hour=(0, 1e6),
+            watts_per_device=(0, 1e6),
+            timeout_s=(1, SECONDS),
+        )
+
+    def _take_from_the_machine(self) -> None:
+        """What is left to the machine, as it is here; a run keeps what was found where it was started."""
+        if self.device == "auto":
+            self.device = "cuda" if machine.num_gpus() else "cpu"
+            if self.device == "cuda" and self.name == "cpu":
+                self.name = "gpu"
+                is_priced = (self.usd_per_device_hour, self.watts_per_device) != (USD_OF_CPU, WATTS_OF_CPU)
+                if not is_priced:
+                    self.usd_per_device_hour, self.watts_per_device = USD_OF_GPU, WATTS_OF_GPU
+        self.num_ranks = self.num_ranks or machine.suitable_ranks(self.device)
+        self.num_threads = self.num_threads or machine.suitable_threads(max(self.num_ranks, 1))

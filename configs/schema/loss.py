@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.errors import require
+from configs.bounds import check_bounds
 from configs.schema.precision import Precision
 
 
@@ -21,7 +21,7 @@ class FullSoftmaxConfig(LossConfig):
     """Number format of the logits' products."""
 
     def __post_init__(self) -> None:
-        require(self.chunk_tokens >= 0, f"loss.chunk_tokens={self.chunk_tokens} must not be negative")
+        check_bounds("loss.", self, chunk_tokens=(0, 2**31))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,9 +36,9 @@ class SampledConfig(LossConfig):
     """Further negatives drawn each step from the targets of the batch."""
 
     def __post_init__(self) -> None:
-        require(self.num_negatives >= 1, f"loss.num_negatives={self.num_negatives} must be at least 1")
-        require(self.in_batch_negatives >= 0, f"loss.in_batch_negatives={self.in_batch_negatives} must be >= 0")
-        require(self.popularity_exponent >= 0, f"loss.popularity_exponent={self.popularity_exponent} must be >= 0")
+        check_bounds(
+            "loss.", self, num_negatives=(1, 2**31), in_batch_negatives=(0, 2**31), popularity_exponent=(0, 10)
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,4 +63,4 @@ class GBCEConfig(SampledConfig):
 
     def __post_init__(self) -> None:
         SampledConfig.__post_init__(self)
-        require(0 <= self.calibration <= 1, f"loss.calibration={self.calibration} must lie in [0, 1]")
+        check_bounds("loss.", self, calibration=(0, 1))

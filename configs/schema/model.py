@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from configs.bounds import check_bounds
 from configs.errors import require
 from configs.schema.precision import Precision
 
@@ -41,8 +42,17 @@ class SASRecConfig:
     """Number format of the blocks' linear layers in training; norms, residuals and ranking are float32."""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "num_blocks", "num_heads", "feed_forward_dim"):
-            require(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be at least 1")
+        check_bounds(
+            "model.",
+            self,
+            embedding_dim=(1, 2**16),
+            num_blocks=(1, 1000),
+            num_heads=(1, 2**16),
+            feed_forward_dim=(1, 2**20),
+            dropout=(0, 0.95),
+            attention_dropout=(0, 0.95),
+            initial_std=(1e-6, 100),
+        )
         require(
             self.embedding_dim % self.num_heads == 0,
             f"model.embedding_dim={self.embedding_dim} must be a multiple of model.num_heads={self.num_heads}, "
@@ -52,8 +62,5 @@ class SASRecConfig:
             self.embedding_dim % 4 == 0,
             f"model.embedding_dim={self.embedding_dim} must be a multiple of 4: fbgemm aligns its rows to 16 bytes",
         )
-        for name in ("dropout", "attention_dropout"):
-            require(0 <= getattr(self, name) <= 0.95, f"model.{name}={getattr(self, name)} must lie in [0, 0.95]")
         names = self.event_features
         require(len(set(names)) == len(names), f"model.event_features={names} names a feature twice")
-        require(self.initial_std > 0, f"model.initial_std={self.initial_std} must be positive")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.errors import require
+from configs.bounds import COUNT, check_bounds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -15,8 +15,4 @@ class NonFiniteConfig:
     """Rollbacks that a run may take; one more ends it."""
 
     def __post_init__(self) -> None:
-        require(
-            self.max_nonfinite_steps >= 1,
-            f"nonfinite.max_nonfinite_steps={self.max_nonfinite_steps} must be at least 1",
-        )
-        require(self.max_rollbacks >= 0, f"nonfinite.max_rollbacks={self.max_rollbacks} must not be negative")
+        check_bounds("nonfinite.", self, max_nonfinite_steps=(1, COUNT), max_rollbacks=(0, COUNT))

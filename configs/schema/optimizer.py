@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from configs.bounds import COUNT, TINY, check_bounds
 from configs.errors import require
 
 
@@ -37,13 +38,14 @@ class OptimizerConfig:
     """Share of the peak rates that is left after the last step of the cosine."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "table_lr"):
-            require(getattr(self, name) > 0, f"optimizer.{name}={getattr(self, name)} must be positive")
+        check_bounds(
+            "optimizer.",
+            self,
+            lr=(TINY, 1e3),
+            table_lr=(TINY, 1e3),
+            weight_decay=(0, 1e3),
+            warmup_steps=(0, COUNT),
+            final_lr_fraction=(0, 1),
+        )
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1)")
-        require(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay} must not be negative")
-        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
-        require(
-            0 <= self.final_lr_fraction <= 1,
-            f"optimizer.final_lr_fraction={self.final_lr_fraction} must lie in [0, 1]",
-        )

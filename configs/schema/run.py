@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from configs.bounds import COUNT, SEED, check_bounds
 from configs.errors import require
 from configs.run_dir import checked_run_dir
 from configs.schema.checkpoint import CheckpointConfig
@@ -57,10 +58,14 @@ class RunConfig:
         self.run_dir = checked_run_dir(self.run_dir)
         for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
             require(not is_url(folder), f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
-        require(self.seed >= 0, f"seed={self.seed} must not be negative")
-        require(self.num_epochs >= 1, f"num_epochs={self.num_epochs} must be at least 1")
-        require(self.num_steps >= 0, f"num_steps={self.num_steps} must not be negative (0: by num_epochs)")
-        require(self.log_every_steps >= 1, f"log_every_steps={self.log_every_steps} must be at least 1")
+        check_bounds(
+            "",
+            self,
+            seed=(0, SEED),
+            num_epochs=(1, COUNT),
+            num_steps=(0, 10**12),
+            log_every_steps=(1, COUNT),
+        )
         require(
             self.hardware.num_ranks <= (self.data.global_batch_tokens or self.data.global_batch_size),
             f"hardware.num_ranks={self.hardware.num_ranks} is more than a step can feed, "

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from configs.errors import require
+from configs.bounds import COUNT, SEED, check_bounds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,12 +27,15 @@ class SyntheticConfig:
     """Seed of the made-up log."""
 
     def __post_init__(self) -> None:
-        for name in ("num_users", "num_items", "mean_length", "seed"):
-            require(getattr(self, name) >= 0, f"data.synthetic.{name}={getattr(self, name)} must not be negative")
-        require(
-            0 <= self.transition_probability <= 1,
-            f"data.synthetic.transition_probability={self.transition_probability} must lie in [0, 1]",
-        )
-        require(
-            0 <= self.dirty_fraction < 1, f"data.synthetic.dirty_fraction={self.dirty_fraction} must lie in [0, 1)"
+        check_bounds(
+            "data.synthetic.",
+            self,
+            num_users=(0, COUNT),
+            num_items=(0, 10**8),
+            mean_length=(0, 10**6),
+            zipf_exponent=(0, 100),
+            num_tastes=(1, 10**4),
+            transition_probability=(0, 1),
+            dirty_fraction=(0, 0.99),
+            seed=(0, SEED),
         )

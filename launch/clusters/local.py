@@ -1,19 +1,55 @@
 """A run on this machine: the store is made where it is missing, the run folder is checked, the ranks are started."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import exit_code_of
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.machine import available_memory_gib, num_gpus, torch_is_built_for_gpus, usable_cores
+from configs.memory import check_memory
 from configs.schema import RunConfig
 from configs.url import is_url
 from launch.command import run_module
 
+THREADS_PER_CORE = 8
+"""More than so many threads wait for each other instead of working."""
+
 
 def train_locally(config: RunConfig, overrides: Sequence[str], *, max_restarts: int = 0) -> int:
     """Train ``config`` to its end on ``hardware.num_ranks`` processes of this machine; the exit code."""
-    return make_ready(config, overrides) or run_ranks("train", config, overrides, max_restarts=max_restarts)
+    check_devices(config)
+    check_memory(config)
+    print(machine_line(config), file=sys.stderr, flush=True)
+    code = make_ready(config, overrides)
+    if not code:
+        check_memory(config, **_counts_of(config.data.store))
+    return code or run_ranks("train", config, overrides, max_restarts=max_restarts)
+
+
+def machine_line(config: RunConfig) -> str:
+    """What a run takes of this machine, in one line."""
+    hardware = config.hardware
+    ranks, threads = _plural(hardware.num_ranks, "rank"), _plural(hardware.num_threads, "thread")
+    has = f"{_plural(usable_cores(), 'core')}, {available_memory_gib()[0]:.1f} GiB, {_plural(num_gpus(), 'GPU')}"
+    return f"shardrec: {ranks} of {threads} on {hardware.device}; this machine has {has}"
+
+
+def check_devices(config: RunConfig) -> None:
+    """Raise :class:`ConfigError` for GPUs that this machine lacks, and for far more threads than cores."""
+    hardware, gpus, cores = config.hardware, num_gpus(), usable_cores()
+    if hardware.device == "cuda" and gpus < hardware.num_ranks:
+        lack = "torch or fbgemm-gpu is a CPU build" if not torch_is_built_for_gpus() else f"{gpus} GPUs are here"
+        raise ConfigError(
+            f"hardware.device=cuda with hardware.num_ranks={hardware.num_ranks} needs a GPU for each rank, and "
+            f"{lack}; set hardware=cpu, or see `shardrec doctor hardware=h100`"
+        )
+    if hardware.num_threads > THREADS_PER_CORE * cores:
+        raise ConfigError(
+            f"hardware.num_threads={hardware.num_threads} is more than {THREADS_PER_CORE} for each of the {cores} "
+            f"cores of this machine; set it to {max(cores // hardware.num_ranks, 1)}, or to auto"
+        )
 
 
 def make_ready(config: RunConfig, overrides: Sequence[str]) -> int:
@@ -34,6 +70,20 @@ def run_ranks(module: str, config: RunConfig, overrides: Sequence[str], *, max_r
     flags = [f"--ranks={num_ranks}", *([f"--max-restarts={max_restarts}"] if max_restarts else [])]
     arguments = [*flags, module, *overrides]
     return run_module("train.supervision.elastic_agent", arguments, num_threads=num_threads, is_training=is_training)
+
+
+def _counts_of(store: str) -> dict[str, int]:
+    """The rows of the tables that ``store`` makes; nothing where it is behind a URL or has no such counts."""
+    manifest = Path(store) / "manifest.json"
+    if is_url(store) or not manifest.is_file():
+        return {}
+    counts = json.loads(manifest.read_text(encoding="utf-8"))
+    names = ("num_items", "num_users")
+    return {name: counts[name] for name in names if isinstance(counts.get(name), int)}
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _must_prepare(config: RunConfig) -> bool:

@@ -4,13 +4,13 @@ import os
 import resource
 from pathlib import Path
 
+from configs.machine import GIB_PER_RANK, available_memory_gib, usable_cores
 from configs.schema import HardwareConfig
 from launch.command import BOUND_KERNEL_CACHES
 from launch.doctor.row import Row, doubtful, failed, good
 
 GIB = 2**30
 SHARED_MEMORY = Path("/dev/shm")
-CGROUP = Path("/sys/fs/cgroup")
 INFINIBAND = Path("/sys/class/infiniband")
 RAISED_FILES = 65536
 OWN_FILES = 256
@@ -19,8 +19,6 @@ SOCKETS_PER_PEER = 4
 """One in each process group: training, stop signals, checkpoints; NCCL takes more."""
 THREADS_PER_RANK = 256
 """torch, Arrow, Polars and OpenMP start pools as large as the machine."""
-GIB_PER_RANK = 0.5
-"""What a rank of the two-rank step holds at its peak (its row in the table), nearly all of it libraries."""
 NCCL_SHARED_MEMORY_GIB = 0.5
 """NCCL's buffers between GPUs of one machine; Docker's 64 MiB do not hold them."""
 
@@ -100,29 +98,6 @@ def check_kernel_caches() -> Row:
     return good("oneDNN caches", " ".join(f"{name}={value}" for name, value in own.items()))
 
 
-def available_memory_gib() -> tuple[float, float]:
-    """Total and available memory in GiB: the machine's, or the smallest limit of the cgroups around this process."""
-    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-    machine = {words[0].rstrip(":"): int(words[1]) / 2**20 for words in lines}
-    total, free = machine["MemTotal"], machine.get("MemAvailable", machine["MemFree"])
-    for group in _cgroups():
-        limit, used = _number_in(group / "memory.max"), _number_in(group / "memory.current")
-        if limit is not None and used is not None:
-            total, free = min(total, limit / GIB), min(free, max(limit - used, 0) / GIB)
-    return total, free
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, within the quota of the cgroups around it."""
-    cores = len(os.sched_getaffinity(0))
-    for group in _cgroups():
-        file = group / "cpu.max"
-        quota, _, period = (file.read_text() if file.is_file() else "max").strip().partition(" ")
-        if quota.isdecimal() and period.isdecimal():
-            cores = min(cores, max(int(quota) // int(period), 1))
-    return cores
-
-
 def _limit_row(name: str, kind: int, needed: int, raised: int, flag: str) -> Row:
     soft, hard = resource.getrlimit(kind)
     found = f"{_in_words(soft)} (ulimit -{flag}), {needed} needed"
@@ -142,19 +117,3 @@ def _raise_for_good(item: str, value: str) -> str:
 
 def _in_words(limit: int, unit: str = "") -> str:
     return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit:,}{unit}"
-
-
-def _cgroups() -> list[Path]:
-    """This process's cgroup (version 2) and those around it; none where they are not mounted."""
-    file = Path("/proc/self/cgroup")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    own = next((line[3:].strip("/") for line in lines if line.startswith("0::")), None)
-    if own is None:
-        return []
-    path = CGROUP / own
-    return [path, *(parent for parent in path.parents if parent.is_relative_to(CGROUP))]
-
-
-def _number_in(file: Path) -> int | None:
-    text = file.read_text().strip() if file.is_file() else ""
-    return int(text) if text.isdecimal() else None

@@ -19,6 +19,8 @@ from configs.schema import (
 from configs.schema.cluster import SlurmConfig
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN_MACHINE = ["hardware.device=cpu", "hardware.num_ranks=2", "hardware.num_threads=1", "data.memory_gib=2"]
+"""What the golden copies say of the machine."""
 EXPERIMENTS = sorted(
     file.stem for file in (Path(__file__).resolve().parents[2] / "configs" / "experiment").glob("*.yaml")
 )
@@ -258,5 +260,8 @@ def test_an_override_wins_over_the_experiment() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_is_what_its_golden_copy_says(experiment: str) -> None:
-    """After a meant change: ``shardrec config experiment=NAME > tests/golden/NAME.yaml``."""
-    assert resolved_yaml(load_config([f"experiment={experiment}"])) == (GOLDEN / f"{experiment}.yaml").read_text()
+    """After a meant change: ``shardrec config experiment=NAME hardware.device=cpu ... > tests/golden/NAME.yaml``."""
+    assert (
+        resolved_yaml(load_config([f"experiment={experiment}", *GOLDEN_MACHINE]))
+        == (GOLDEN / f"{experiment}.yaml").read_text()
+    )

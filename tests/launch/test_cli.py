@@ -132,12 +132,14 @@ def test_what_the_environment_says_is_the_same_in_every_process(
 
 
 def test_config_prints_the_resolved_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["config", "experiment=smoke"]) == 0
+    machine = ["hardware.device=cpu", "hardware.num_threads=1", "data.memory_gib=2"]
+    assert cli.main(["config", "experiment=smoke", *machine]) == 0
     assert capsys.readouterr().out == (ROOT / "tests" / "golden" / "smoke.yaml").read_text()
 
 
 def test_train_prepares_a_missing_store_first(started: Started, tmp_path: Path) -> None:
-    overrides = ["data.log=x.parquet", f"data.store={tmp_path}", "hardware.num_ranks=2", "hardware.num_threads=3"]
+    machine = ["hardware.device=cpu", "hardware.num_ranks=2", "hardware.num_threads=3", "data.memory_gib=1"]
+    overrides = ["data.log=x.parquet", f"data.store={tmp_path}", *machine]
     assert cli.main(["train", *overrides]) == 0
     (prepare, _), (preflight, _), (train, environment) = started
     assert prepare == [sys.executable, "-m", "data_pipeline.prepare", *overrides]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from configs import machine
 from configs.load import load_config
 from configs.schema import HardwareConfig
 from launch.command import BOUND_KERNEL_CACHES
@@ -142,9 +143,9 @@ def test_memory_and_cores_are_those_of_the_container(tmp_path: Path, monkeypatch
     (tmp_path / "memory.max").write_text(f"{2**28}\n")
     (tmp_path / "memory.current").write_text(f"{2**27}\n")
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    monkeypatch.setattr(limits, "_cgroups", lambda: [tmp_path, tmp_path / "without-files"])
-    assert limits.available_memory_gib() == (0.25, 0.125)
-    assert limits.usable_cores() == 1
+    monkeypatch.setattr(machine, "_cgroups", lambda controller: [tmp_path, tmp_path / "without-files"])
+    assert machine.available_memory_gib() == (0.25, 0.125)
+    assert machine.usable_cores() == 1
     row = limits.check_cores(HardwareConfig(num_ranks=2, num_threads=4))
     assert row.mark is Mark.WARN
     assert "hardware.num_ranks=1 hardware.num_threads=1" in row.fix

@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 from configs.load import load_cluster, load_config, split_overrides
 from configs.schema.cluster import SlurmConfig
 from launch.clusters.slurm import Run, script_of, time_limit_s
-from launch.start import launch, sweep
+from launch.start import launch, machine_of, sweep
 
 
 def script(*words: str, folder: Path = Path("runs/x")) -> str:
@@ -172,3 +172,15 @@ def test_slurm_where_it_is_not_installed_is_one_message(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="login node"):
         launch(["cluster=slurm", f"run_dir={tmp_path / 'run'}", "data.store=s"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "ranks"),
+    [
+        (["cluster=slurm", "cluster.nodes=3"], 3),
+        (["cluster=slurm", "cluster.nodes=2", "cluster.gpus_per_node=h100:8"], 16),
+        (["cluster=torchrun", "cluster.nodes=2", "cluster.endpoint=a:1"], 2),
+    ],
+)
+def test_a_job_that_leaves_its_ranks_to_the_cluster_gets_those_that_it_asks_for(typed: list[str], ranks: int) -> None:
+    assert machine_of(load_cluster(typed))["hardware.num_ranks"] == str(ranks)

@@ -34,9 +34,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         raise
 
 
-def json_with_sum(document: dict[str, Any]) -> str:
+def json_with_sum(document: dict[str, Any], indent: int | None = 2) -> str:
     """``document`` as JSON whose last key is the sum of the others."""
-    return json.dumps({**document, SUM: _sum_of(document)}, indent=2) + "\n"
+    return json.dumps({**document, SUM: _sum_of(document)}, indent=indent) + "\n"
 
 
 def parse_json_with_sum(text: str | bytes, shown: object) -> dict[str, Any]:

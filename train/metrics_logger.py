@@ -1,16 +1,16 @@
 """How a run goes: a line on the terminal, ``metrics.jsonl``, and events for TensorBoard; rank 0 writes."""
 
-import json
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from train.progress import RunProgress
+from train.run_dir.metrics_file import MetricsFile
 from train.state import TrainState
 from train.step import StepMetrics
 
@@ -30,7 +30,7 @@ class RunTracker:
         """Of this rank, by step, since the last look at all ranks."""
         self.is_writer = self.collectives.rank == 0
         if self.is_writer:
-            self.file = _opened_at(folder / "metrics.jsonl", state.step)
+            self.file = MetricsFile(folder, state.step, progress.metrics_bytes, progress.metrics_sum)
             self.events = SummaryWriter(str(folder / "events"))
 
     def is_due(self, step: int) -> bool:
@@ -66,6 +66,8 @@ class RunTracker:
         progress.wall_s = self.before.wall_s + time.perf_counter() - self.started_s
         progress.num_tokens = self.before.num_tokens + self._global_tokens()
         progress.padded_tokens = self.before.padded_tokens + self.padded_tokens
+        if self.is_writer:
+            progress.metrics_bytes, progress.metrics_sum = self.file.num_bytes, self.file.sum()
 
     def __enter__(self) -> "RunTracker":
         return self
@@ -91,19 +93,10 @@ class RunTracker:
         if not self.is_writer:
             return
         elapsed_s = time.perf_counter() - self.started_s
-        self.file.write(json.dumps({"step": step, "elapsed_s": elapsed_s, **values}) + "\n")
-        self.file.flush()
+        self.file.write({"step": step, "elapsed_s": elapsed_s, **values})
         for key, value in values.items():
             self.events.add_scalar(key, value, step)
 
     def _print(self, line: str) -> None:
         if self.is_writer:
             print(line, flush=True)
-
-
-def _opened_at(path: Path, step: int) -> TextIO:
-    """``path`` to append to, without the lines of steps after ``step``."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))
-    return path.open("a")

@@ -28,6 +28,10 @@ class RunProgress:
     num_rollbacks: int = 0
     skipped_ranges: list[list[int]] = field(default_factory=list)
     """``[first, end]`` of stretches of steps that ended in a rollback: their batches are read and not trained."""
+    metrics_bytes: int = 0
+    """Of ``metrics.jsonl`` at the checkpoint."""
+    metrics_sum: str = ""
+    """XXH3-64 of those bytes."""
 
     def record_step(self, is_finite: bool) -> None:
         """Count a step."""
@@ -47,6 +51,10 @@ class RunProgress:
             0,
         )
         return True
+
+    def forget_best(self) -> None:
+        """The best model is lost: the next validation is the best so far, and there is one before the run ends."""
+        self.best_step, self.best_ndcg, self.validated_step, self.quality = 0, -1.0, -1, {}
 
     def is_skipped(self, step: int) -> bool:
         """Whether ``step`` lies in a range that ended in a rollback."""

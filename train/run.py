@@ -1,13 +1,13 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
 import errno
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import torch
 
-from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
+from configs.atomic_files import read_json
+from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError, exit_code_of
 from configs.load import load_config
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import DataConfig, LongHistories, RunConfig, UserInput
@@ -17,10 +17,16 @@ from data_pipeline.stream.sequence_stream import SequenceStream
 from models.recommender import Recommender
 from models.tables import build_tables
 from train.checkpoint.checkpointer import DiskCheckpointer
-from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
+from train.distributed.collectives import (
+    ProcessGroupCollectives,
+    control_group,
+    from_rank_zero,
+    on_rank_zero,
+    process_group,
+)
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.split_report import split_report
-from train.evaluation.summary import print_table, summarise, write_summary
+from train.evaluation.summary import Summary, print_table, summarise, write_summary
 from train.loop import Outcome, train
 from train.metrics_logger import RunTracker
 from train.nonfinite import NonFiniteFilter
@@ -66,9 +72,12 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         ):
             if _is_finished(config, state, progress, num_steps):
                 return 0
+            if progress.best_step and not checkpointer.has_best():
+                _forget_best(state, progress, f"{config.run_dir}/checkpoints/best is gone")
             if collectives.rank == 0:
                 print(_run_banner(config, state, manifest, num_steps), flush=True)
             every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
+            validator = Validator(config, manifest.num_items, every_steps)
             outcome = Outcome.DIVERGED
             while outcome is Outcome.DIVERGED:
                 with closing(stream.batches(start=state.step)) as batches:
@@ -82,7 +91,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
                         is_stop_agreed=stop.is_agreed,
                         tracker=tracker,
                         checkpointer=checkpointer,
-                        validator=Validator(config, manifest.num_items, every_steps),
+                        validator=validator,
                     )
                 if outcome is Outcome.DIVERGED:
                     progress = roll_back(state, progress, checkpointer, config)
@@ -91,7 +100,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
             checkpointer.wait()
             if outcome is Outcome.STOPPED:
                 return _stopped(config, state, sync)
-            _finish(state, config, manifest, progress, checkpointer)
+            _finish(state, config, manifest, progress, checkpointer, validator)
         return 0
 
 
@@ -112,7 +121,9 @@ def build_state(
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
     model.nonfinite = nonfinite
-    return TrainState(sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed)
+    return TrainState(
+        sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed, config.optimizer.table
+    )
 
 
 def roll_back(
@@ -128,7 +139,7 @@ def roll_back(
     if progress.num_rollbacks >= config.nonfinite.max_rollbacks:
         raise ConfigError(f"{what}, after {progress.num_rollbacks} rollbacks (nonfinite.max_rollbacks); {hint}")
     checkpointer.wait()  # or one rank would see the checkpoint under way, and another not
-    if not checkpointer.steps():
+    if not checkpointer.has_steps():
         raise ConfigError(f"{what}, and run_dir={config.run_dir} holds no checkpoint to go back to; {hint}")
     restored = checkpointer.restore_latest(state)
     restored.merge_after_rollback(progress, end)
@@ -193,22 +204,61 @@ def _stopped(config: RunConfig, state: TrainState, sync: RunSync | None) -> int:
 
 def _is_finished(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> bool:
     """Whether the run was trained to its end and told; if so its summary is shown again."""
-    path = local_run_dir(config) / "summary.json"
     is_trained = state.step >= num_steps or progress.validations_without_improvement >= config.evaluation.patience
-    if not (is_trained and path.is_file()):
+    summary = from_rank_zero(lambda: _summary_of(config, state.step) if is_trained else None)
+    if summary is None:
         return False
     if state.collectives.rank == 0:
         print(f"{config.run_dir}/summary.json is there: {state.step} steps are trained; raise num_epochs to go on")
-        print_table(json.loads(path.read_text()))
+        print_table(summary)
     return True
 
 
-def _finish(
-    state: TrainState, config: RunConfig, manifest: Manifest, progress: RunProgress, checkpointer: DiskCheckpointer
+def _summary_of(config: RunConfig, step: int) -> Summary | None:
+    """The summary of the run after ``step``, on rank 0; None where it is of another step, damaged or not there: it is
+    written again."""
+    path = local_run_dir(config) / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        summary = read_json(path)
+    except DataError as error:
+        print(f"warning: {error}; the test events are ranked again", flush=True)
+        return None
+    return summary if summary.get("steps") == step else None
+
+
+def _forget_best(state: TrainState, progress: RunProgress, why: str) -> None:
+    progress.forget_best()
+    if state.collectives.rank == 0:
+        print(f"warning: {why}; the next validated model takes its place", flush=True)
+
+
+def _restore_best(
+    state: TrainState, progress: RunProgress, checkpointer: DiskCheckpointer, validator: Validator
 ) -> None:
-    """Restore the best checkpoint, rank the test events once, write the summary. Collective."""
+    """Load the best model; where it is damaged, the last one is validated and takes its place. Collective."""
+    try:
+        checkpointer.restore_best(state)
+    except DataError as error:  # on every rank
+        _forget_best(state, progress, str(error))
+        checkpointer.restore_latest(state)
+        progress.record_validation(state.step, validator.quality(state))
+        checkpointer.save_best(state, progress)
+        checkpointer.wait()
+
+
+def _finish(
+    state: TrainState,
+    config: RunConfig,
+    manifest: Manifest,
+    progress: RunProgress,
+    checkpointer: DiskCheckpointer,
+    validator: Validator,
+) -> None:
+    """Restore the best model, rank the test events once, write the summary. Collective."""
     num_trained = state.step
-    checkpointer.restore_best(state)
+    _restore_best(state, progress, checkpointer, validator)
     summary = summarise(state, config, manifest, progress, num_trained)
     if state.collectives.rank == 0:
         write_summary(summary, local_run_dir(config) / "summary.json")

@@ -1,6 +1,7 @@
 """Places a recommender on the ranks: a plan for its tables, DDP for the rest, the same start under every plan."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,9 +86,13 @@ def plan_of(
     world_size = dist.get_world_size()
     planner = EmbeddingShardingPlanner(
         topology=Topology(world_size=world_size, compute_device=device.type, local_world_size=world_size),
-        constraints={name: _constraints(config, world_size) for name in _tables(model)},
+        constraints={
+            table.name: _constraints(config, world_size, table.num_embeddings)
+            for table in model.tables.embedding_configs()
+        },
         storage_reservation=FixedPercentageStorageReservation(percentage=DENSE_MEMORY_SHARE),
     )
+    _refuse_partial_rows(config, world_size)
     typed: list[ModuleSharder[torch.nn.Module]] = list(sharders)
     try:
         plan = planner.plan(model, typed)
@@ -107,15 +112,32 @@ def _keep_gradients(plan: ShardingPlan) -> None:
             placed.compute_kernel = EmbeddingComputeKernel.DENSE.value
 
 
-def _tables(model: Recommender) -> list[str]:
-    return [table.name for table in model.tables.embedding_configs()]
+def _refuse_partial_rows(config: RunConfig, world_size: int) -> None:
+    """Row-wise Adagrad has one rate for a row; over columns each rank would have its own, of its part of the row."""
+    is_by_row = config.optimizer.table is TableOptimizer.ROWWISE_ADAGRAD
+    if config.sharding.strategy is Sharding.COLUMN_WISE and is_by_row and world_size > 1:
+        raise ConfigError(
+            f"sharding.strategy=column_wise with optimizer.table=rowwise_adagrad on {world_size} ranks: a row's rate "
+            f"would depend on how many ranks hold its columns; set optimizer.table=adagrad, or another "
+            f"sharding.strategy"
+        )
 
 
-def _constraints(config: RunConfig, world_size: int) -> ParameterConstraints:
+def leaves_ranks_without_rows(num_rows: int, world_size: int) -> bool:
+    """Whether rows that are dealt out in equal blocks run out before the last rank, as 9 rows on 4 ranks: 3, 3, 3, 0.
+
+    fbgemm has no table of no rows.
+    """
+    return math.ceil(num_rows / world_size) * (world_size - 1) >= num_rows
+
+
+def _constraints(config: RunConfig, world_size: int, num_rows: int) -> ParameterConstraints:
     strategy = config.sharding.strategy
     is_replicated = strategy is Sharding.DATA_PARALLEL
     kernel = EmbeddingComputeKernel.DENSE if is_replicated else EmbeddingComputeKernel.FUSED
     types = [strategy] if strategy is not Sharding.PLANNER else [Sharding.TABLE_WISE, Sharding.ROW_WISE]
+    if Sharding.ROW_WISE in types and leaves_ranks_without_rows(num_rows, world_size):
+        types = [Sharding.TABLE_WISE]  # so small a table costs nothing on one rank
     columns = max(config.model.embedding_dim // world_size // MIN_COLUMNS * MIN_COLUMNS, MIN_COLUMNS)
     return ParameterConstraints(
         sharding_types=[kind.value for kind in types],

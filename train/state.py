@@ -6,6 +6,7 @@ import torch
 from torchrec.distributed import DistributedModelParallel
 from torchrec.optim.keyed import CombinedOptimizer
 
+from configs.schema import TableOptimizer
 from models.collectives import Collectives
 from train.nonfinite import NonFiniteFilter
 from train.objective import Objective
@@ -24,4 +25,5 @@ class TrainState:
     collectives: Collectives
     device: torch.device
     seed: int
+    table_optimizer: TableOptimizer
     step: int = 0

@@ -69,7 +69,7 @@ def test_a_file_that_one_rank_cannot_read_is_passed_over_by_all(
 ):
     assert run_ranks(2, step_restored_where_rank_one_cannot_read, saved, "step-00000010") == [5, 5]
     told = capfd.readouterr().out
-    assert "step-00000010 is damaged and passed over: " in told
+    assert "step-00000010 is passed over: damaged: " in told
     assert "cannot be read: Input/output error" in told
 
 
@@ -79,13 +79,13 @@ def test_numbers_that_are_not_finite_on_one_rank_are_passed_over_by_all(
 ):
     assert run_ranks(2, step_restored_after_saving, saved, where, float(number)) == [10, 10]
     told = capfd.readouterr().out
-    assert "step-00000011 is damaged and passed over: not finite: " in told
+    assert "step-00000011 is passed over: it holds numbers that are not finite: " in told
     assert ("optimizer." if where == "optimizer" else "model.") in told.partition("not finite: ")[2]
 
 
 def test_a_best_model_that_is_not_finite_is_not_ranked(saved: list[str]):
     for message in run_ranks(2, message_of_bad_best, saved):
-        assert "best is damaged: not finite: model." in message
+        assert "best: it holds numbers that are not finite: model." in message
 
 
 def test_a_run_that_fills_its_disk_keeps_its_checkpoints_and_goes_on_when_there_is_room(store: str, disk: Path):

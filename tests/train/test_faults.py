@@ -98,7 +98,7 @@ def test_one_signal_to_one_rank_stops_all_at_the_same_step_and_the_run_goes_on_b
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no metadata"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no index"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     store: str, whole: Path, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ):
@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     spoil(newest, damage)
     run_ranks(2, run_here, overrides_of(store, tmp_path / "run"))
     told = capfd.readouterr().out
-    assert f"warning: {newest} is damaged" in told
+    assert f"warning: {newest} is passed over: damaged: " in told
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
@@ -251,7 +251,7 @@ def run_on_a_full_disk(overrides: list[str]) -> str:
 
 
 def spoil(checkpoint: Path, damage: str) -> None:
-    file = max(checkpoint.glob("__*.distcp"), key=lambda path: path.stat().st_size)
+    file = max(checkpoint.glob("rank-*.safetensors"), key=lambda path: path.stat().st_size)
     content = file.read_bytes()
     match damage:
         case "cut":
@@ -262,7 +262,7 @@ def spoil(checkpoint: Path, damage: str) -> None:
         case "missing":
             file.unlink()
         case _:
-            (checkpoint / ".metadata").unlink()
+            (checkpoint / "index.json").unlink()
 
 
 def start_training(overrides: list[str]) -> "subprocess.Popen[bytes]":

@@ -1,36 +1,71 @@
 """Checkpoints: written beside while training goes on, renamed when whole, restored under the same or another plan.
 
-Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder named ``*.partial`` is never read.
+Under RUN/checkpoints: ``step-00000500`` folders, and ``best``. A folder named ``*.partial`` is never read, and what
+has any other name is somebody else's. docs/checkpoint_format.md shows the files.
 """
 
-import json
-import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch import Tensor
 
+from configs.atomic_files import json_with_sum, parse_json_with_sum, write_atomically
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
-from train.checkpoint.checksummed_files import SummedWriter, damage_of, read_progress, write_politely
-from train.checkpoint.state_dict import make_optimizer_state, model_of, not_finite_in, optimizer_of
-from train.distributed.collectives import control_group, on_rank_zero
+from train.checkpoint.checksummed_files import (
+    CheckpointRecord,
+    damage_of,
+    parse_record,
+    record_text,
+    sum_of,
+    write_politely,
+)
+from train.checkpoint.layout import Index, file_of, fill, index_of, misfit, share_parts
+from train.checkpoint.safetensors_file import write_tensors
+from train.checkpoint.staging import Stage, parts_of
+from train.checkpoint.state_dict import (
+    RunTensor,
+    after_loading,
+    make_optimizer_state,
+    not_finite_in,
+    optimizer_state_of,
+    weights_of,
+)
+from train.distributed.collectives import control_group, from_rank_zero, on_all_ranks, on_rank_zero
 from train.progress import PROGRESS, RunProgress
-from train.run_dir.remote_copy import CHECKPOINTS
+from train.run_dir.checkpoint_folder import (
+    BEST,
+    INDEX,
+    PARTIAL,
+    finish_replacements,
+    is_step_name,
+    remove_checkpoint,
+    replace_checkpoint,
+    step_name,
+)
+from train.run_dir.remote_copy import CHECKPOINTS, Files
 from train.run_dir.sync import ObjectStoreError, RunSync
 from train.state import TrainState
 from train.supervision.rank_status import CHECKPOINT_THREAD
 
-BEST = "best"
-REPLACED = ".replaced.partial"
-"""Ends the name of a checkpoint while a newer one takes its place."""
+
+class _Unusable(Exception):
+    """A checkpoint cannot be taken, by no rank; the message goes on after its name."""
+
+
+@dataclass(slots=True)
+class _Save:
+    """A save under way, as its thread needs it."""
+
+    name: str
+    parts: dict[str, Tensor]
+    index: dict[str, Any]
+    step: int
+    progress: RunProgress
 
 
 class DiskCheckpointer:
@@ -53,7 +88,7 @@ class DiskCheckpointer:
         self._shown = self.folder if sync is None else sync.remote.place / CHECKPOINTS
         self._on_leaders = on_rank_zero if sync is None else sync.on_node_leaders
         self._group = control_group()
-        self._stager = DefaultStager(StagingOptions(torch.cuda.is_available(), False, False, False))
+        self._stage = Stage()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=CHECKPOINT_THREAD, initializer=write_politely)
         self._pending: Future[None] | None = None
         self._name = ""
@@ -72,7 +107,7 @@ class DiskCheckpointer:
 
     def save(self, state: TrainState, progress: RunProgress) -> None:
         """Save everything under ``step-*`` and drop the oldest. Collective."""
-        self._write(f"step-{state.step:08d}", state, progress)
+        self._write(step_name(state.step), state, progress)
 
     def save_best(self, state: TrainState, progress: RunProgress) -> None:
         """Replace ``best``. Collective."""
@@ -84,81 +119,158 @@ class DiskCheckpointer:
         try:
             if pending is not None:
                 pending.result()
-        except (CheckpointException, ConfigError, OSError) as error:
+        except (ConfigError, DataError, OSError) as error:
             if dist.get_rank() == 0:
-                shutil.rmtree(self.folder / f"{self._name}.partial", ignore_errors=True)
+                remove_checkpoint(self.folder / f"{self._name}{PARTIAL}")
             whole = self.steps()
             kept = f"{self._shown / whole[-1].name} is whole" if whole else "there is none before it"
             hint = "" if isinstance(error, ObjectStoreError) else ". Make room and start the same command again"
             raise ConfigError(
-                f"the checkpoint {self._shown / self._name} could not be written: {_reason(error)}; {kept}{hint}"
+                f"the checkpoint {self._shown / self._name} could not be written: {error}; {kept}{hint}"
             ) from error
 
     def steps(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        whole = self.folder.glob(f"step-*/{PROGRESS}")
-        return sorted(path.parent for path in whole if not path.parent.name.endswith(".partial"))
+        """Whole checkpoints as this rank sees them, oldest first."""
+        return sorted(path.parent for path in self.folder.glob(f"*/{PROGRESS}") if is_step_name(path.parent.name))
+
+    def has_steps(self) -> bool:
+        """Whether there is a whole checkpoint to go back to, the same on every rank. Collective."""
+        return from_rank_zero(lambda: bool(self.steps()), self._group)
+
+    def has_best(self) -> bool:
+        """Whether ``best`` is whole, the same on every rank. Its files are not read. Collective."""
+        return from_rank_zero((self.folder / BEST / PROGRESS).is_file, self._group)
 
     def restore_latest(self, state: TrainState) -> RunProgress:
         """Load the newest undamaged checkpoint, if any, into ``state``; return how far the run was. Collective.
 
-        A damaged one is told and passed over; :class:`DataError` where all are.
+        Rank 0 lists the folder and all take what it names: on a shared file system listings differ for seconds. A
+        checkpoint that is damaged is told and passed over; :class:`DataError` where all are.
         """
-        self.wait()
-        self._on_leaders(self._finish_replacements)
-        found = self.steps()
-        if found:
-            make_optimizer_state(state)
-        for folder in reversed(found):
-            damage = self._load(folder, model_of(state) | optimizer_of(state), state)
-            if not damage:
-                state.optimizer.post_load_state_dict()  # DCP has filled the state's own tensors in place
-                state.step, progress = read_progress(folder)
-                return progress
-            if dist.get_rank() == 0:
-                print(f"warning: {self._shown / folder.name} is damaged and passed over: {damage}", flush=True)
-        if found:
-            raise DataError(f"no checkpoint in {self._shown} is undamaged; remove them to start the run anew")
-        return RunProgress()
+        self._settle()
+        names = from_rank_zero(lambda: [path.name for path in self.steps()], self._group)
+        if not names:
+            return RunProgress()
+        make_optimizer_state(state)
+        tensors = weights_of(state) + optimizer_state_of(state)
+        for name in reversed(names):
+            try:
+                record = self._load(name, tensors, state)
+            except _Unusable as error:
+                if dist.get_rank() == 0:
+                    print(f"warning: {self._shown / name} is passed over: {error}", flush=True)
+                continue
+            after_loading(state)
+            return record.progress
+        raise DataError(
+            f"no checkpoint in {self._shown} can be taken (the warnings say why); nothing was changed. Bring an "
+            f"undamaged copy back, or choose a new run_dir to start over"
+        )
 
     def restore_best(self, state: TrainState) -> RunProgress:
-        """Load the best model into ``state``, its optimizer left alone: for ranking. Collective."""
-        self.wait()
-        self._on_leaders(self._finish_replacements)
-        folder = self.folder / BEST
-        if not (folder / PROGRESS).is_file():
-            raise DataError(f"{self._shown / BEST} holds no checkpoint; train this run_dir first")
-        damage = self._load(folder, model_of(state), state)
-        if damage:
-            raise DataError(f"{self._shown / BEST} is damaged: {damage}")
-        state.step, progress = read_progress(folder)
-        return progress
+        """Load the best model into ``state``, its optimizer left alone: for ranking. Collective.
 
-    def _load(self, folder: Path, tensors: dict[str, Any], state: TrainState) -> str:
-        """Fill ``tensors``, which are those of ``state``; what is wrong with them or their files, empty if nothing,
-        the same on every rank. Collective."""
-        damage = self._damage_of(folder)
-        if damage:
-            return damage
+        Raises :class:`DataError` where there is none, or it is damaged.
+        """
+        self._settle()
+        if not self.has_best():
+            raise DataError(f"{self._shown / BEST} holds no checkpoint; start the same `train` command: it makes one")
         try:
-            dcp.load(tensors, checkpoint_id=folder)
-        except CheckpointException as error:  # on every rank
-            return _reason(error)
-        state.model.load_state_dict(tensors["model"])
-        damage = self._agreed(not_finite_in(tensors))
-        return damage and f"not finite: {damage}"
+            return self._load(BEST, weights_of(state), state).progress
+        except _Unusable as error:
+            raise DataError(
+                f"{self._shown / BEST}: {error}; start the same `train` command: it makes another"
+            ) from error
 
-    def _damage_of(self, folder: Path) -> str:
-        """What is wrong with the files of ``folder``, those of a synced_run run being fetched first. Collective."""
+    def _settle(self) -> None:
+        """Nothing is being written any more, nor half replaced. Collective."""
+        self.wait()
+        self._on_leaders(lambda: finish_replacements(self.folder))
+
+    def _load(self, name: str, tensors: list[RunTensor], state: TrainState) -> CheckpointRecord:
+        """Fill ``tensors``, which are those of ``state``; :class:`_Unusable` on every rank for a damaged checkpoint,
+        :class:`DataError` for one of another model. Collective."""
+        record = self._undamaged(name)
+        folder = self.folder / name
+        index, problem = self._index_of(folder, record.files)
+        if problem := self._agreed([problem] if problem else []):
+            raise _Unusable(problem)
+        if differences := self._agreed(misfit(tensors, index)):
+            raise DataError(f"{self._shown / name} is of another model: {differences}; {_keys_of(differences)}")
+        if problem := self._agreed(_problem(lambda: fill(tensors, index, folder))):
+            raise _Unusable(problem)
+        if state.device.type != "cpu":  # caches of a GPU's kernels learn of what was filled in beneath them
+            state.model.load_state_dict(state.model.state_dict())
+        if not_finite := self._agreed(not_finite_in(tensors)):
+            raise _Unusable(f"it holds numbers that are not finite: {not_finite}")
+        state.step = record.step
+        self._refuse_mixture(name, record)
+        return record
+
+    def _record_of(self, name: str) -> str:
+        """On rank 0: ``progress.json``, as all will read it."""
+        if (self.folder / name / ".metadata").exists():
+            return "pickle"
+        return (self.folder / name / PROGRESS).read_bytes().decode("utf-8", "surrogateescape")
+
+    def _parsed(self, name: str, text: str) -> CheckpointRecord:
+        if text == "pickle":
+            raise _Unusable(
+                "an older version wrote it as a pickle, which can run code and is not read; go on with that version, "
+                "or choose a new run_dir"
+            )
+        try:
+            record = parse_record(text, self._shown / name / PROGRESS)
+        except DataError as error:
+            raise _Unusable(str(error)) from error
+        if is_step_name(name) and name != step_name(record.step):
+            raise _Unusable(f"its {PROGRESS} says that it is step {record.step}")
+        return record
+
+    def _undamaged(self, name: str) -> CheckpointRecord:
+        """What makes ``name`` whole, its files having been looked at, and fetched if the run is behind a URL.
+        Collective."""
+        text, sync = from_rank_zero(lambda: self._record_of(name), self._group), self._sync
+        record = self._parsed(name, text)
+        if sync is not None:
+            sync.fetch_checkpoint(name, text)
+        damage = self._damage_of(name, record.files)
+        if damage and sync is not None:  # of the copy, on the way, or a newer one has taken its place
+            remote = sync.remote
+            text = from_rank_zero(lambda: remote.progress_of(name), self._group)
+            record = self._parsed(name, text)
+            sync.fetch_checkpoint(name, text, is_damaged=True)
+            damage = self._damage_of(name, record.files)
+        if damage:
+            raise _Unusable(f"damaged: {damage}")
+        return record
+
+    def _damage_of(self, name: str, files: Files) -> str:
+        """What is wrong with the files of ``name``; the ranks that share a folder share the reading. Collective."""
         sync = self._sync
-        if sync is None:
-            return self._agreed(damage_of(folder, dist.get_rank(), dist.get_world_size(), self._heartbeat))
-        sync.fetch_checkpoint(folder.name)
-        damage = self._agreed(damage_of(folder, sync.rank, sync.num_ranks, self._heartbeat))
-        if damage:  # of the copy, or on the way
-            sync.fetch_checkpoint(folder.name, is_damaged=True)
-            damage = self._agreed(damage_of(folder, sync.rank, sync.num_ranks, self._heartbeat))
-        return damage
+        rank, num_ranks = (sync.rank, sync.num_ranks) if sync else (dist.get_rank(), dist.get_world_size())
+        return self._agreed(damage_of(self.folder / name, files, rank, num_ranks, self._heartbeat))
+
+    def _index_of(self, folder: Path, files: Files) -> tuple[Index, str]:
+        """The index of ``folder`` and what is wrong with it, empty if nothing."""
+        shown = self._shown / folder.name / INDEX
+        try:
+            content = (folder / INDEX).read_bytes()
+            index = index_of(parse_json_with_sum(content, shown))
+            named = {part.file for tensor in index.values() for part in tensor.parts}
+            is_right = sum_of(content) == files[INDEX][1] and named <= files.keys()
+        except (DataError, OSError, KeyError, TypeError, ValueError) as error:
+            return {}, f"{shown} cannot be read: {error}"
+        return index, "" if is_right else f"{shown} is not the one that {PROGRESS} lists"
+
+    def _refuse_mixture(self, name: str, record: CheckpointRecord) -> None:
+        """All ranks have taken the same, or none trains a step. Collective."""
+        parts: list[Any] = [None] * dist.get_world_size()
+        own = (record.step, sum_of(str(asdict(record)).encode()))
+        dist.all_gather_object(parts, own, group=self._group)
+        if len(set(parts)) > 1:
+            found = ", ".join(f"rank {rank}: step {step}" for rank, (step, _) in enumerate(parts))
+            raise DataError(f"the ranks have loaded {self._shown / name} differently ({found}); start again")
 
     def _agreed(self, found: list[str]) -> str:
         """What any rank has found. Collective."""
@@ -168,65 +280,81 @@ class DiskCheckpointer:
 
     def _write(self, name: str, state: TrainState, progress: RunProgress) -> None:
         self.wait()
-        self._name, partial = name, self.folder / f"{name}.partial"
-        self._on_leaders(lambda: _make_empty(partial))
-        tensors: Any = model_of(state) | optimizer_of(state)
-        if self.config.asynchronous:
-            tensors = self._stager.stage(tensors)  # into the memory of the save before
-        document = {"step": state.step, **asdict(progress)}
-        self._pending = self._thread.submit(self._complete, name, tensors, document)
+        self._name = name
+        self._on_leaders(lambda: _make_empty(self.folder / f"{name}{PARTIAL}"))
+        tensors = weights_of(state) + optimizer_state_of(state)
+        own, index = share_parts(tensors, self._group)
+        # into the memory of the save before; a save that training waits for needs no copy
+        parts = self._stage.copy(tensors, own) if self.config.asynchronous else parts_of(tensors, own)
+        save = _Save(name, parts, index, state.step, RunProgress(**asdict(progress)))
+        self._pending = self._thread.submit(self._complete, save)
         if not self.config.asynchronous:
             self.wait()
 
-    def _complete(self, name: str, tensors: dict[str, Any], document: dict[str, Any]) -> None:
+    def _complete(self, save: _Save) -> None:
         """On the thread: write the tensors, then make the checkpoint whole. Collective over its own group; an error
         of one rank is raised on all."""
-        writer = SummedWriter(self.folder / f"{name}.partial", self._heartbeat)
-        dcp.save(tensors, storage_writer=writer, process_group=self._group)
-        if self._sync is not None:
-            self._sync.send_files(name, self.folder / f"{name}.partial", writer.sums(), self._group)
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, writer.sums(), group=self._group)
-        files = {file: found for part in parts for file, found in part.items()}
-        progress = json.dumps({**document, "files": files})
-        if self._sync is not None:
-            self._sync.complete(name, progress, self.config.keep_last, self._group)
-        self._on_leaders(lambda: self._make_whole(name, progress), self._group)
+        partial, sync = self.folder / f"{save.name}{PARTIAL}", self._sync
+        files: Files = {}
+        on_all_ranks(lambda: files.update(self._write_files(save, partial)), self._group)
+        if sync is not None:
+            sync.send_files(save.name, partial, files, self._group)
+        all_files: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        dist.gather_object(files, all_files, dst=0, group=self._group)
+        listed = {file: found for part in all_files or [] for file, found in part.items()}
+        text = from_rank_zero(lambda: record_text(save.step, save.progress, listed), self._group)
+        if sync is not None:
+            sync.complete(save.name, text, self.config.keep_last, self._group)
+        self._on_leaders(lambda: self._make_whole(save.name, text), self._group)
 
-    def _make_whole(self, name: str, progress: str) -> None:
+    def _write_files(self, save: _Save, partial: Path) -> Files:
+        """This rank's files with their sizes and sums."""
+        files: Files = {}
+        rank = dist.get_rank()
+        if save.parts:
+            files[file_of(rank)] = list(write_tensors(partial / file_of(rank), save.parts, self._heartbeat))
+        if rank == 0:
+            content = json_with_sum(save.index, indent=None).encode()
+            write_atomically(partial / INDEX, content)
+            files[INDEX] = [len(content), sum_of(content)]
+        return files
+
+    def _make_whole(self, name: str, text: str) -> None:
         """The last of the files, then the name; the oldest checkpoints go."""
-        partial = self.folder / f"{name}.partial"
-        (partial / PROGRESS).write_text(progress)
-        self._replace(partial, self.folder / name)
-        for old in self.steps()[: -self.config.keep_last]:
-            shutil.rmtree(old)
-
-    def _replace(self, partial: Path, final: Path) -> None:
-        """Put ``partial`` in the place of ``final``; a kill in between leaves one of the two for the next start."""
-        old = final.with_name(f"{final.name}{REPLACED}")
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
-            final.rename(old)
-        partial.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _finish_replacements(self) -> None:
-        """Bring back what a kill in the middle of :meth:`_replace` took away."""
-        for old in self.folder.glob(f"*{REPLACED}"):
-            final = old.with_name(old.name.removesuffix(REPLACED))
-            if final.exists():
-                shutil.rmtree(old)
-            else:
-                old.rename(final)
+        partial = self.folder / f"{name}{PARTIAL}"
+        write_atomically(partial / PROGRESS, text)
+        replace_checkpoint(partial, self.folder / name)
+        if len(self.steps()) > self.config.keep_last:
+            for old in [path for path in self.steps() if _is_ours(path)][: -self.config.keep_last]:
+                remove_checkpoint(old)
 
 
 def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """``folder``, without what an earlier session has left of ours."""
+    remove_checkpoint(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
-def _reason(error: BaseException) -> str:
-    """The error behind DCP's, which wraps one a rank."""
-    if isinstance(error, CheckpointException):
-        return "; ".join(sorted({str(wrapped[0]) for wrapped in error.failures.values()}))
-    return str(error)
+def _is_ours(folder: Path) -> bool:
+    """Whether the checkpoint is what its name says: a copy under another name is a person's, and stays."""
+    try:
+        record = parse_record((folder / PROGRESS).read_text(), folder / PROGRESS)
+    except (DataError, OSError, UnicodeDecodeError):
+        return False
+    return folder.name == step_name(record.step)
+
+
+def _problem(action: Callable[[], object]) -> list[str]:
+    """What went wrong in ``action``, of what files can do."""
+    try:
+        action()
+    except (DataError, OSError, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+def _keys_of(differences: str) -> str:
+    """The keys that a person has changed, most likely."""
+    if "optimizer." in differences and "model." not in differences:
+        return "use the optimizer.table and sharding.strategy of the run"
+    return "use the model, data.store and data.max_history of the run (its config.yaml has them)"

@@ -1,95 +1,79 @@
-"""The files of a checkpoint: written with their size and sum, and looked at again before they are read."""
+"""What makes a checkpoint whole: ``progress.json`` with size and sum of every file, which are looked at before any is
+read."""
 
-import io
-import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import xxhash
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 
-from train.checkpoint.direct_io import DirectFile
+from configs.atomic_files import json_with_sum, parse_json_with_sum
+from configs.errors import DataError
 from train.progress import PROGRESS, RunProgress
+from train.run_dir.checkpoint_folder import is_checkpoint_file
+from train.run_dir.remote_copy import Files
 
+FORMAT_VERSION = 2
+"""1 was torch's own format, whose list of tensors is a pickle."""
 READ_BYTES = 2**24
 """Read at once."""
 NICENESS = 10
 
 
-class SummedWriter(FileSystemWriter):
-    """DCP's writer that sums what it writes: reading a file back costs a third of writing it."""
+@dataclass(slots=True)
+class CheckpointRecord:
+    """``progress.json``, read."""
 
-    def __init__(self, folder: Path, heartbeat: Callable[[], None]) -> None:
-        """``heartbeat`` is called after every block."""
-        super().__init__(folder)
-        self.fs: _SummedFiles = _SummedFiles(heartbeat)
-
-    def write_data(self, *plan: Any) -> Any:
-        """As DCP's, without the sums that ``torch.save`` makes for nobody: they cost as much as the writing."""
-        is_summed = torch.serialization.get_crc32_options()
-        torch.serialization.set_crc32_options(False)
-        try:
-            return super().write_data(*plan)
-        finally:
-            torch.serialization.set_crc32_options(is_summed)
-
-    def sums(self) -> dict[str, list[int | str]]:
-        """Size and XXH3-64 of every file that this rank has written, by name."""
-        return self.fs.sums
+    step: int
+    progress: RunProgress
+    files: Files
 
 
-class _SummedFiles(FileSystem):
-    def __init__(self, heartbeat: Callable[[], None]) -> None:
-        self.sums: dict[str, list[int | str]] = {}
-        self._heartbeat = heartbeat
-
-    @contextmanager
-    def create_stream(self, path: Any, mode: str) -> Generator[io.IOBase, None, None]:
-        assert mode == "wb", "a writer writes"
-        file = DirectFile(Path(path), self._heartbeat)
-        with _Stream(file) as stream:
-            yield stream
-        self.sums[Path(path).name] = [file.size, file.sum()]
-
-    def rename(self, path: Any, new_path: Any) -> None:
-        super().rename(path, new_path)
-        self.sums[Path(new_path).name] = self.sums.pop(Path(path).name)
+def record_text(step: int, progress: RunProgress, files: Files) -> str:
+    """``progress.json`` of a checkpoint."""
+    return json_with_sum({"format_version": FORMAT_VERSION, "step": step, **asdict(progress), "files": files})
 
 
-class _Stream(io.BufferedWriter):
-    def fileno(self) -> int:
-        """DCP asks for it to sync the file, and would leave what is buffered out."""
-        self.flush()
-        return super().fileno()
-
-
-def damage_of(folder: Path, rank: int, num_ranks: int, heartbeat: Callable[[], None]) -> list[str]:
-    """What is wrong with the files of the checkpoint in ``folder``, of which each rank reads its share."""
+def parse_record(text: str, shown: object) -> CheckpointRecord:
+    """What :func:`record_text` wrote; :class:`DataError` where a bit of it is another."""
+    document = parse_json_with_sum(text, shown)
+    version = document.pop("format_version", 1)
+    if version != FORMAT_VERSION:
+        raise DataError(f"{shown} has format {version}, this version reads {FORMAT_VERSION}")
     try:
-        files = json.loads((folder / PROGRESS).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{PROGRESS}: {error}"]
+        step, files = int(document.pop("step")), _checked_files(document.pop("files"))
+        return CheckpointRecord(step, RunProgress(**document), files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{shown} was written by another version: {error}") from error
+
+
+def damage_of(folder: Path, files: Files, rank: int, num_ranks: int, heartbeat: Callable[[], None]) -> list[str]:
+    """Which of ``files`` in ``folder`` do not fit their size and sum; each rank reads its share of them."""
     found = {name: _damage_of(folder / name, files[name], heartbeat) for name in sorted(files)[rank::num_ranks]}
     return [f"{name} {damage}" for name, damage in found.items() if damage]
 
 
-def read_progress(folder: Path) -> tuple[int, RunProgress]:
-    """The step, and how far the run was."""
-    document = json.loads((folder / PROGRESS).read_text())
-    document.pop("files")
-    return document.pop("step"), RunProgress(**document)
+def sum_of(content: bytes) -> str:
+    """XXH3-64 in hexadecimal, as of every file of a checkpoint."""
+    return str(xxhash.xxh3_64(content).hexdigest())
 
 
 def write_politely() -> None:
     """Let the calling thread take the time that training leaves: a lower priority, where threads have their own."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _checked_files(files: Any) -> Files:
+    """A folder from somebody else must not send us to files outside of it."""
+    strange = [name for name in files if not is_checkpoint_file(name) or name == PROGRESS]
+    if strange:
+        raise ValueError(f"{strange[0]!r} is no file of a checkpoint")
+    return dict(files)
 
 
 def _damage_of(path: Path, expected: list[int | str], heartbeat: Callable[[], None]) -> str:

@@ -1,18 +1,45 @@
-"""The tensors of a checkpoint: weights and optimizer state as DCP takes them, a part from each rank."""
+"""The tensors of a checkpoint: weights and optimizer state under one name each, whatever plan and kernel hold them.
 
+A table's optimizer keeps its state in fbgemm (fused into backward) or in a torch optimizer, and lays it out as its
+table is sharded. A checkpoint knows neither: ``optimizer.table.item.sum`` is ``[rows]`` or ``[rows, D]`` under each.
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torchrec.distributed.shards_wrapper import LocalShardsWrapper
 from torchrec.optim.keyed import KeyedOptimizerWrapper
 
 from train.run_dir.flatten import flat
 from train.state import TrainState
 
+Offset = tuple[int, ...]
+
+_FUSED_SLOTS = {
+    ("rowwise_adagrad", "momentum1"): "sum",
+    ("adagrad", "momentum1"): "sum",
+    ("adam", "momentum1"): "exp_avg",
+    ("adam", "momentum2"): "exp_avg_sq",
+    ("adam", "exp_avg_sq"): "exp_avg_sq",
+}
+"""fbgemm's names of what torch's optimizers call by the right-hand side."""
+
+
+@dataclass(slots=True)
+class RunTensor:
+    """A tensor of the run and the parts of it that this rank holds, which share storage with the state."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    parts: list[tuple[Tensor, Offset]] = field(default_factory=list)
+    """Each with the place of its first element. A replicated tensor is one part on every rank."""
+
 
 def make_optimizer_state(state: TrainState) -> None:
-    """Let torch optimizers make their state, which they do at the first step: DCP loads only into what is there.
+    """Let torch optimizers make their state, which they do at the first step: loading fills what is there.
 
     The weights that this step may move are loaded right after.
     """
@@ -22,64 +49,90 @@ def make_optimizer_state(state: TrainState) -> None:
     state.optimizer.zero_grad(set_to_none=True)
 
 
-def model_of(state: TrainState) -> dict[str, Any]:
-    """The weights, sharing storage with the model."""
-    return {"model": state.model.state_dict()}
+def weights_of(state: TrainState) -> list[RunTensor]:
+    """The weights, sorted by name."""
+    found = [_run_tensor(f"model.{name}", value) for name, value in flat(state.model.state_dict())]
+    return sorted(found, key=lambda tensor: tensor.name)
 
 
-def optimizer_of(state: TrainState) -> dict[str, Any]:
-    """The optimizer's state; that of a torch optimizer over table shards becomes DTensors."""
-    weights = state.model.state_dict()
-    found = {
-        name: {key: _as_sharded(value, weights.get(name.partition(".")[2])) for key, value in values.items()}
-        for name, values in state.optimizer.state_dict()["state"].items()  # a name is "table." + the weight's
-    }
-    plain = [
-        f"{name}.{key}"
-        for name, values in found.items()
-        for key, value in values.items()
-        if not isinstance(value, torch.Tensor)
-    ]
-    assert not plain, f"only tensors are restored in place; these are none: {plain}"
-    return {"optimizer": {"state": found}}
+def optimizer_state_of(state: TrainState) -> list[RunTensor]:
+    """The optimizers' state, sorted by name."""
+    weights = dict(flat(state.model.state_dict()))
+    found = []
+    for name, slots in state.optimizer.state_dict()["state"].items():  # a name is "dense." or "table." + the weight's
+        kind, _, weight_name = name.partition(".")
+        if kind == "dense":
+            found += [_run_tensor(f"optimizer.{name}.{slot}", value) for slot, value in flat(slots)]
+        else:
+            found += _table_state(weight_name, weights[weight_name], dict(flat(slots)), state)
+    return sorted(found, key=lambda tensor: tensor.name)
 
 
-def not_finite_in(tensors: dict[str, Any]) -> list[str]:
-    """Names of the tensors of which this rank's part holds an infinite value or none that is a number."""
+def after_loading(state: TrainState) -> None:
+    """Tell the optimizers that their state was filled in place."""
+    state.optimizer.post_load_state_dict()
+
+
+def not_finite_in(tensors: list[RunTensor]) -> list[str]:
+    """Names of the tensors of which this rank's parts hold an infinite value or none that is a number."""
     return [
-        name
-        for name, tensor in flat(tensors)
-        if tensor.is_floating_point() and not all(map(_is_finite, _parts_here(tensor)))
+        tensor.name
+        for tensor in tensors
+        if tensor.dtype.is_floating_point and not all(_is_finite(part) for part, _ in tensor.parts)
     ]
 
 
-def _is_finite(part: torch.Tensor) -> bool:
+def _is_finite(part: Tensor) -> bool:
     return bool(part.detach().sum(dtype=torch.float64).isfinite())  # a sum of float32 cannot overflow
 
 
-def _parts_here(tensor: torch.Tensor) -> list[torch.Tensor]:
-    local: Any = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local.local_shards() if isinstance(local, LocalShardsWrapper) else [local]
+def _table_state(weight_name: str, weight: Any, slots: dict[str, Any], state: TrainState) -> list[RunTensor]:
+    """The state of one table: fbgemm's or torch's, laid out over the shards of ``weight``."""
+    table = weight_name.split(".")[-2]
+    kind = state.table_optimizer.value
+    found = []
+    for slot, value in slots.items():
+        name = slot.rpartition(".")[2]  # fbgemm's is "item.momentum1"
+        name = _FUSED_SLOTS.get((kind, name), name)
+        if name == "step":
+            # Adagrad counts steps for a decay of its rate that it does not have.
+            found += [_run_tensor(f"optimizer.table.{table}.step", value)] if kind == "adam" else []
+            continue
+        parts = _parts_over(weight, _local(value), is_rowwise=kind == "rowwise_adagrad")
+        shape = tuple(weight.shape[:1]) if kind == "rowwise_adagrad" else tuple(weight.shape)
+        found.append(RunTensor(f"optimizer.table.{table}.{name}", shape, torch.float32, parts))
+    return found
 
 
-def _as_sharded(value: Any, weight: Any) -> Any:
-    """``value`` laid out like the DTensor ``weight``, sharing storage. DCP would otherwise keep one rank's alone."""
-    is_plain = isinstance(value, torch.Tensor) and not isinstance(value, DTensor) and value.dim() > 0
-    if not (is_plain and isinstance(weight, DTensor)):
-        return value
-    local: Any = weight.to_local()  # torchrec's LocalShardsWrapper
-    shards = local.local_shards()
-    if value.numel() != sum(part.numel() for part in shards):
-        return value
-    parts = torch.split(value.view(-1), [part.numel() for part in shards])
-    wrapped = LocalShardsWrapper(
-        [part.view(shard.shape) for part, shard in zip(parts, shards, strict=True)], local.local_offsets()
-    )
-    return DTensor.from_local(
-        wrapped,
-        device_mesh=weight.device_mesh,
-        placements=weight.placements,
-        shape=weight.shape,
-        stride=weight.stride(),
-        run_check=False,
-    )
+def _parts_over(weight: Any, locals_: list[Tensor], *, is_rowwise: bool) -> list[tuple[Tensor, Offset]]:
+    """The state ``locals_``, in one piece or in one a shard, at the places of the shards of ``weight``."""
+    shards = _run_tensor("", weight).parts
+    sizes = [len(shard) if is_rowwise else shard.numel() for shard, _ in shards]
+    flats = [each.detach().view(-1) for each in locals_ if each.numel()]
+    if len(flats) == 1 and len(sizes) != 1:  # a torch optimizer keeps one state for all shards of a table
+        flats = list(torch.split(flats[0], sizes))
+    assert [len(each) for each in flats] == sizes, "the state has one value, or one row of them, for each row"
+    if is_rowwise:
+        return [(each, place[:1]) for each, (_, place) in zip(flats, shards, strict=True)]
+    return [(each.view(shard.shape), place) for each, (shard, place) in zip(flats, shards, strict=True)]
+
+
+def _run_tensor(name: str, value: Any) -> RunTensor:
+    found = RunTensor(name, tuple(value.shape), value.dtype)
+    if isinstance(value, DTensor):
+        local: Any = value.to_local()  # torchrec's LocalShardsWrapper
+        # A rank without a part has no shard, yet one offset.
+        found.parts = [
+            (shard, tuple(place)) for shard, place in zip(local.local_shards(), local.local_offsets(), strict=False)
+        ]
+    else:
+        found.parts = [(value, (0,) * value.dim())]
+    found.parts = [(part.detach(), place) for part, place in found.parts if part.numel()]
+    return found
+
+
+def _local(value: Any) -> list[Tensor]:
+    if not isinstance(value, DTensor):
+        return [value]
+    local: Any = value.to_local()  # torchrec's LocalShardsWrapper
+    return list(local.local_shards())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from configs.errors import ConfigError, DataError
 from configs.schema import HardwareConfig
+
+Value = TypeVar("Value")
 
 WATCHDOG_FIRST_S = 60
 """Collectives wait so much longer than ``hardware.timeout_s``: the watchdog names the rank, a collective cannot."""
@@ -63,6 +66,16 @@ def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None =
     dist.broadcast_object_list(message, src=0, group=group)
     if message[0] is not None:
         raise ConfigError(message[0])
+
+
+def from_rank_zero(action: Callable[[], Value], group: dist.ProcessGroup | None = None) -> Value:
+    """What ``action`` returns on rank 0, on every rank of ``group``, by default of all; what goes wrong there is a
+    :class:`ConfigError` on every rank. Collective."""
+    found: list[Value] = []
+    on_rank_zero(lambda: found.append(action()), group)
+    box = [found[0] if found else None]
+    dist.broadcast_object_list(box, src=0, group=group)
+    return box[0]  # type: ignore[return-value]
 
 
 def on_all_ranks(action: Callable[[], object], group: dist.ProcessGroup | None = None) -> None:

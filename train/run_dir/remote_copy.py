@@ -6,18 +6,25 @@ lists files and sums and is sent last, says which of them are the checkpoint: a 
 or the new one.
 """
 
-import json
-import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-from configs.errors import ConfigError
+from configs.atomic_files import parse_json_with_sum, write_atomically
+from configs.errors import ConfigError, DataError
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
 from data_pipeline.store.paths import ObjectPath, ObjectStatus
 from train.progress import PROGRESS
+from train.run_dir.checkpoint_folder import (
+    PARTIAL,
+    REPLACED,
+    is_checkpoint_file,
+    is_checkpoint_name,
+    is_step_name,
+    remove_checkpoint,
+)
 from train.run_dir.identity import IDENTITY, OVERRIDES, STOPPED
 
 RECORDS = (
@@ -71,10 +78,11 @@ class RemoteRun:
         that are here already and of the same content."""
         self._make_folder()
         names = [name for name, objects in self._checkpoint_objects().items() if PROGRESS in objects]
-        texts = {name: text for name in names if (text := self._progress_of(name))}
+        texts = {name: text for name in names if (text := self.progress_of(name))}
         for folder in (self.folder / CHECKPOINTS).glob("*"):
-            if folder.name not in texts or _files_in(folder) != _files_of(texts[folder.name]):
-                shutil.rmtree(folder)
+            is_same = folder.name in texts and _files_in(folder) == _files_of(texts[folder.name])
+            if is_checkpoint_name(folder.name.removesuffix(REPLACED).removesuffix(PARTIAL)) and not is_same:
+                remove_checkpoint(folder)
         for name, text in texts.items():
             self._write_progress(name, text)
 
@@ -89,10 +97,21 @@ class RemoteRun:
                 with suppress(FileNotFoundError):
                     (self.place / CHECKPOINTS / name / f"{file}.{total}").fetch(folder / file)
 
-    def forget_files(self, name: str) -> None:
-        """Remove the local files of checkpoint ``name`` and ask anew which they are."""
-        shutil.rmtree(self.folder / CHECKPOINTS / name)
-        self._write_progress(name, self._progress_of(name))
+    def expect_files(self, name: str, progress: str, is_damaged: bool) -> None:
+        """Let checkpoint ``name`` be the one of which ``progress`` lists the files; local ones of another, or all
+        where they are damaged, go."""
+        folder = self.folder / CHECKPOINTS / name
+        if is_damaged or _files_in(folder) != _files_of(progress):
+            remove_checkpoint(folder)
+        self._write_progress(name, progress)
+
+    def progress_of(self, name: str) -> str:
+        """``progress.json`` of checkpoint ``name`` as the store has it now; empty where that is not whole."""
+        try:
+            content = (self.place / CHECKPOINTS / name / PROGRESS).read_bytes()
+        except FileNotFoundError:
+            return ""
+        return content.decode("utf-8", "surrogateescape")
 
     def send_files(self, name: str, folder: Path, files: Files) -> None:
         """Send ``files`` of ``folder``, written by one rank, as parts of checkpoint ``name``."""
@@ -107,21 +126,21 @@ class RemoteRun:
         (self.place / CHECKPOINTS / name / PROGRESS).write_bytes(progress.encode())
         there = self._checkpoint_objects()
         kept = {PROGRESS, *(f"{file}.{total}" for file, (_, total) in _files_of(progress).items())}
-        for object_name in there[name] - kept:
+        for object_name in filter(_is_ours, there[name] - kept):
             _remove(self.place / CHECKPOINTS / name / object_name)
-        steps = sorted(each for each in there if each.startswith("step-") and PROGRESS in there[each])
+        steps = sorted(each for each in there if is_step_name(each) and PROGRESS in there[each])
         for old in steps[:-keep_last]:
             self._remove_checkpoint(old, there[old])
 
     def sweep(self) -> None:
         """Remove what an interrupted sending has left: files of checkpoints that were never whole."""
         for name, objects in self._checkpoint_objects().items():
-            if PROGRESS not in objects:
+            if PROGRESS not in objects and is_checkpoint_name(name):
                 self._remove_checkpoint(name, objects)
 
     def _remove_checkpoint(self, name: str, objects: set[str]) -> None:
-        """What makes it whole first."""
-        for each in sorted(objects, key=lambda each: each != PROGRESS):
+        """What makes it whole first; what is not ours stays."""
+        for each in sorted(filter(_is_ours, objects), key=lambda each: each != PROGRESS):
             _remove(self.place / CHECKPOINTS / name / each)
 
     def _checkpoint_objects(self) -> dict[str, set[str]]:
@@ -141,17 +160,10 @@ class RemoteRun:
         names = [*RECORDS, *(f"{EVENTS}/{path.name}" for path in sorted(events))]
         return [name for name in names if (self.folder / name).is_file()]
 
-    def _progress_of(self, name: str) -> str:
-        """Empty where the checkpoint is not whole."""
-        try:
-            return (self.place / CHECKPOINTS / name / PROGRESS).read_text()
-        except FileNotFoundError:
-            return ""
-
     def _write_progress(self, name: str, text: str) -> None:
         folder = self.folder / CHECKPOINTS / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / PROGRESS).write_text(text)
+        write_atomically(folder / PROGRESS, text)
 
     def _make_folder(self) -> None:
         try:
@@ -163,6 +175,11 @@ class RemoteRun:
 def remote_run_of(config: RunConfig) -> RemoteRun | None:
     """None where ``run_dir`` is a folder."""
     return RemoteRun(config) if is_url(config.run_dir) else None
+
+
+def _is_ours(object_name: str) -> bool:
+    """``progress.json``, or FILE.SUM of a file of a checkpoint."""
+    return object_name == PROGRESS or is_checkpoint_file(object_name.rpartition(".")[0])
 
 
 def _is_record(name: str) -> bool:
@@ -181,16 +198,16 @@ def _version(path: Path) -> tuple[int, int]:
 
 def _files_in(folder: Path) -> Files:
     try:
-        return _files_of((folder / PROGRESS).read_text())
-    except (OSError, UnicodeDecodeError):
+        return _files_of((folder / PROGRESS).read_bytes().decode("utf-8", "surrogateescape"))
+    except OSError:
         return {}
 
 
 def _files_of(progress: str) -> Files:
     """None where ``progress`` is damaged, which those tell who check the files."""
     try:
-        return dict(json.loads(progress)["files"])
-    except (ValueError, KeyError, TypeError):
+        return dict(parse_json_with_sum(progress, PROGRESS)["files"])
+    except (DataError, KeyError, TypeError, ValueError):
         return {}
 
 

@@ -54,10 +54,12 @@ class RunSync:
         """The list of checkpoints, into each folder. Collective."""
         self._on_all_ranks(lambda: self.remote.fetch_list() if self.is_node_leader else None)
 
-    def fetch_checkpoint(self, name: str, *, is_damaged: bool = False) -> None:
-        """The files of checkpoint ``name`` that are not here; all of them where those are damaged. Collective."""
-        if is_damaged:
-            self._on_all_ranks(lambda: self.remote.forget_files(name) if self.is_node_leader else None)
+    def fetch_checkpoint(self, name: str, progress: str, *, is_damaged: bool = False) -> None:
+        """The files of checkpoint ``name`` that are not here; all of them where those are damaged. ``progress``: its
+        ``progress.json`` as rank 0 has it, whatever another machine has listed. Collective."""
+        self._on_all_ranks(
+            lambda: self.remote.expect_files(name, progress, is_damaged) if self.is_node_leader else None
+        )
         self._on_all_ranks(lambda: self.remote.fetch_files(name, self.rank, self.num_ranks))
 
     def send_records(self) -> None:

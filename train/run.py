@@ -59,10 +59,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint, collectives.world_size))
         if sync is not None:
             sync.send_records()
-        names = config.model.event_features
-        stream = SequenceStream(
-            config.data, seed=config.seed, rank=collectives.rank, world_size=collectives.world_size, features=names
-        )
+        stream = _stream(config, collectives)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         state = build_state(config, manifest, num_steps, collectives, device)
         watchdog.follow(lambda: state.step)
@@ -102,6 +99,12 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
                 return _stopped(config, state, sync)
             _finish(state, config, manifest, progress, checkpointer, validator)
         return 0
+
+
+def _stream(config: RunConfig, collectives: ProcessGroupCollectives) -> SequenceStream:
+    """The batches of this rank."""
+    rank, world_size, features = collectives.rank, collectives.world_size, config.model.event_features
+    return SequenceStream(config.data, seed=config.seed, rank=rank, world_size=world_size, features=features)
 
 
 def build_state(

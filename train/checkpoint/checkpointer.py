@@ -13,28 +13,15 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.atomic_files import json_with_sum, parse_json_with_sum, write_atomically
+from configs.atomic_files import json_with_sum, write_atomically
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
-from train.checkpoint.checksummed_files import (
-    CheckpointRecord,
-    damage_of,
-    parse_record,
-    record_text,
-    sum_of,
-    write_politely,
-)
-from train.checkpoint.layout import Index, file_of, fill, index_of, misfit, share_parts
+from train.checkpoint.checksummed_files import parse_record, record_text, sum_of, write_politely
+from train.checkpoint.layout import file_of, share_parts
+from train.checkpoint.reader import CheckpointReader, UnusableError
 from train.checkpoint.safetensors_file import write_tensors
 from train.checkpoint.staging import Stage, parts_of
-from train.checkpoint.state_dict import (
-    RunTensor,
-    after_loading,
-    make_optimizer_state,
-    not_finite_in,
-    optimizer_state_of,
-    weights_of,
-)
+from train.checkpoint.state_dict import after_loading, make_optimizer_state, optimizer_state_of, weights_of
 from train.distributed.collectives import control_group, from_rank_zero, on_all_ranks, on_rank_zero
 from train.progress import PROGRESS, RunProgress
 from train.run_dir.checkpoint_folder import (
@@ -51,10 +38,6 @@ from train.run_dir.remote_copy import CHECKPOINTS, Files
 from train.run_dir.sync import ObjectStoreError, RunSync
 from train.state import TrainState
 from train.supervision.rank_status import CHECKPOINT_THREAD
-
-
-class _Unusable(Exception):
-    """A checkpoint cannot be taken, by no rank; the message goes on after its name."""
 
 
 @dataclass(slots=True)
@@ -85,9 +68,9 @@ class DiskCheckpointer:
         """``heartbeat`` is called from time to time while files are read and written; ``sync``: of a run that is
         kept in an object store, of whose checkpoints ``run_dir`` holds the list. Collective."""
         self.folder, self.config, self._heartbeat, self._sync = Path(run_dir) / CHECKPOINTS, config, heartbeat, sync
-        self._shown = self.folder if sync is None else sync.remote.place / CHECKPOINTS
         self._on_leaders = on_rank_zero if sync is None else sync.on_node_leaders
         self._group = control_group()
+        self._reader = CheckpointReader(self.folder, heartbeat, sync, self._group)
         self._stage = Stage()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=CHECKPOINT_THREAD, initializer=write_politely)
         self._pending: Future[None] | None = None
@@ -123,10 +106,10 @@ class DiskCheckpointer:
             if dist.get_rank() == 0:
                 remove_checkpoint(self.folder / f"{self._name}{PARTIAL}")
             whole = self.steps()
-            kept = f"{self._shown / whole[-1].name} is whole" if whole else "there is none before it"
+            kept = f"{self._reader.shown / whole[-1].name} is whole" if whole else "there is none before it"
             hint = "" if isinstance(error, ObjectStoreError) else ". Make room and start the same command again"
             raise ConfigError(
-                f"the checkpoint {self._shown / self._name} could not be written: {error}; {kept}{hint}"
+                f"the checkpoint {self._reader.shown / self._name} could not be written: {error}; {kept}{hint}"
             ) from error
 
     def steps(self) -> list[Path]:
@@ -155,16 +138,16 @@ class DiskCheckpointer:
         tensors = weights_of(state) + optimizer_state_of(state)
         for name in reversed(names):
             try:
-                record = self._load(name, tensors, state)
-            except _Unusable as error:
+                record = self._reader.load(name, tensors, state)
+            except UnusableError as error:
                 if dist.get_rank() == 0:
-                    print(f"warning: {self._shown / name} is passed over: {error}", flush=True)
+                    print(f"warning: {self._reader.shown / name} is passed over: {error}", flush=True)
                 continue
             after_loading(state)
             return record.progress
         raise DataError(
-            f"no checkpoint in {self._shown} can be taken (the warnings say why); nothing was changed. Bring an "
-            f"undamaged copy back, or choose a new run_dir to start over"
+            f"no checkpoint in {self._reader.shown} can be taken (the warnings say why); nothing was changed. Bring "
+            f"an undamaged copy back, or choose a new run_dir to start over"
         )
 
     def restore_best(self, state: TrainState) -> RunProgress:
@@ -174,109 +157,20 @@ class DiskCheckpointer:
         """
         self._settle()
         if not self.has_best():
-            raise DataError(f"{self._shown / BEST} holds no checkpoint; start the same `train` command: it makes one")
-        try:
-            return self._load(BEST, weights_of(state), state).progress
-        except _Unusable as error:
             raise DataError(
-                f"{self._shown / BEST}: {error}; start the same `train` command: it makes another"
+                f"{self._reader.shown / BEST} holds no checkpoint; start the same `train` command: it makes one"
+            )
+        try:
+            return self._reader.load(BEST, weights_of(state), state).progress
+        except UnusableError as error:
+            raise DataError(
+                f"{self._reader.shown / BEST}: {error}; start the same `train` command: it makes another"
             ) from error
 
     def _settle(self) -> None:
         """Nothing is being written any more, nor half replaced. Collective."""
         self.wait()
         self._on_leaders(lambda: finish_replacements(self.folder))
-
-    def _load(self, name: str, tensors: list[RunTensor], state: TrainState) -> CheckpointRecord:
-        """Fill ``tensors``, which are those of ``state``; :class:`_Unusable` on every rank for a damaged checkpoint,
-        :class:`DataError` for one of another model. Collective."""
-        record = self._undamaged(name)
-        folder = self.folder / name
-        index, problem = self._index_of(folder, record.files)
-        if problem := self._agreed([problem] if problem else []):
-            raise _Unusable(problem)
-        if differences := self._agreed(misfit(tensors, index)):
-            raise DataError(f"{self._shown / name} is of another model: {differences}; {_keys_of(differences)}")
-        if problem := self._agreed(_problem(lambda: fill(tensors, index, folder))):
-            raise _Unusable(problem)
-        if state.device.type != "cpu":  # caches of a GPU's kernels learn of what was filled in beneath them
-            state.model.load_state_dict(state.model.state_dict())
-        if not_finite := self._agreed(not_finite_in(tensors)):
-            raise _Unusable(f"it holds numbers that are not finite: {not_finite}")
-        state.step = record.step
-        self._refuse_mixture(name, record)
-        return record
-
-    def _record_of(self, name: str) -> str:
-        """On rank 0: ``progress.json``, as all will read it."""
-        if (self.folder / name / ".metadata").exists():
-            return "pickle"
-        return (self.folder / name / PROGRESS).read_bytes().decode("utf-8", "surrogateescape")
-
-    def _parsed(self, name: str, text: str) -> CheckpointRecord:
-        if text == "pickle":
-            raise _Unusable(
-                "an older version wrote it as a pickle, which can run code and is not read; go on with that version, "
-                "or choose a new run_dir"
-            )
-        try:
-            record = parse_record(text, self._shown / name / PROGRESS)
-        except DataError as error:
-            raise _Unusable(str(error)) from error
-        if is_step_name(name) and name != step_name(record.step):
-            raise _Unusable(f"its {PROGRESS} says that it is step {record.step}")
-        return record
-
-    def _undamaged(self, name: str) -> CheckpointRecord:
-        """What makes ``name`` whole, its files having been looked at, and fetched if the run is behind a URL.
-        Collective."""
-        text, sync = from_rank_zero(lambda: self._record_of(name), self._group), self._sync
-        record = self._parsed(name, text)
-        if sync is not None:
-            sync.fetch_checkpoint(name, text)
-        damage = self._damage_of(name, record.files)
-        if damage and sync is not None:  # of the copy, on the way, or a newer one has taken its place
-            remote = sync.remote
-            text = from_rank_zero(lambda: remote.progress_of(name), self._group)
-            record = self._parsed(name, text)
-            sync.fetch_checkpoint(name, text, is_damaged=True)
-            damage = self._damage_of(name, record.files)
-        if damage:
-            raise _Unusable(f"damaged: {damage}")
-        return record
-
-    def _damage_of(self, name: str, files: Files) -> str:
-        """What is wrong with the files of ``name``; the ranks that share a folder share the reading. Collective."""
-        sync = self._sync
-        rank, num_ranks = (sync.rank, sync.num_ranks) if sync else (dist.get_rank(), dist.get_world_size())
-        return self._agreed(damage_of(self.folder / name, files, rank, num_ranks, self._heartbeat))
-
-    def _index_of(self, folder: Path, files: Files) -> tuple[Index, str]:
-        """The index of ``folder`` and what is wrong with it, empty if nothing."""
-        shown = self._shown / folder.name / INDEX
-        try:
-            content = (folder / INDEX).read_bytes()
-            index = index_of(parse_json_with_sum(content, shown))
-            named = {part.file for tensor in index.values() for part in tensor.parts}
-            is_right = sum_of(content) == files[INDEX][1] and named <= files.keys()
-        except (DataError, OSError, KeyError, TypeError, ValueError) as error:
-            return {}, f"{shown} cannot be read: {error}"
-        return index, "" if is_right else f"{shown} is not the one that {PROGRESS} lists"
-
-    def _refuse_mixture(self, name: str, record: CheckpointRecord) -> None:
-        """All ranks have taken the same, or none trains a step. Collective."""
-        parts: list[Any] = [None] * dist.get_world_size()
-        own = (record.step, sum_of(str(asdict(record)).encode()))
-        dist.all_gather_object(parts, own, group=self._group)
-        if len(set(parts)) > 1:
-            found = ", ".join(f"rank {rank}: step {step}" for rank, (step, _) in enumerate(parts))
-            raise DataError(f"the ranks have loaded {self._shown / name} differently ({found}); start again")
-
-    def _agreed(self, found: list[str]) -> str:
-        """What any rank has found. Collective."""
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, found, group=self._group)
-        return ", ".join(sorted({each for part in parts for each in part}))
 
     def _write(self, name: str, state: TrainState, progress: RunProgress) -> None:
         self.wait()
@@ -342,19 +236,3 @@ def _is_ours(folder: Path) -> bool:
     except (DataError, OSError, UnicodeDecodeError):
         return False
     return folder.name == step_name(record.step)
-
-
-def _problem(action: Callable[[], object]) -> list[str]:
-    """What went wrong in ``action``, of what files can do."""
-    try:
-        action()
-    except (DataError, OSError, ValueError) as error:
-        return [str(error)]
-    return []
-
-
-def _keys_of(differences: str) -> str:
-    """The keys that a person has changed, most likely."""
-    if "optimizer." in differences and "model." not in differences:
-        return "use the optimizer.table and sharding.strategy of the run"
-    return "use the model, data.store and data.max_history of the run (its config.yaml has them)"

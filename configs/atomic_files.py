@@ -70,7 +70,9 @@ def text_with_sum(text: str) -> str:
 
 def parse_text_with_sum(content: bytes, shown: object) -> str:
     """The text that :func:`text_with_sum` was given; :class:`DataError` where a bit of it is another."""
-    text, _, trailer = content.decode("utf-8", "surrogateescape").rpartition(_TRAILER)
+    text, separator, trailer = content.decode("utf-8", "surrogateescape").rpartition(_TRAILER)
+    if not separator:
+        raise DataError(f"{shown} is damaged, or another version wrote it: its last line holds no sum ({SUM})")
     if trailer != f"{_sum_of_text(text)}\n":
         raise DataError(f"{shown} is damaged: its content does not fit the sum in its last line")
     return text

@@ -1,6 +1,7 @@
 """Which rank writes which part of a checkpoint, and where a part of a tensor is found in its files."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from configs.errors import DataError
-from train.checkpoint.safetensors_file import DTYPE_NAMES, read_slice
+from train.checkpoint.safetensors_file import DTYPE_NAMES, TensorFiles
 from train.checkpoint.state_dict import Offset, RunTensor
 
 PartKey = tuple[str, Offset]
@@ -51,8 +52,7 @@ def share_parts(tensors: list[RunTensor], group: dist.ProcessGroup) -> tuple[set
     rank, world_size = dist.get_rank(), dist.get_world_size()
     own = [
         (tensor.name, place, tuple(part.shape), part.numel() * part.element_size())
-        for tensor in tensors
-        for part, place in tensor.parts
+        for tensor, part, place in _parts_of(tensors)
     ]
     headers = {tensor.name: (DTYPE_NAMES[tensor.dtype], tensor.shape) for tensor in tensors}
     # One rank alone learns of all parts: on the others nothing grows with the number of ranks.
@@ -106,14 +106,20 @@ def fill(tensors: list[RunTensor], index: Index, folder: Path) -> None:
 
     Raises :class:`DataError` where the files hold no value for a part.
     """
-    for tensor in tensors:
-        for part, place in tensor.parts:
-            num_found = sum(_fill_from(stored, part, place, folder) for stored in index[tensor.name].parts)
+    with TensorFiles(folder) as files:
+        for tensor, part, place in _parts_of(tensors):
+            num_found = sum(_fill_from(stored, part, place, files) for stored in index[tensor.name].parts)
             if num_found != part.numel():
                 raise DataError(f"{folder} has {num_found} of the {part.numel()} values of {tensor.name} at {place}")
 
 
-def _fill_from(stored: StoredPart, part: Tensor, place: Offset, folder: Path) -> int:
+def _parts_of(tensors: list[RunTensor]) -> Iterator[tuple[RunTensor, Tensor, Offset]]:
+    for tensor in tensors:
+        for part, place in tensor.parts:
+            yield tensor, part, place
+
+
+def _fill_from(stored: StoredPart, part: Tensor, place: Offset, files: TensorFiles) -> int:
     """Copy what ``stored`` has of ``part``; how many values."""
     begins = [max(a, b) for a, b in zip(stored.offset, place, strict=True)]
     ends = [
@@ -124,7 +130,7 @@ def _fill_from(stored: StoredPart, part: Tensor, place: Offset, folder: Path) ->
         return 0
     there = tuple(slice(b - a, e - a) for b, e, a in zip(begins, ends, stored.offset, strict=True))
     here = tuple(slice(b - a, e - a) for b, e, a in zip(begins, ends, place, strict=True))
-    part[here].copy_(read_slice(folder / stored.file, stored.key, there))
+    part[here].copy_(files.read(stored.file, stored.key, there))
     return math.prod(end - begin for begin, end in zip(begins, ends, strict=True))
 
 

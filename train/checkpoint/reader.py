@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from safetensors import SafetensorError
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import DataError
@@ -130,7 +131,7 @@ def _problem(action: Callable[[], object]) -> list[str]:
     """What went wrong in ``action``, of what files can do."""
     try:
         action()
-    except (DataError, OSError, ValueError) as error:
+    except (DataError, OSError, ValueError, SafetensorError) as error:
         return [str(error)]
     return []
 

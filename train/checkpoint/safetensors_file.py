@@ -7,7 +7,9 @@ import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -48,12 +50,25 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], heartbeat: Callable[[]
     return file.size, file.sum()
 
 
-def read_slice(path: Path, name: str, rows: tuple[slice, ...]) -> Tensor:
-    """The part ``rows`` of tensor ``name``, one slice a dim; no more of the file is read."""
-    with safe_open(path, framework="pt") as file:
-        if not rows:
-            return file.get_tensor(name)
-        found: Tensor = file.get_slice(name)[rows]
+class TensorFiles:
+    """The files of one folder, each opened when it is first asked for. A context."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stack = folder, ExitStack()
+        self._files: dict[str, Any] = {}
+
+    def __enter__(self) -> "TensorFiles":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def read(self, file: str, name: str, part: tuple[slice, ...]) -> Tensor:
+        """The ``part`` of tensor ``name``, one slice a dim; no more of the file is read."""
+        if file not in self._files:
+            self._files[file] = self._stack.enter_context(safe_open(self._folder / file, framework="pt"))
+        opened = self._files[file]
+        found: Tensor = opened.get_slice(name)[part] if part else opened.get_tensor(name)
         return found
 
 

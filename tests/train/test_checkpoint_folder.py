@@ -134,6 +134,16 @@ def test_a_best_model_that_is_lost_leaves_no_run_stuck(
     evaluate(load_config(overrides_of(store, run_dir, num_steps)))
 
 
+def test_evaluate_reads_a_best_model_in_the_middle_of_its_replacement_and_changes_nothing(store: str, run_dir: Path):
+    best = run_dir / "checkpoints" / "best"
+    best.rename(best.with_name("best.replaced.partial"))
+    before = sorted(str(path) for path in (run_dir / "checkpoints").rglob("*"))
+    evaluate(load_config(overrides_of(store, run_dir, 4)))
+    assert sorted(str(path) for path in (run_dir / "checkpoints").rglob("*")) == before
+    run_here(overrides_of(store, run_dir, 6))
+    assert best.is_dir()
+
+
 def test_a_damaged_summary_is_made_again(
     store: str, run_dir: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -28,6 +28,7 @@ from train.run_dir.checkpoint_folder import (
     BEST,
     INDEX,
     PARTIAL,
+    REPLACED,
     finish_replacements,
     is_step_name,
     remove_checkpoint,
@@ -38,6 +39,9 @@ from train.run_dir.remote_copy import CHECKPOINTS, Files
 from train.run_dir.sync import ObjectStoreError, RunSync
 from train.state import TrainState
 from train.supervision.rank_status import CHECKPOINT_THREAD
+
+READS_OF_BEST = 2
+"""A training run may put a better model in its place while it is read."""
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ class DiskCheckpointer:
 
     def has_best(self) -> bool:
         """Whether ``best`` is whole, the same on every rank. Its files are not read. Collective."""
-        return from_rank_zero((self.folder / BEST / PROGRESS).is_file, self._group)
+        return from_rank_zero(lambda: self._best_name() == BEST, self._group)
 
     def restore_latest(self, state: TrainState) -> RunProgress:
         """Load the newest undamaged checkpoint, if any, into ``state``; return how far the run was. Collective.
@@ -155,17 +159,22 @@ class DiskCheckpointer:
 
         Raises :class:`DataError` where there is none, or it is damaged.
         """
-        self._settle()
-        if not self.has_best():
-            raise DataError(
-                f"{self._reader.shown / BEST} holds no checkpoint; start the same `train` command: it makes one"
-            )
-        try:
-            return self._reader.load(BEST, weights_of(state), state).progress
-        except UnusableError as error:
-            raise DataError(
-                f"{self._reader.shown / BEST}: {error}; start the same `train` command: it makes another"
-            ) from error
+        self.wait()
+        tensors, problem = weights_of(state), "it holds no checkpoint"
+        for _ in range(READS_OF_BEST):
+            name = from_rank_zero(self._best_name, self._group)
+            if name:
+                try:
+                    return self._reader.load(name, tensors, state).progress
+                except UnusableError as error:
+                    problem = str(error)
+        raise DataError(f"{self._reader.shown / BEST}: {problem}; start the same `train` command: it makes another")
+
+    def _best_name(self) -> str:
+        """The folder of the best model as this rank sees it, empty if there is none. Another process may be about to
+        replace it, or was killed over it; whoever only reads leaves that as it is."""
+        names = (BEST, f"{BEST}{REPLACED}")
+        return next((name for name in names if (self.folder / name / PROGRESS).is_file()), "")
 
     def _settle(self) -> None:
         """Nothing is being written any more, nor half replaced. Collective."""

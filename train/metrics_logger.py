@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from configs.schema import HardwareConfig
+from train.evaluation.cost import add_cost
 from train.progress import RunProgress
 from train.run_dir.metrics_file import MetricsFile
 from train.state import TrainState
@@ -19,11 +21,19 @@ class RunTracker:
     """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
 
     def __init__(
-        self, folder: Path, progress: RunProgress, *, every_steps: int, num_steps: int, state: TrainState
+        self,
+        folder: Path,
+        progress: RunProgress,
+        hardware: HardwareConfig,
+        *,
+        every_steps: int,
+        num_steps: int,
+        state: TrainState,
     ) -> None:
-        """``progress``: what earlier sessions spent. Lines of later steps than ``state.step`` go."""
+        """``progress``: what earlier sessions spent; this one spends ``hardware``. Lines of later steps than
+        ``state.step`` go."""
         self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
-        self.device, self.before = state.device, replace(progress)
+        self.device, self.before, self.hardware = state.device, replace(progress), hardware
         self.started_s = self.last_s = time.perf_counter()
         self.num_tokens = self.last_tokens = self.padded_tokens = self.num_seen_steps = 0
         self.tokens_of_steps: list[int] = []
@@ -62,8 +72,10 @@ class RunTracker:
         )
 
     def account(self, progress: RunProgress) -> None:
-        """Write time and tokens of this and earlier sessions into ``progress``. Collective."""
-        progress.wall_s = self.before.wall_s + time.perf_counter() - self.started_s
+        """Write time, cost and tokens of this and earlier sessions into ``progress``. Collective."""
+        progress.wall_s, progress.device_s = self.before.wall_s, self.before.device_s
+        progress.usd, progress.kwh = self.before.usd, self.before.kwh
+        add_cost(progress, time.perf_counter() - self.started_s, self.collectives.world_size, self.hardware)
         progress.num_tokens = self.before.num_tokens + self._global_tokens()
         progress.padded_tokens = self.before.padded_tokens + self.padded_tokens
         if self.is_writer:
@@ -92,7 +104,7 @@ class RunTracker:
     def _write(self, step: int, values: dict[str, Any]) -> None:
         if not self.is_writer:
             return
-        elapsed_s = time.perf_counter() - self.started_s
+        elapsed_s = self.before.wall_s + time.perf_counter() - self.started_s  # of all sessions: never back
         self.file.write({"step": step, "elapsed_s": elapsed_s, **values})
         for key, value in values.items():
             self.events.add_scalar(key, value, step)

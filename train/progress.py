@@ -18,8 +18,12 @@ class RunProgress:
     quality: dict[str, float] = field(default_factory=dict)
     """Of the best validation."""
     wall_s: float = 0.0
+    device_s: float = 0.0
+    """Wall time times ranks, added up session by session: their numbers may differ."""
+    usd: float = 0.0
+    kwh: float = 0.0
     num_tokens: int = 0
-    """Spent by all sessions of the run up to the checkpoint, over all ranks."""
+    """Spent, as the four above, by all sessions of the run up to the checkpoint, over all ranks."""
     padded_tokens: int = 0
     """What the tokens would be if every rank had as many in every step as its fullest one."""
     num_nonfinite_steps: int = 0

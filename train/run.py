@@ -24,6 +24,7 @@ from train.distributed.collectives import (
     on_rank_zero,
     process_group,
 )
+from train.evaluation.ending import ending_of
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.split_report import split_report
 from train.evaluation.summary import Summary, print_table, summarise, write_summary
@@ -192,8 +193,8 @@ def _batch_of(config: DataConfig) -> str:
 
 
 def _tracker(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
-    folder = local_run_dir(config)
-    return RunTracker(folder, progress, every_steps=config.log_every_steps, num_steps=num_steps, state=state)
+    folder, every_steps = local_run_dir(config), config.log_every_steps
+    return RunTracker(folder, progress, config.hardware, every_steps=every_steps, num_steps=num_steps, state=state)
 
 
 def _stopped(config: RunConfig, state: TrainState, sync: RunSync | None) -> int:
@@ -212,7 +213,7 @@ def _is_finished(config: RunConfig, state: TrainState, progress: RunProgress, nu
     if summary is None:
         return False
     if state.collectives.rank == 0:
-        print(f"{config.run_dir}/summary.json is there: {state.step} steps are trained; raise num_epochs to go on")
+        print(f"{config.run_dir}/summary.json is there; {ending_of(config, progress, state.step, num_steps)}")
         print_table(summary)
     return True
 
@@ -261,6 +262,8 @@ def _finish(
 ) -> None:
     """Restore the best model, rank the test events once, write the summary. Collective."""
     num_trained = state.step
+    if state.collectives.rank == 0:
+        print(ending_of(config, progress, num_trained, state.schedule.num_steps), flush=True)
     _restore_best(state, progress, checkpointer, validator)
     summary = summarise(state, config, manifest, progress, num_trained)
     if state.collectives.rank == 0:

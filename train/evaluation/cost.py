@@ -1,13 +1,20 @@
-"""What a run costs: device-hours, dollars and kilowatt-hours, from its wall time and the hardware's config."""
+"""What devices cost: dollars and kilowatt-hours of the time that they were held."""
 
 from configs.schema import HardwareConfig
+from train.progress import RunProgress
 
 
-def cost_of(wall_s: float, hardware: HardwareConfig, world_size: int) -> dict[str, float]:
-    """Cost of ``world_size`` devices held for ``wall_s`` seconds; price and power are the config's, not measured."""
-    device_hours = wall_s * world_size / 3600
-    return {
-        "device_hours": device_hours,
-        "usd": device_hours * hardware.usd_per_device_hour,
-        "kwh": device_hours * hardware.watts_per_device / 1000,
-    }
+def add_cost(progress: RunProgress, seconds: float, world_size: int, hardware: HardwareConfig) -> None:
+    """Add ``world_size`` devices held for ``seconds`` to what ``progress`` has spent.
+
+    Price and power are those of this session's ``hardware``, not measured; other sessions may have had others.
+    """
+    progress.wall_s += seconds
+    progress.device_s += seconds * world_size
+    progress.usd += seconds * world_size / 3600 * hardware.usd_per_device_hour
+    progress.kwh += seconds * world_size / 3600 * hardware.watts_per_device / 1000
+
+
+def cost_of(progress: RunProgress) -> dict[str, float]:
+    """Device-hours, US dollars and kWh of all sessions together."""
+    return {"device_hours": progress.device_s / 3600, "usd": progress.usd, "kwh": progress.kwh}

@@ -3,16 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.atomic_files import write_json
-from configs.schema import RunConfig, Split
+from configs.load import variants_of
+from configs.schema import RunConfig
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
-from data_pipeline.synthetic import oracle_ndcg
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
 from train.evaluation.cost import cost_of
+from train.evaluation.ending import ended_by
 from train.evaluation.metrics import quality_of
+from train.evaluation.oracle import oracle_report
 from train.evaluation.protocol import target_ranks_of
+from train.evaluation.split_report import seen_warning
+from train.evaluation.verdict import verdict_of
 from train.progress import RunProgress
 from train.state import TrainState
 
@@ -29,14 +35,15 @@ def summarise(
     """Rank the test events with ``state`` and gather all that a run tells. Collective."""
     world_size = state.collectives.world_size
     return {
+        **variants_of(config),
         "quality": quality_report(state, config, manifest) | {"valid": progress.quality},
         "throughput": {
             "tokens": progress.num_tokens,
             "wall_s": progress.wall_s,
-            "tokens_per_s_per_device": progress.num_tokens / progress.wall_s / world_size,
+            "tokens_per_s_per_device": progress.num_tokens / max(progress.device_s, 1e-9),
             "token_imbalance": progress.padded_tokens / max(progress.num_tokens, 1),
         },
-        "cost": cost_of(progress.wall_s, config.hardware, world_size),
+        "cost": cost_of(progress),
         "data": {
             "fingerprint": manifest.fingerprint,
             "num_users": manifest.num_users,
@@ -44,6 +51,7 @@ def summarise(
         },
         "world_size": world_size,
         "steps": num_steps,
+        "ended_by": ended_by(config, num_steps, state.schedule.num_steps),
         "best_step": progress.best_step,
         "bad_steps": progress.num_nonfinite_steps,
         "rollbacks": progress.num_rollbacks,
@@ -51,7 +59,7 @@ def summarise(
 
 
 def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> Summary:
-    """Test quality, its 95 % intervals, the baselines, and for a synthetic log the oracle. Collective."""
+    """Test quality, its 95 % intervals, the baselines, a verdict, and for a synthetic log the oracle. Collective."""
     ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST)
     if state.collectives.rank:
         return {}
@@ -61,19 +69,10 @@ def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> 
         "test_ci95": {key: list(interval) for key, interval in intervals.items()},
         "num_test_users": len(ranks),
         "seen_left_out": config.evaluation.leave_out_seen,
+        "num_seen_test_targets": int(np.isinf(ranks).sum()),  # the only targets without a rank
         "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen),
     }
-    if _has_oracle(config):
-        report["oracle_ndcg@10"] = oracle_ndcg(config.data.synthetic, config.data.store, Subset.TEST)
-    return report
-
-
-def _has_oracle(config: RunConfig) -> bool:
-    """Whether the oracle answers the question that the model was asked, on the log that it describes."""
-    data = config.data
-    is_whole = data.min_user_events == data.min_item_events == 1 and not data.event_types
-    is_same_task = data.split is Split.LEAVE_ONE_OUT and config.evaluation.leave_out_seen
-    return data.synthetic.num_users > 0 and is_whole and is_same_task
+    return {**report, "verdict": verdict_of(report), **oracle_report(config)}
 
 
 def write_summary(summary: Summary, path: Path) -> None:
@@ -105,3 +104,8 @@ def print_quality(quality: Summary) -> None:
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
         print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")
+    if "verdict" in quality:  # not of an older version
+        print(quality["verdict"]["text"])
+    num_seen = quality.get("num_seen_test_targets", 0)
+    if warning := seen_warning({"test": num_seen}, {"test": quality["num_test_users"]}):
+        print(warning)

@@ -1,0 +1,93 @@
+"""Time, tokens and cost are those of every session, each with its own ranks and price; the clock never runs back."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from configs.schema import HardwareConfig
+from train import metrics_logger
+from train.evaluation.cost import cost_of
+from train.metrics_logger import RunTracker
+from train.progress import RunProgress
+from train.state import TrainState
+from train.step import StepMetrics
+
+TOKENS = 100
+"""Of a rank in a step, which takes a second."""
+
+
+class Ranks:
+    """Rank 0 of ``world_size`` ranks that all count the same."""
+
+    rank = 0
+
+    def __init__(self, world_size: int) -> None:
+        self.world_size = world_size
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        return value * self.world_size
+
+    def max(self, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Seconds that a test sets; it starts anywhere, as that of another machine does."""
+    found = SimpleNamespace(now_s=500.0)
+    monkeypatch.setattr(metrics_logger.time, "perf_counter", lambda: found.now_s)
+    return found
+
+
+def session(
+    folder: Path, progress: RunProgress, world_size: int, usd: float, steps: range, clock: SimpleNamespace
+) -> RunProgress:
+    """What a session of ``steps`` on ``world_size`` ranks adds to ``progress``."""
+    clock.now_s = 7.0 * world_size  # another machine's clock
+    state: Any = SimpleNamespace(collectives=Ranks(world_size), device=torch.device("cpu"), step=steps.start)
+    hardware = HardwareConfig(usd_per_device_hour=usd, watts_per_device=100.0)
+    with RunTracker(
+        folder, progress, hardware, every_steps=1, num_steps=99, state=cast(TrainState, state)
+    ) as tracker:
+        for step in steps:
+            clock.now_s += 1.0
+            metrics: Any = SimpleNamespace(num_tokens=TOKENS, loss=torch.tensor(1.0))
+            tracker.count(cast(StepMetrics, metrics))
+            tracker.log(step + 1, metrics)
+        tracker.account(progress)
+    return progress
+
+
+def test_a_session_adds_its_own_devices_and_its_own_price(tmp_path: Path, clock: SimpleNamespace):
+    progress = RunProgress()
+    for world_size, usd, steps in [(4, 2.0, range(0, 10)), (1, 0.5, range(10, 40)), (2, 1.0, range(40, 45))]:
+        progress = session(tmp_path, progress, world_size, usd, steps, clock)
+    assert progress.wall_s == pytest.approx(45)
+    assert progress.num_tokens == TOKENS * (4 * 10 + 30 + 2 * 5)
+    found = cost_of(progress)
+    assert found["device_hours"] == pytest.approx((40 + 30 + 10) / 3600)
+    assert found["usd"] == pytest.approx((40 * 2.0 + 30 * 0.5 + 10 * 1.0) / 3600)
+    assert found["kwh"] == pytest.approx(80 * 0.1 / 3600)
+
+
+def test_counting_twice_counts_once(tmp_path: Path, clock: SimpleNamespace):
+    """A checkpoint accounts, and so does the end."""
+    progress = session(tmp_path, RunProgress(), 2, 1.0, range(0, 3), clock)
+    state: Any = SimpleNamespace(collectives=Ranks(3), device=torch.device("cpu"), step=3)
+    with RunTracker(tmp_path, progress, HardwareConfig(), every_steps=1, num_steps=9, state=state) as tracker:
+        clock.now_s += 5
+        tracker.account(progress)
+        tracker.account(progress)
+    assert progress.device_s == pytest.approx(2 * 3 + 3 * 5)
+
+
+def test_the_clock_of_a_resumed_run_goes_on(tmp_path: Path, clock: SimpleNamespace):
+    progress = session(tmp_path, RunProgress(), 4, 1.0, range(0, 5), clock)
+    session(tmp_path, progress, 1, 1.0, range(5, 8), clock)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["elapsed_s"] for row in rows] == pytest.approx(list(range(1, 9)))

@@ -1,0 +1,28 @@
+"""Why a run came to its end, and which key lets it go on."""
+
+from configs.schema import RunConfig
+from train.progress import RunProgress
+
+
+def ended_by(config: RunConfig, step: int, num_steps: int) -> str:
+    """The key that ended the run after ``step``: ``num_steps``, ``num_epochs`` or ``evaluation.patience``."""
+    if step < num_steps:
+        return "evaluation.patience"
+    return "num_steps" if config.num_steps else "num_epochs"
+
+
+def ending_of(config: RunConfig, progress: RunProgress, step: int, num_steps: int) -> str:
+    """One sentence for a person."""
+    key = ended_by(config, step, num_steps)
+    if key != "evaluation.patience":
+        value = config.num_steps or config.num_epochs
+        return f"{key}={value}: all {step} steps are trained; raise {key} to go on"
+    text = (
+        f"evaluation.patience={config.evaluation.patience}: the last {progress.validations_without_improvement} "
+        f"validations were no better than that of step {progress.best_step}, so the run ends at step {step} of "
+        f"{num_steps}; raise evaluation.patience to go on"
+    )
+    if progress.best_ndcg > 0:
+        return text
+    seen = ", or keep seen items as candidates (evaluation.leave_out_seen=false)"
+    return f"{text}. NDCG@10 was 0 each time: look at the targets{seen if config.evaluation.leave_out_seen else ''}"

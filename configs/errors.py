@@ -10,12 +10,19 @@ USAGE_EXIT_CODE = 2
 REQUEUE_EXIT_CODE = 75
 """What training returns after it was stopped and has saved: start it again (EX_TEMPFAIL of sysexits.h)."""
 
+NODES_MISSING_EXIT_CODE = 68
+"""What a node returns when the other nodes of its job are not there yet: start it again (EX_NOHOST of sysexits.h)."""
+
 HUNG_EXIT_CODE = 69
 """What every rank returns when one of them hung and that was told (EX_UNAVAILABLE of sysexits.h)."""
 
 
 class ConfigError(ValueError):
     """A key of the run's configuration is wrong; the message names the key, its value and what to do."""
+
+
+class NodesMissingError(ConfigError):
+    """Nodes of a job have not met in time. Unlike a wrong key it may pass by itself, so it has its own exit code."""
 
 
 class DataError(ValueError):
@@ -25,6 +32,8 @@ class DataError(ValueError):
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run ``command``: its own exit code (none is 0), or 2 after one line on stderr for what a person can mend.
 
+    68 where it is that other nodes are missing (:class:`NodesMissingError`).
+
     Every rank prints its own line and says which it is: only the rank that reads a broken file knows of it.
     """
     try:
@@ -33,7 +42,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         rank = os.environ.get("RANK")
         where = f"rank {rank}: " if rank not in (None, "0") else ""
         print(f"{where}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        return USAGE_EXIT_CODE
+        return NODES_MISSING_EXIT_CODE if isinstance(error, NodesMissingError) else USAGE_EXIT_CODE
 
 
 def require(condition: bool, message: str) -> None:

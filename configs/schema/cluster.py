@@ -3,13 +3,12 @@
 import re
 from dataclasses import dataclass, field
 
-from configs.errors import require
+from configs.endpoint import split_endpoint
+from configs.errors import ConfigError, require
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[^\n\r\0]*")
 _JOB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_KUBERNETES_NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
-_ENDPOINT = re.compile(r"[A-Za-z0-9._-]+:[0-9]{1,5}")
-_TIME_LIMIT = re.compile(r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+(:\d+(:\d+)?)?")
+_TIME_LIMIT = re.compile(r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+(:\d+(:\d+)?)?|unlimited|infinite", re.IGNORECASE)
 _ONE_LINE = re.compile(r"[^\n\r\0]*")
 
 
@@ -25,10 +24,12 @@ class ClusterConfig:
     """An elastic job goes on with this many nodes; 0: it needs all of them."""
     max_restarts: int = 0
     """Times that failed ranks are started again from the last checkpoint."""
-    rendezvous_timeout_s: int = 60
-    """Seconds within which all nodes must meet."""
+    rendezvous_timeout_s: int = 600
+    """Seconds within which all nodes must meet, once node 0 has prepared the store."""
+    bind_ranks: str = "none"
+    """Processors that each rank is pinned to: none | cores (an equal share) | numa (those near its GPU)."""
     environment: list[str] = field(default_factory=list)
-    """``NAME=value``, set on every node."""
+    """``NAME=value``, set on every node; values are never shown."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "rendezvous_timeout_s"):
@@ -41,12 +42,17 @@ class ClusterConfig:
         )
         for entry in self.environment:
             is_variable = bool(_VARIABLE.fullmatch(entry))
-            require(is_variable, f"cluster.environment: {entry!r} must be NAME=value, on one line")
+            name = entry.partition("=")[0]  # without the value, which may be a secret
+            require(is_variable, f"cluster.environment: {name!r} must be NAME=value, on one line")
+        require(
+            self.bind_ranks in ("none", "cores", "numa"),
+            f"cluster.bind_ranks={self.bind_ranks} is unknown; set it to none, cores or numa",
+        )
 
     @property
     def variables(self) -> dict[str, str]:
         """``environment`` by name."""
-        return _pairs(self.environment)
+        return pairs_of(self.environment)
 
     @property
     def fewest_nodes(self) -> int:
@@ -75,10 +81,10 @@ class TorchrunConfig(ClusterConfig):
 
     def __post_init__(self) -> None:
         ClusterConfig.__post_init__(self)
-        require(
-            bool(_ENDPOINT.fullmatch(self.endpoint)),
-            f"cluster.endpoint={self.endpoint!r} must be HOST:PORT of node 0, as every node reaches it",
-        )
+        try:
+            split_endpoint(self.endpoint)
+        except ValueError as error:
+            raise ConfigError(f"cluster.endpoint={self.endpoint!r}: {error}") from error
         require(
             -1 <= self.node < self.nodes,
             f"cluster.node={self.node} must lie in 0 to {self.nodes - 1}, the nodes of this job (-1: print commands)",
@@ -101,7 +107,7 @@ class SlurmConfig(ClusterConfig):
     constraint: str = ""
     """Features that the nodes must have."""
     time_limit: str = ""
-    """Time limit of the job; before it, and when preempted, the run saves and queues itself again."""
+    """Such as ``12:00:00`` or ``UNLIMITED``; before it, and when preempted, the run saves and queues itself again."""
     exclusive: bool = False
     """Share the nodes with no other job."""
     cpus_per_rank: int = 0
@@ -117,9 +123,9 @@ class SlurmConfig(ClusterConfig):
     max_parallel: int = 0
     """Jobs of a sweep that may run at once; 0: all."""
     modules: list[str] = field(default_factory=list)
-    """Names for ``module load``."""
+    """Names for ``module load``; one that fails ends the job."""
     setup: list[str] = field(default_factory=list)
-    """Lines of shell before the ranks start, as they are; quoting is yours."""
+    """Lines of shell before the ranks start, as they are; quoting is yours. One that fails ends the job."""
     container: list[str] = field(default_factory=list)
     """Words in front of the command on every node, such as ``[apptainer,exec,--nv,image.sif]``."""
     sbatch_flags: list[str] = field(default_factory=list)
@@ -127,7 +133,7 @@ class SlurmConfig(ClusterConfig):
     srun_flags: list[str] = field(default_factory=list)
     """Further flags of srun, such as ``--container-image=image.sqsh``."""
     python: str = ""
-    """Python on the nodes; empty: the one that runs this command."""
+    """Python on the nodes; empty: the one that runs this command, or ``python`` of the container."""
     follow: bool = True
     """Show the job's state and log until it ends; Ctrl-C stops showing, never the job."""
 
@@ -143,7 +149,7 @@ class SlurmConfig(ClusterConfig):
             require(is_one_word and not value.startswith("-"), f"cluster.{name}={value!r} must be one word")
         require(
             not self.time_limit or bool(_TIME_LIMIT.fullmatch(self.time_limit)),
-            f"cluster.time_limit={self.time_limit!r} must be minutes, HH:MM:SS or D-HH:MM:SS",
+            f"cluster.time_limit={self.time_limit!r} must be MINUTES, HH:MM:SS, D-HH:MM:SS or UNLIMITED",
         )
         for name in ("sbatch_flags", "srun_flags"):
             for flag in getattr(self, name):
@@ -156,58 +162,8 @@ class SlurmConfig(ClusterConfig):
             require(getattr(self, name) >= 0, f"cluster.{name}={getattr(self, name)} must not be negative")
 
 
-@dataclass(kw_only=True, slots=True)
-class KubernetesConfig(ClusterConfig):
-    """An Indexed Job of Kubernetes: one pod a node, found by a headless service."""
-
-    name: str = "kubernetes"
-    job_name: str = ""
-    """Name of the job; empty: the name of the run's folder."""
-    namespace: str = "default"
-    """Namespace of the job."""
-    image: str = ""
-    """Image that holds this project, installed."""
-    volume_claim: str = ""
-    """Claim of a volume that every pod can write: the log, the store and the runs."""
-    mount_path: str = "/workspace"
-    """Folder at which the volume is mounted in every pod."""
-    gpus_per_node: int = -1
-    """GPUs of each pod; -1: one a rank with ``hardware.device=cuda``, else none."""
-    cpus_per_node: int = 0
-    """Processors of each pod; 0: ``hardware.num_threads`` a rank."""
-    memory_gib_per_node: int = 16
-    """GiB of memory of each pod."""
-    shared_memory_gib: int = 8
-    """GiB of each pod's /dev/shm, through which ranks of one pod exchange tensors."""
-    service_account: str = ""
-    """Service account of the pods; empty: the namespace's default."""
-    node_selector: list[str] = field(default_factory=list)
-    """``LABEL=value`` of the machines wanted."""
-    max_pod_failures: int = 10
-    """Failed pods after which the job fails."""
-    port: int = 29500
-    """Port on which the first pod is reached by the others."""
-
-    def __post_init__(self) -> None:
-        ClusterConfig.__post_init__(self)
-        for name in ("job_name", "namespace"):
-            value = getattr(self, name)
-            is_name = not value or bool(_KUBERNETES_NAME.fullmatch(value))
-            require(is_name, f"cluster.{name}={value!r} must be lower-case letters, digits and '-', at most 52")
-        require(bool(self.image), "cluster.image is empty; set it to the image that holds this project")
-        require(bool(self.volume_claim), "cluster.volume_claim is empty; set it to a claim that all pods can write")
-        for entry in self.node_selector:
-            require("=" in entry, f"cluster.node_selector: {entry!r} must be LABEL=value")
-        for name in ("memory_gib_per_node", "shared_memory_gib", "port"):
-            require(getattr(self, name) >= 1, f"cluster.{name}={getattr(self, name)} must be at least 1")
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """``node_selector`` by name."""
-        return _pairs(self.node_selector)
-
-
-def _pairs(entries: list[str]) -> dict[str, str]:
+def pairs_of(entries: list[str]) -> dict[str, str]:
+    """``["NAME=value", ...]`` by name."""
     return dict(entry.split("=", 1) for entry in entries)
 
 

@@ -1,146 +1,153 @@
 """Before the ranks start: every node reports to node 0, or each says within the time what is wrong.
 
 torchrun's own rendezvous waits for minutes, names nobody, and may take another host for its own. Node 0 listens on
-the port that torchrun will use; a node sends one line of JSON and waits for the answer, which all get at once.
+the port that torchrun will use (:mod:`launch.clusters.rendezvous_host`); the nodes exchange lines of JSON with it:
+
+    node 0: {"nonce": N}
+    node k: {"report": {...}, "nonce": M, "proof": HMAC(secret, N, M, report)}
+    node 0: {"waiting": true}, every few seconds, while the store is prepared or other nodes are awaited
+    node 0: {"problem": "", "code": 0, "proof": HMAC(secret, N, M, problem, code)}
+
+The secret of a job is ``SHARDREC_JOB_SECRET`` of the environment. Slurm's script draws one for each start.
 """
 
+import hmac
 import json
+import secrets
 import socket
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
-from configs.errors import ConfigError
+from configs.endpoint import split_endpoint
+from configs.errors import NODES_MISSING_EXIT_CODE, ConfigError, NodesMissingError
+from launch.clusters.rendezvous_host import Host
+from launch.clusters.report import MAX_LINE, SECRET, Report, job_secret, parse, proof, refuse_stop
 
 RETRY_S = 0.5
-ANSWER_S = 10
-"""Beyond the timeout, for the way of node 0's answer."""
+CONNECT_S = 10.0
+SILENCE_S = 60.0
+"""A host that has sent nothing for so long is gone."""
+HELLO_S = 5.0
+"""What listens and says nothing for so long is not node 0's host: in an elastic job it is torchrun's own store."""
 
 
-@dataclass(kw_only=True, slots=True)
-class Report:
-    """What a node says of itself."""
-
-    node: int
-    name: str
-    num_nodes: int
-    num_ranks: int
-    run_id: str
-    address: str = ""
-    """As node 0 sees it."""
-
-    def __str__(self) -> str:
-        return f"node {self.node} {self.name} {self.address}: {self.num_ranks} rank{'s' * (self.num_ranks != 1)}"
+class _LostHost(Exception):
+    """The connection to node 0 ended without an answer; it may come back."""
 
 
-def meet(own: Report, endpoint: str, *, timeout_s: int, names: list[str]) -> list[Report]:
+def meet(
+    own: Report, endpoint: str, *, timeout_s: float, names: list[str], prepare: Callable[[], int] | None = None
+) -> list[Report]:
     """Reports of all nodes, on node 0; the others get their own back when all have come.
 
-    ``names``: of the nodes in order, to name one that does not come; may be empty.
-    Raises :class:`ConfigError` on every node that came where one did not, or did with another job.
+    ``names``: of the nodes in order, to name one that does not come; may be empty. ``prepare``: run on node 0 while
+    the others wait, however long it takes; :class:`PrepareFailed` where it does not return 0.
+    Raises :class:`NodesMissingError` on every node that came where one did not within ``timeout_s``,
+    :class:`ConfigError` for a node of another job, and :class:`MeetingStopped` after a stop signal.
     """
-    host, _, port = endpoint.rpartition(":")
+    if own.node != 0:
+        _report(own, endpoint, timeout_s)
+        return [own]
+    with Host(own, endpoint, names) as host:
+        if prepare is not None:
+            host.prepare(prepare)
+        return host.wait_for_all(timeout_s)
+
+
+def wait_for_host(own: Report, endpoint: str, timeout_s: float) -> None:
+    """Return when node 0 of an elastic job has made ready; what a node can ask at any time.
+
+    Once its ranks run, torchrun's store listens there, which is silent.
+    """
+    _report(own, endpoint, timeout_s, is_elastic=True)
+
+
+def _report(own: Report, endpoint: str, timeout_s: float, *, is_elastic: bool = False) -> None:
+    """Report to node 0, and again where it was lost, until it answers."""
+    host, port = split_endpoint(endpoint)
+    who = f"node {own.node} ({own.name})"
     deadline = time.monotonic() + timeout_s
-    if own.node == 0:
-        return _host(own, host, int(port), deadline, timeout_s, names)
-    _report(own, host, int(port), deadline, timeout_s)
-    return [own]
-
-
-def wait_for_host(endpoint: str, timeout_s: int) -> None:
-    """Return when somebody listens at ``endpoint``; what a node of an elastic job can ask at any time."""
-    host, _, port = endpoint.rpartition(":")
-    _connected(host, int(port), time.monotonic() + timeout_s, timeout_s, "this node").close()
-
-
-def _host(own: Report, host: str, port: int, deadline: float, timeout_s: int, names: list[str]) -> list[Report]:
-    own.address = host
-    found = {0: own}
-    waiting: list[socket.socket] = []
-    try:
-        with _server(port) as server:
-            while len(found) < own.num_nodes and (left := deadline - time.monotonic()) > 0:
-                server.settimeout(left)
-                try:
-                    connection, address = server.accept()
-                except TimeoutError:
-                    break
-                report = _read_report(connection, str(address[0]), own)
-                if report is None:
-                    connection.close()
-                    continue
-                waiting.append(connection)
-                found[report.node] = report
-            problem = _missing(found, own.num_nodes, names, f"{host}:{port}", timeout_s)
-            for connection in waiting:
-                connection.sendall(json.dumps({"problem": problem}).encode() + b"\n")
-    finally:
-        for connection in waiting:
-            connection.close()
-    if problem:
-        raise ConfigError(problem)
-    return [found[node] for node in sorted(found)]
-
-
-def _server(port: int) -> socket.socket:
-    try:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", port))
-    except OSError as error:
-        raise ConfigError(f"node 0 cannot listen on port {port}: {error.strerror}; choose another port") from error
-
-
-def _read_report(connection: socket.socket, address: str, own: Report) -> Report | None:
-    """The report, or None after telling the caller why not: a stranger, or a node of another job."""
-    connection.settimeout(ANSWER_S)
-    try:
-        report = Report(**json.loads(connection.makefile("r").readline()))
-    except (OSError, ValueError, TypeError):
-        return None
-    report.address = address.removeprefix("::ffff:")
-    if (report.run_id, report.num_nodes) != (own.run_id, own.num_nodes) or not 0 < report.node < own.num_nodes:
-        problem = (
-            f"node {report.node} ({report.name}) is of job {report.run_id} with {report.num_nodes} nodes, the one "
-            f"that it reached of job {own.run_id} with {own.num_nodes}; is another job on the same port?"
-        )
-        connection.sendall(json.dumps({"problem": problem}).encode() + b"\n")
-        return None
-    return report
-
-
-def _missing(found: dict[int, Report], num_nodes: int, names: list[str], endpoint: str, timeout_s: int) -> str:
-    nodes = [node for node in range(num_nodes) if node not in found]
-    if not nodes:
-        return ""
-    told = ", ".join(f"{node} ({names[node]})" if node < len(names) else str(node) for node in nodes)
-    return (
-        f"node {told} did not report to {endpoint} within {timeout_s} s; look at its log and whether it reaches "
-        f"{endpoint}, or raise cluster.rendezvous_timeout_s={timeout_s}"
-    )
-
-
-def _report(own: Report, host: str, port: int, deadline: float, timeout_s: int) -> None:
-    with _connected(host, port, deadline, timeout_s, f"node {own.node} ({own.name})") as connection:
-        connection.settimeout(max(deadline - time.monotonic(), 0) + ANSWER_S)
-        try:
-            connection.sendall(json.dumps(asdict(own)).encode() + b"\n")
-            answer = connection.makefile("r").readline()
-        except OSError as error:
-            raise ConfigError(f"node {own.node} ({own.name}) lost node 0 at {host}:{port}: {error}") from error
-    if not answer:
-        raise ConfigError(f"node 0 at {host}:{port} ended before all nodes had come; look at its log")
-    if problem := json.loads(answer)["problem"]:
-        raise ConfigError(problem)
-
-
-def _connected(host: str, port: int, deadline: float, timeout_s: int, who: str) -> socket.socket:
     while True:
+        refuse_stop()
         try:
-            return socket.create_connection((host, port), timeout=max(deadline - time.monotonic(), RETRY_S))
+            with socket.create_connection((host, port), timeout=CONNECT_S) as connection:
+                was_silent = _converse(_Lines(connection), own)
+            if is_elastic or not was_silent:
+                return
+            reason = "what listens there is not node 0 of this job"
+        except _LostHost as lost:
+            deadline = max(deadline, time.monotonic() + RETRY_S)
+            reason = str(lost)
         except OSError as error:  # an unknown name, a refusal or no answer: node 0 may be on its way
-            if time.monotonic() + RETRY_S > deadline:
-                raise ConfigError(
-                    f"{who} cannot reach node 0 at {host}:{port} for {timeout_s} s: {error.strerror or error}; "
-                    f"is that its name for all nodes, is the port open, and was it started?"
-                ) from error
+            reason = error.strerror or str(error)
+        if time.monotonic() + RETRY_S > deadline:
+            raise NodesMissingError(
+                f"{who} cannot reach node 0 at {endpoint} for {timeout_s:g} s: {reason}; is that its name for all "
+                f"nodes, is the port open, and was it started? (cluster.rendezvous_timeout_s={timeout_s:g})"
+            )
         time.sleep(RETRY_S)
+
+
+def _converse(lines: "_Lines", own: Report) -> bool:
+    """True where the other side never spoke. Returns when all nodes have met; raises what node 0 says is wrong."""
+    secret, own_nonce = job_secret(), secrets.token_hex(16)
+    hello = lines.read(HELLO_S)
+    if hello is None:
+        return True
+    host_nonce = hello.get("nonce")
+    report = asdict(own)
+    lines.send({"report": report, "nonce": own_nonce, "proof": proof(secret, host_nonce, own_nonce, report)})
+    while True:
+        answer = lines.read(SILENCE_S)
+        if answer is None:
+            raise _LostHost(f"node 0 was silent for {SILENCE_S:g} s")
+        if answer.get("waiting"):
+            continue
+        problem, code = answer.get("problem"), answer.get("code")
+        expected = proof(secret, host_nonce, own_nonce, problem, code)
+        if not hmac.compare_digest(str(answer.get("proof")), expected):
+            told = f"; it says: {problem}" if isinstance(problem, str) else ""
+            raise ConfigError(f"node 0 does not know this node's {SECRET}; start all nodes of a job with one{told}")
+        if code == NODES_MISSING_EXIT_CODE:
+            raise NodesMissingError(str(problem))
+        if problem:
+            raise ConfigError(str(problem))
+        return False
+
+
+class _Lines:
+    """Objects of JSON, a line each, over a socket; a stop signal ends the waiting for one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._buffer = connection, b""
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._connection.settimeout(SILENCE_S)
+        self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def read(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next object, or None where none came in time. Raises :class:`_LostHost` where the other side ended."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            refuse_stop()
+            self._connection.settimeout(min(RETRY_S, max(deadline - time.monotonic(), 0.01)))
+            try:
+                received = self._connection.recv(4096)
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    return None
+                continue
+            except OSError as error:
+                raise _LostHost(f"node 0 was lost: {error.strerror or error}") from error
+            if not received:
+                raise _LostHost("node 0 ended before all nodes had come; look at its log")
+            self._buffer += received
+            if len(self._buffer) > MAX_LINE:
+                raise _LostHost("what listens there is not node 0 of this job")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message = parse(line)
+        if message is None:
+            raise _LostHost("what listens there is not node 0 of this job")
+        return message

@@ -18,7 +18,8 @@ from configs.schema import (
     Sharding,
     ShardingConfig,
 )
-from configs.schema.cluster import KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
+from configs.schema.cluster import LocalConfig, SlurmConfig, TorchrunConfig
+from configs.schema.kubernetes import KubernetesConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent
 

@@ -130,7 +130,9 @@ def is_group(key: str) -> bool:
 
 
 def _shown(override: str) -> str:
-    """``override``, cut where nobody would read on."""
+    """``override``, cut where nobody would read on, and by its key alone where its value may be a secret."""
+    if override.startswith("cluster.environment="):
+        return "cluster.environment"
     return override if len(override) <= 200 else f"{override[:200]}..."
 
 

@@ -10,6 +10,10 @@ from configs.errors import ConfigError
 from configs.url import is_url
 
 SCHEMES = ("s3", "gs", "hdfs")
+BIND_RANKS = "SHARDREC_BIND_RANKS"
+"""Environment variable: which processors each rank pins itself to, none, cores or numa."""
+RANK_LOG = "SHARDREC_RANK_LOG"
+"""Environment variable: the file that each rank copies its output to, with ``{rank}`` for its number."""
 READER = "evaluate"
 """Names the folder of those who read a run, such as ``shardrec evaluate``: they must not disturb one under way."""
 

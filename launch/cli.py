@@ -115,10 +115,9 @@ def _launch(words: list[str]) -> int:
 
 def _evaluate(overrides: list[str]) -> int:
     from launch.clusters.local import run_ranks
-    from launch.saved_run import saved_run
+    from launch.verbs import EVALUATE, compose
 
-    config, words = saved_run(overrides)
-    return run_ranks("train.evaluate", config, words)
+    return run_ranks(EVALUATE.module, *compose(EVALUATE, overrides))
 
 
 def _bench(overrides: list[str]) -> int:

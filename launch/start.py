@@ -11,48 +11,59 @@ from configs.errors import ConfigError
 from configs.load import left_to_the_machine, load_cluster, load_config, load_pinned, split_overrides
 from configs.overrides import as_typed
 from configs.schema import RunConfig
-from configs.schema.cluster import ClusterConfig, KubernetesConfig, LocalConfig, SlurmConfig, TorchrunConfig
+from configs.schema.cluster import ClusterConfig, LocalConfig, SlurmConfig, TorchrunConfig
+from configs.schema.kubernetes import KubernetesConfig
 from configs.sweeps import swept
 from configs.url import is_url
 from launch.clusters.kubernetes import manifest_of
-from launch.clusters.local import train_locally
-from launch.clusters.slurm import Run, script_of, submit
+from launch.clusters.local import run_ranks, train_locally
+from launch.clusters.node import bind_ranks
+from launch.clusters.slurm import Job, Run, script_of, submit
 from launch.clusters.slurm_follow import follow
 from launch.clusters.torchrun import commands_of, run_this_node
 from launch.command import run_module
+from launch.verbs import TRAIN, Verb, compose, verb_of
 
 FLAGS = {"-m": "multirun", "--multirun": "multirun", "--dry-run": "dry run"}
 
 
 def launch(words: Sequence[str]) -> int:
-    """Start what ``words`` (overrides, ``--multirun``, ``--dry-run``) say; the exit code.
+    """Start what ``words`` (a verb, by default train, overrides, ``--multirun``, ``--dry-run``) say; the exit code.
 
     Everything is composed and checked before anything is written, queued or started.
     """
+    verb, others = verb_of([word for word in words if word not in FLAGS])
     flags = {FLAGS[word] for word in words if word in FLAGS}
-    overrides = [word for word in words if word not in FLAGS]
-    if unknown := [word for word in overrides if word.startswith("-")]:
+    if unknown := [word for word in others if word.startswith("-")]:
         raise ConfigError(f"{unknown[0]} is no flag of launch; it has {', '.join(FLAGS)}")
-    of_cluster, of_run = split_overrides(overrides)
+    of_cluster, of_run = split_overrides(others)
+    if "multirun" in flags and verb is not TRAIN:
+        raise ConfigError(f"--multirun starts several runs; `launch {verb.name}` works on one, run_dir=RUN_DIR")
     cluster, words_of_runs = load_cluster(of_cluster), sweep(of_run) if "multirun" in flags else [of_run]
-    runs = [_run_of(cluster, words) for words in words_of_runs]
+    runs = [_run_of(cluster, verb, words) for words in words_of_runs]
     config, is_dry = runs[0].config, "dry run" in flags
     if not isinstance(cluster, LocalConfig):
         _refuse_url(config, cluster)
     match cluster:
         case SlurmConfig():
-            return _slurm(cluster, runs, ["shardrec", "launch", *words], is_dry)
+            first = Path(config.run_dir)
+            folder = first if len(runs) == 1 else first.parent
+            command = ["shardrec", "launch", *words]
+            return _slurm(Job(cluster=cluster, verb=verb, runs=runs, folder=folder, command=command), is_dry)
         case TorchrunConfig() | KubernetesConfig() if len(runs) > 1:
             raise ConfigError(f"--multirun needs cluster=slurm or cluster=local, not cluster={cluster.name}")
         case TorchrunConfig():
-            return _torchrun(cluster, config, runs[0].overrides, is_dry)
+            return _torchrun(cluster, verb, config, runs[0].overrides, is_dry)
         case KubernetesConfig():
-            return _kubernetes(cluster, config, runs[0].overrides, is_dry)
-    return _local(cluster, runs, is_dry)
+            return _kubernetes(cluster, verb, config, runs[0].overrides, is_dry)
+    return _local(cluster, verb, runs, is_dry)
 
 
-def _run_of(cluster: ClusterConfig, words: list[str]) -> Run:
+def _run_of(cluster: ClusterConfig, verb: Verb, words: list[str]) -> Run:
     """The run of ``words``, with what was left to the machine; that of another machine is asked of its cluster."""
+    if verb is not TRAIN:
+        config, pinned = compose(verb, words)
+        return Run(config=config, overrides=pinned)
     if not isinstance(cluster, LocalConfig):
         theirs = machine_of(cluster)
         words = [*words, *(f"{key}={theirs[key]}" for key in left_to_the_machine(words))]
@@ -101,18 +112,23 @@ def _without(overrides: list[str], key: str) -> list[str]:
     return [each for each in overrides if each.partition("=")[0] != key]
 
 
-def _slurm(cluster: SlurmConfig, runs: list[Run], command: list[str], is_dry: bool) -> int:
-    first = Path(runs[0].config.run_dir)
-    folder = first if len(runs) == 1 else first.parent
+def _slurm(job: Job, is_dry: bool) -> int:
     if is_dry:
-        print(script_of(cluster, runs, folder, command), end="")
+        print(script_of(job, is_shown=True), end="")
         return 0
-    for run in runs:
-        if code := _refused(run):
-            return code
-    job = submit(cluster, runs, folder, command)
-    print(f"job {job} is queued: {folder / 'job.sbatch'}", file=sys.stderr, flush=True)
-    return follow(job, folder / "logs") if cluster.follow else 0
+    if job.verb is TRAIN:
+        for run in job.runs:
+            if code := _refused(run):
+                return code
+    name = submit(job)
+    print(f"job {name} is queued: {job.script}", file=sys.stderr, flush=True)
+    if not job.cluster.follow:
+        return 0
+    try:
+        return follow(name, job.folder / "logs", job.log_name)
+    except ConfigError:
+        job.made.undo()  # the job was taken back: it could never have started
+        raise
 
 
 def _refused(run: Run) -> int:
@@ -122,27 +138,34 @@ def _refused(run: Run) -> int:
     return run_module("train.preflight", run.overrides) if is_known and has_store else 0
 
 
-def _torchrun(cluster: TorchrunConfig, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
+def _torchrun(cluster: TorchrunConfig, verb: Verb, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
     if cluster.node >= 0 and not is_dry:
         os.environ.update(cluster.variables)
-        return run_this_node(cluster, config, overrides)
-    for node, line in enumerate(commands_of(cluster, config, overrides)):
+        return run_this_node(cluster, verb, config, overrides)
+    for node, line in enumerate(commands_of(cluster, verb, config, overrides)):
         print(f"# node {node}\n{line}")
     return 0
 
 
-def _kubernetes(cluster: KubernetesConfig, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
+def _kubernetes(cluster: KubernetesConfig, verb: Verb, config: RunConfig, overrides: list[str], is_dry: bool) -> int:
     if not is_dry:
         raise ConfigError("cluster=kubernetes prints a manifest: add --dry-run, and pipe it to `kubectl apply -f -`")
-    print(manifest_of(cluster, config, overrides), end="")
+    print(manifest_of(cluster, verb, config, overrides), end="")
     return 0
 
 
-def _local(cluster: ClusterConfig, runs: list[Run], is_dry: bool) -> int:
+def _local(cluster: ClusterConfig, verb: Verb, runs: list[Run], is_dry: bool) -> int:
     os.environ.update(cluster.variables)
+    bind_ranks(cluster.bind_ranks)
     for run in runs:
         if is_dry:
-            print(f"{run.config.run_dir}: {shlex.join(run.overrides)}")
-        elif code := train_locally(run.config, run.overrides, max_restarts=cluster.max_restarts):
+            print(f"{verb.name} {run.config.run_dir}: {shlex.join(run.overrides)}")
+        elif code := _here(verb, run, cluster.max_restarts):
             return code
     return 0
+
+
+def _here(verb: Verb, run: Run, max_restarts: int) -> int:
+    if verb is TRAIN:
+        return train_locally(run.config, run.overrides, max_restarts=max_restarts)
+    return run_ranks(verb.module, run.config, run.overrides, max_restarts=max_restarts)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
-from launch.command import run_module
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
@@ -18,6 +17,11 @@ class Verb:
     name: str
     module: str
     saves_when_stopped: bool
+
+    @property
+    def log_prefix(self) -> str:
+        """Of files in a run's folder that are not training's own."""
+        return "" if self.saves_when_stopped else f"{self.name}-"
 
 
 TRAIN = Verb("train", "train", saves_when_stopped=True)
@@ -34,22 +38,9 @@ def verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
     return VERBS[words[0]], list(words[1:])
 
 
-def compose(verb: Verb, overrides: Sequence[str]) -> "RunConfig":
-    """The run that ``verb`` works on: to be trained, or one that is there with ``overrides`` over its own keys."""
-    from configs.load import load_config  # hydra takes longer to import than --help may take
+def compose(verb: Verb, overrides: Sequence[str]) -> "tuple[RunConfig, list[str]]":
+    """The run that ``verb`` works on, to be trained or there already, and ``overrides`` for the processes it starts."""
+    from configs.load import load_pinned  # hydra takes longer to import than --help may take
+    from launch.saved_run import saved_run
 
-    return load_config(overrides) if verb.saves_when_stopped else _composed_over_run(overrides)
-
-
-def _composed_over_run(overrides: Sequence[str]) -> "RunConfig":
-    from configs.load import load_config
-    from configs.run_dir import READER, local_run_dir
-    from configs.url import is_url
-
-    config = load_config(overrides)
-    if is_url(config.run_dir) and run_module("train.run_dir.fetch_overrides", overrides):
-        raise ConfigError(f"run_dir={config.run_dir} cannot be read; the line above says why")
-    saved = local_run_dir(config, READER) / "overrides.txt"
-    if not saved.is_file():
-        raise ConfigError(f"run_dir={config.run_dir} holds no run; train it first")
-    return load_config([*saved.read_text().splitlines(), *overrides])
+    return load_pinned(overrides) if verb is TRAIN else saved_run(overrides)

@@ -58,7 +58,7 @@ class KubernetesConfig(ClusterConfig):
     annotations: list[str] = field(default_factory=list)
     """``NAME=value``, on the job and its pods."""
     secrets: list[str] = field(default_factory=list)
-    """``NAME=SECRET/KEY``: environment variables taken from a Secret of the namespace, so that no value is in the manifest."""
+    """``NAME=SECRET/KEY``: variables taken from a Secret of the namespace: no value is in the manifest."""
     grace_s: int = 120
     """Seconds that an evicted pod gets to save."""
     ttl_s_after_finished: int = -1
@@ -67,7 +67,7 @@ class KubernetesConfig(ClusterConfig):
     """Pods that may fail by themselves before the job fails."""
     port: int = 29500
     """Port on which the first pod is reached by the others."""
-    extra: Any = None
+    extra: Any = ""
     """A mapping, or the path of a YAML file, merged into the job: for what no key here says."""
 
     def __post_init__(self) -> None:
@@ -89,8 +89,8 @@ class KubernetesConfig(ClusterConfig):
             require(getattr(self, name) >= -1, f"cluster.{name}={getattr(self, name)} must be at least -1")
         require(1 <= self.port <= 65535, f"cluster.port={self.port} must lie in 1 to 65535")
         require(
-            self.extra is None or isinstance(self.extra, str | dict),
-            f"cluster.extra={self.extra!r} must be a mapping such as {{spec:{{suspend:true}}}}, or the path of a file",
+            isinstance(self.extra, str | dict),
+            f"cluster.extra={self.extra!r} must be a mapping, such as {{spec:{{suspend:true}}}}, or a file",
         )
 
     def _check_lists(self) -> None:
@@ -103,7 +103,9 @@ class KubernetesConfig(ClusterConfig):
         for entry in self.tolerations:
             found = _TOLERATION.fullmatch(entry)
             is_taint = found is not None and found["effect"] in (None, *_EFFECTS)
-            require(is_taint, f"cluster.tolerations: {entry!r} must be KEY=VALUE:EFFECT, one of {', '.join(_EFFECTS)}")
+            require(
+                is_taint, f"cluster.tolerations: {entry!r} must be KEY=VALUE:EFFECT, one of {', '.join(_EFFECTS)}"
+            )
         for name, value in self.variables.items():
             is_secret = _SOUNDS_SECRET.search(name) or _HOLDS_PASSWORD.search(value)
             require(

@@ -178,8 +178,8 @@ class Host:
         own = self._own
         if (report.run_id, report.num_nodes) != (own.run_id, own.num_nodes):
             return (
-                f"is of job {report.run_id} with {report.num_nodes} nodes, the one that it reached of job {own.run_id} "
-                f"with {own.num_nodes}; is another job on the same port?"
+                f"is of job {report.run_id} with {report.num_nodes} nodes, the one that it reached of job "
+                f"{own.run_id} with {own.num_nodes}; is another job on the same port?"
             )
         if not 0 < report.node < own.num_nodes:
             return f"its number must lie in 1 to {own.num_nodes - 1}"
@@ -205,12 +205,13 @@ class Host:
         self, guest: _Guest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> tuple[str, int]:
         """What the node shall learn, once it is known. Raises ``OSError`` where the node has gone before."""
-        gone = asyncio.ensure_future(reader.read(1))
+        gone: asyncio.Future[bytes] = asyncio.ensure_future(reader.read(1))
         try:
             while not guest.outcome.done():
                 _send(writer, {"waiting": True})
                 await writer.drain()
-                await asyncio.wait({guest.outcome, gone}, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
+                both: list[asyncio.Future[Any]] = [guest.outcome, gone]
+                await asyncio.wait(both, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() and not guest.outcome.done():
                     raise ConnectionResetError
         finally:
@@ -247,7 +248,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(("", port))
     except OSError as error:
         raise ConfigError(
-            f"node 0 cannot listen on port {port} ({join_endpoint(host, port)}): {error.strerror}; choose another port"
+            f"node 0 cannot listen on port {port} ({join_endpoint(host, port)}): {error.strerror}; choose another "
+            f"port"
         ) from error
 
 

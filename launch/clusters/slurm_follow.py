@@ -22,13 +22,13 @@ HOPELESS = {
 """Reasons for which a job waits in vain though Slurm has taken it, and what to do."""
 
 
-def follow(job: str, logs: Path) -> int:
-    """Show job ``job``, a number, whose logs ``slurm-JOB*.log`` lie in ``logs``, until it has ended.
+def follow(job: str, logs: Path, log_name: str = "slurm-") -> int:
+    """Show job ``job``, a number, whose logs ``slurm-JOB*.log`` (``log_name``) lie in ``logs``, until it has ended.
 
     Raises :class:`ConfigError` for a job that could never start, after taking it back.
     Returns 0 where it completed (each of an array), else 1. Ctrl-C ends the showing and leaves the job alone.
     """
-    tails = _Tails(logs, job)
+    tails = _Tails(logs, f"{log_name}{job}*.log")
     told: dict[str, str] = {}
     ended: dict[str, str] = {}
     try:
@@ -47,7 +47,8 @@ def follow(job: str, logs: Path) -> int:
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         print(
-            f"\njob {job} goes on; its log: tail -F {logs}/slurm-{job}*.log   end it: scancel {job}", file=sys.stderr
+            f"\njob {job} goes on; its log: tail -F {logs}/{log_name}{job}*.log   end it: scancel {job}",
+            file=sys.stderr,
         )
         return 0
 
@@ -83,13 +84,13 @@ def _states(job: str, last: dict[str, str]) -> dict[str, str]:
 class _Tails:
     """What was appended to the logs of a job since they were last looked at."""
 
-    def __init__(self, logs: Path, job: str) -> None:
-        self._logs, self._job = logs, job
+    def __init__(self, logs: Path, pattern: str) -> None:
+        self._logs, self._pattern = logs, pattern
         self._shown: dict[Path, int] = {}
 
     def show(self) -> None:
         """Write the new lines of every log."""
-        for path in sorted(self._logs.glob(f"slurm-{self._job}*.log")):
+        for path in sorted(self._logs.glob(self._pattern)):
             with path.open("rb") as file:
                 file.seek(self._shown.get(path, 0))
                 fresh = file.read()

@@ -6,29 +6,33 @@ from pathlib import Path
 
 from configs.schema import RunConfig
 from configs.schema.cluster import TorchrunConfig
-from launch.clusters.local import make_ready
-from launch.clusters.node import NodeSpec, flags_of, ranks_per_node, run_node
+from launch.clusters.node import NodeSpec, bind_ranks, flags_of, ranks_per_node, run_node
 from launch.command import module_environment
+from launch.verbs import TRAIN, Verb
 
 
-def commands_of(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]) -> list[str]:
-    """What to type on each node, node 0 first, in the folder of this command."""
+def commands_of(cluster: TorchrunConfig, verb: Verb, config: RunConfig, overrides: list[str]) -> list[str]:
+    """What to type on each node, node 0 first, in the folder of this command.
+
+    ``cluster.environment`` is there by name alone, since values may be secrets: the node's shell has to have them.
+    """
     ranks_per_node(config, cluster.nodes)
-    flags = [*flags_of(cluster), f"--endpoint={cluster.endpoint}", f"--run-id={run_id_of(config)}"]
-    told = [f"{name}={value}" for name, value in (module_environment({}) | cluster.variables).items()]
+    verbs = [] if verb is TRAIN else [f"--verb={verb.name}"]
+    flags = [*flags_of(cluster), *verbs, f"--endpoint={cluster.endpoint}", f"--run-id={run_id_of(config)}"]
+    told = [shlex.quote(f"{name}={value}") for name, value in module_environment({}).items()]
+    told += [f'{name}="${{{name}:?export it first}}"' for name in cluster.variables]
     start = ["cd", str(Path.cwd())]
     return [
-        f"{shlex.join(start)} && env {shlex.join(told)} "
+        f"{shlex.join(start)} && env {' '.join(told)} "
         + shlex.join([sys.executable, "-m", "launch.clusters.node", *flags, f"--node={node}", *overrides])
         for node in range(cluster.nodes)
     ]
 
 
-def run_this_node(cluster: TorchrunConfig, config: RunConfig, overrides: list[str]) -> int:
+def run_this_node(cluster: TorchrunConfig, verb: Verb, config: RunConfig, overrides: list[str]) -> int:
     """Run node ``cluster.node``; node 0 makes the store first where it is missing. Returns the exit code."""
     ranks_per_node(config, cluster.nodes)
-    if cluster.node == 0 and (code := make_ready(config, overrides)):
-        return code
+    bind_ranks(cluster.bind_ranks)
     place = NodeSpec(
         nodes=cluster.nodes,
         fewest_nodes=cluster.fewest_nodes,
@@ -37,6 +41,7 @@ def run_this_node(cluster: TorchrunConfig, config: RunConfig, overrides: list[st
         run_id=run_id_of(config),
         max_restarts=cluster.max_restarts,
         timeout_s=cluster.rendezvous_timeout_s,
+        verb=verb,
     )
     return run_node(place, config, overrides)
 

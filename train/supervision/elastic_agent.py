@@ -29,7 +29,7 @@ from torch.distributed.elastic.rendezvous.api import (
     RendezvousTimeoutError,
 )
 
-from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
+from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, NodesMissingError, exit_code_of
 from configs.load import load_config
 from configs.run_dir import local_run_dir
 from configs.schema import RunConfig
@@ -65,7 +65,7 @@ def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[
     """Run this node's ranks to their end and return what the first of them returned that was not 0.
 
     128 + n where signal n ended a rank; 75 where a stop signal came here and the ranks have saved.
-    Raises :class:`ConfigError` where the nodes do not meet.
+    Raises :class:`NodesMissingError` where the nodes do not meet.
     """
     os.environ[AGENT_REPORTS_ERRORS] = "1"
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
@@ -89,7 +89,7 @@ def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[
         handler = None  # closing it would end the job for the other nodes too
         return REQUEUE_EXIT_CODE if (local_run_dir(config) / STOPPED).is_file() else 128 + int(stop.sigval)
     except (RendezvousConnectionError, RendezvousTimeoutError, RendezvousClosedError) as error:
-        raise ConfigError(
+        raise NodesMissingError(
             f"the nodes did not meet at {node.endpoint} within {node.join_timeout_s} s: {error or 'not all came'}; "
             f"is the port open, and was every node started?"
         ) from error

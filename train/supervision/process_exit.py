@@ -2,10 +2,13 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 
 from torch.distributed.elastic.multiprocessing.errors import record
+
+from train.supervision.rank_environment import Tee, bind_processors, copy_output
 
 AGENT_REPORTS_ERRORS = "SHARDREC_AGENT"
 """Set where ``train.supervision.elastic_agent`` tells the tracebacks of its ranks: they stay silent."""
@@ -17,6 +20,8 @@ def run_and_exit(command: Callable[[], int]) -> None:
     The interpreter's own shutdown joins threads, which may wait for ranks that are gone, and native threads of torch
     have been seen to abort it ("terminate called without an active exception").
     """
+    copy_output()
+    bind_processors()
     sys.excepthook = _failed
     code = record(command)()  # leaves the traceback where torchrun looks for it
     _end(code or 0)
@@ -25,6 +30,8 @@ def run_and_exit(command: Callable[[], int]) -> None:
 def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if AGENT_REPORTS_ERRORS not in os.environ:
         sys.__excepthook__(kind, error, trace)
+    elif isinstance(sys.stderr, Tee):
+        sys.stderr.write_log("".join(traceback.format_exception(kind, error, trace)))
     _end(1)
 
 

@@ -103,7 +103,10 @@ VERBS = {
     "launch": Verb(
         summary="the same on a cluster: several machines, Slurm, Kubernetes",
         usage="[train|evaluate] cluster=NAME [--multirun] [--dry-run] [key=value ...]",
-        about="Starts `shardrec train key=value ...`, or another verb, on a cluster. Writes RUN_DIR; started again, it resumes.",
+        about=(
+            "Starts `shardrec train key=value ...`, or another verb, on a cluster. Writes RUN_DIR; the same command "
+            "again resumes."
+        ),
         options=(
             ("--dry-run", "print the batch script, the commands or the manifest; start nothing"),
             ("-m, --multirun", "every combination of keys with several values (seed=1,2), each in RUN_DIR/NUMBER"),

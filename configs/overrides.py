@@ -144,7 +144,8 @@ def _advice(key: str, types: list[Any]) -> str:
 
 def _fits(value: Any, types: list[Any]) -> bool:
     """Whether ``value`` may be of one of ``types``; what refers to another key is looked at when it is resolved."""
-    if not types or str in types or (isinstance(value, str) and "${" in value and not _has_keys(types)):
+    refers = isinstance(value, str) and "${" in value and not _has_keys(types)
+    if not types or str in types or Any in types or refers:
         return True
     kinds = [get_origin(each) or each for each in types]
     match value:

@@ -1,9 +1,11 @@
 """``python -m data_pipeline.prepare key=value...``: make the store of a run's log, and say what is in it."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,22 +16,49 @@ from configs.schema.source import TimeUnit
 from configs.url import is_url
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.prepare.workspace import StoreBusyError, is_store
+from data_pipeline.store.lease import LeaseError
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.synthetic import write_log
 
 INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells have it."""
+POLL_S = 1.0
 _MS_OF_1973 = 94_694_400_000
 """Today's seconds, read as milliseconds, lie in January 1970."""
 
 
-def main(overrides: Sequence[str]) -> int:
+WAIT = "--wait"
+"""Before the overrides: what another process prepares is waited for, as by the runs of a sweep that share a store."""
+
+
+def main(words: Sequence[str]) -> int:
     """Prepare ``data.store`` and print its counts; the exit status: 0, or 2 or 130 after one line on stderr."""
+    overrides = [word for word in words if word != WAIT]
     try:
+        if WAIT in words:
+            return exit_code_of(lambda: _prepare_once(load_config(overrides).data))
         return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
         return INTERRUPTED_EXIT_CODE
+
+
+def _prepare_once(config: DataConfig) -> None:
+    """Prepare, or wait for whoever does; a store of a synthetic log is looked at again, since choices may differ."""
+    is_told = False
+    while True:
+        if is_told and config.synthetic.num_users == 0 and is_store(Path(config.store)):
+            print(f"data.store={config.store} was prepared meanwhile", file=sys.stderr, flush=True)
+            return
+        try:
+            _prepare_and_tell(config)
+            return
+        except (StoreBusyError, LeaseError) as busy:
+            if not is_told:
+                print(f"waiting: {busy}", file=sys.stderr, flush=True)
+            is_told = True
+            time.sleep(POLL_S)
 
 
 def _prepare_and_tell(config: DataConfig) -> None:
@@ -57,9 +86,25 @@ def make_synthetic_log(config: DataConfig) -> None:
     told = Path(f"{config.log}.synthetic.json")
     choices = json.dumps(asdict(config.synthetic))
     is_ours = told.is_file()
-    if not Path(config.log).exists() or (is_ours and told.read_text(encoding="utf-8") != choices):
-        write_log(config.synthetic, config.log)
+    is_other = is_ours and told.read_text(encoding="utf-8") != choices
+    if is_other or not Path(config.log).exists():
+        _write_whole_log(config, replace=is_other)
         told.write_text(choices, encoding="utf-8")
+
+
+def _write_whole_log(config: DataConfig, *, replace: bool) -> None:
+    """Write beside and publish in one step. Of several runs that make the same log at once, the first one's stays."""
+    log = Path(config.log)
+    partial = log.with_name(f".{log.name}.{os.uname().nodename}.{os.getpid()}.partial")
+    try:
+        write_log(config.synthetic, str(partial))
+        if replace:
+            partial.replace(log)
+        else:
+            with suppress(FileExistsError):
+                os.link(partial, log)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def table_of(manifest: Manifest) -> list[tuple[str, str]]:

@@ -133,6 +133,10 @@ def _unwritable(store: Path, error: Exception) -> DataError:
     return DataError(f"data.store={store} cannot be written: {reason}")
 
 
+class StoreBusyError(DataError):
+    """Another process prepares the same store: it will be there, or free, when that has ended."""
+
+
 @contextmanager
 def _locked(spill: Path, store: Path) -> Iterator[None]:
     """Hold the only lock on ``spill``; the system frees it however this process ends."""
@@ -141,7 +145,9 @@ def _locked(spill: Path, store: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DataError(f"data.store={store} is being prepared by another process; wait until it ends") from error
+            raise StoreBusyError(
+                f"data.store={store} is being prepared by another process; wait until it ends"
+            ) from error
         yield
     finally:
         os.close(folder)

@@ -53,9 +53,12 @@ def check_devices(config: RunConfig) -> None:
 
 
 def make_ready(config: RunConfig, overrides: Sequence[str]) -> int:
-    """Make the store where there is none, and refuse what would end the run at once; 0 or the exit code."""
+    """Make the store where there is none, or wait for who makes it, and refuse what would end the run at once.
+
+    Returns 0 or the exit code.
+    """
     if _must_prepare(config):
-        code = run_module("data_pipeline.prepare", overrides)
+        code = run_module("data_pipeline.prepare", ["--wait", *overrides])
         if code:
             return code
     return run_module("train.preflight", overrides)

@@ -33,6 +33,8 @@ def local_text(places: Sequence[AnyPath], config: DataConfig, progress: Progress
         message = str(error)
         for place, copy in copies.items():
             message = message.replace(str(copy), place.url)
+        if message == str(error):
+            raise
         raise DataError(message) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -39,7 +39,7 @@ def verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:
 
 
 def compose(verb: Verb, overrides: Sequence[str]) -> "tuple[RunConfig, list[str]]":
-    """The run that ``verb`` works on, to be trained or there already, and ``overrides`` for the processes it starts."""
+    """The run that ``verb`` works on, to be trained or there already, and ``overrides`` for its processes."""
     from configs.load import load_pinned  # hydra takes longer to import than --help may take
     from launch.saved_run import saved_run
 

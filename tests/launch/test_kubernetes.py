@@ -9,6 +9,7 @@ import yaml
 
 from configs.atomic_files import write_text
 from configs.errors import ConfigError
+from configs.load import load_config, resolved_yaml
 from launch.clusters.kubernetes import merged
 from launch.start import launch
 
@@ -161,7 +162,7 @@ def test_a_choice_that_cannot_be_is_named(word: str, named: str):
 def test_an_evaluation_is_a_job_beside_the_run(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     run = tmp_path / "mine"
     run.mkdir()
-    write_text(run / "overrides.txt", "data.store=s\n")
+    write_text(run / "config.yaml", resolved_yaml(load_config(["data.store=s", f"run_dir={run}"])))
     assert launch(["evaluate", *KUBERNETES, f"run_dir={run}"]) == 0
     _, job = yaml.safe_load_all(capsys.readouterr().out)
     assert job["metadata"]["name"] == "evaluate-mine"

@@ -1,12 +1,8 @@
 """The nodes of a job meet, or each says within the time what is wrong."""
 
 import json
-import os
 import random
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.endpoint import join_endpoint, split_endpoint
-from configs.errors import NODES_MISSING_EXIT_CODE, REQUEUE_EXIT_CODE, ConfigError, NodesMissingError
+from configs.errors import ConfigError, NodesMissingError
 from launch.clusters.rendezvous import meet
 from launch.clusters.report import PrepareFailed, Report, proof
-from prepared_store import synthetic_store
-from processes import PATIENCE_S, family_of, wait_for
-from ranks import run_ranks
-from runs import run_stopped_at
+from processes import PATIENCE_S, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ["alpha", "beta", "gamma"]
@@ -328,84 +321,3 @@ def says(port: int, words: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-RUN = [
-    "model.embedding_dim=16",
-    "data.global_batch_size=32",
-    "model.dropout=0",
-    "model.attention_dropout=0",
-    "evaluation.every_steps=1000",
-    "checkpoint.every_steps=10",
-    "log_every_steps=1",
-]
-
-
-@pytest.mark.parametrize("num_ranks", [pytest.param(2, marks=pytest.mark.slow), 4])
-def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str, num_ranks: int):
-    """All ranks, half when a node dies, all when one joins, then told to stop: the losses are those of one rank."""
-    store = synthetic_store(tmp_path)
-    words = [*RUN, f"data.store={store}", "num_steps=100000", "hardware.timeout_s=60"]
-    nodes = ["cluster.nodes=2", "cluster.min_nodes=1", "cluster.max_restarts=3", f"cluster.endpoint={endpoint}"]
-    run_dir, alone_dir = tmp_path / "run", tmp_path / "alone"
-    job = ["launch", "cluster=torchrun", *nodes, *words, f"hardware.num_ranks={num_ranks}", f"run_dir={run_dir}"]
-    logs = [tmp_path / f"{name}.log" for name in ("first", "second", "third")]
-    with started([*job, "cluster.node=0"], logs[0]) as first:
-        with started([*job, "cluster.node=1"], logs[1]) as second:
-            until_trained(first, run_dir, 20)
-            for process in family_of(second.pid):
-                os.kill(process, signal.SIGKILL)
-        until_trained(first, run_dir, max(losses(run_dir)) + 5)
-        with started([*job, "cluster.node=1"], logs[2]) as third:
-            wait_for(lambda: num_ranks_of(run_dir) == num_ranks or first.poll() is not None)
-            until_trained(first, run_dir, max(losses(run_dir)) + 5)
-            first.terminate()
-            codes = [first.wait(timeout=PATIENCE_S), third.wait(timeout=PATIENCE_S)]
-    told = logs[0].read_text()
-    assert codes == [REQUEUE_EXIT_CODE] * 2, told
-    began = [line for line in told.splitlines() if ": steps " in line]
-    expected_ranks = (num_ranks, num_ranks // 2, num_ranks)
-    assert [f"on {num} ranks" in line for line, num in zip(began, expected_ranks, strict=True)] == [True] * 3
-    found = losses(run_dir)
-    alone = [*words, "hardware.num_ranks=1", f"run_dir={alone_dir}"]
-    assert run_ranks(1, run_stopped_at, alone, max(found)) == [REQUEUE_EXIT_CODE]
-    expected = losses(alone_dir)
-    assert sorted(found) == list(range(1, max(found) + 1))
-    assert found == pytest.approx({step: expected[step] for step in found}, rel=1e-5)
-
-
-def until_trained(command: "subprocess.Popen[bytes]", run_dir: Path, step: int) -> None:
-    wait_for(lambda: max(losses(run_dir), default=0) >= step or command.poll() is not None)
-
-
-def started(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
-    """What it tells goes to ``log``: a pipe that nobody reads is full after a thousand steps, and rank 0 hangs."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "launch", *words]
-    with log.open("w") as out:
-        return subprocess.Popen(
-            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
-
-
-def num_ranks_of(run_dir: Path) -> int:
-    """Ranks that trained the step that was told last."""
-    return int(json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])["num_ranks"])
-
-
-def losses(run_dir: Path) -> dict[int, float]:
-    """The loss of every step; of one that was trained again after a rank was lost, the last."""
-    path = run_dir / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
-
-
-def test_two_nodes_of_which_one_does_not_come_end_with_its_number(tmp_path: Path, endpoint: str):
-    store = synthetic_store(tmp_path)
-    job = ["cluster=torchrun", "cluster.nodes=2", f"cluster.endpoint={endpoint}", "cluster.rendezvous_timeout_s=2"]
-    words = ["launch", *job, f"data.store={store}", f"run_dir={tmp_path / 'run'}", "cluster.node=0"]
-    with started(words, tmp_path / "log") as command:
-        assert command.wait(timeout=PATIENCE_S) == NODES_MISSING_EXIT_CODE
-    told = (tmp_path / "log").read_text()
-    assert "node 1 did not report" in told
-    assert "Traceback" not in told

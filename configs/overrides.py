@@ -31,6 +31,11 @@ _OWNERS = {
 _QUOTED = re.compile(r"""(['"])(\\.|(?!\1)[^\\])*\1""", flags=re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_MARKS = ("'", '"')
+_PLAIN = r"""[^\s,'"\[\]{}()$][^,'"\[\]{}()$]*"""
+_ONE = rf"""(?:\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|{_PLAIN})\s*)"""
+_ELEMENT = re.compile(_ONE)
+_LIST = re.compile(rf"\[({_ONE}(?:,{_ONE})*)\]", flags=re.DOTALL)
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
@@ -181,6 +186,8 @@ def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser
         return "0"
     if str in types:
         return _quoted(_text_of(value, parser))
+    if list[str] in types:
+        return _list_of_text(value)
     members = {str(member.value): member.name for each in types if _is_enum(each) for member in each}
     if members and "${" not in value and value not in members and value not in members.values():
         raise ConfigError(f"{key}={_shown(value)} is unknown; set it to one of {', '.join(members)}")
@@ -202,6 +209,16 @@ def _text_of(value: str, parser: OverridesParser) -> str:
     if _QUOTED.fullmatch(value.strip()):
         return str(parser.parse_rule(value.strip(), "primitive").text)
     return _ESCAPED.sub(r"\1", value)
+
+
+def _list_of_text(value: str) -> str:
+    """``value`` with quotes around its plain elements, which Hydra would read as numbers, booleans or null."""
+    inside = _LIST.fullmatch(value.strip())
+    if inside is None:
+        return value
+    parts = [part.strip() for part in _ELEMENT.findall(inside[1])]
+    texts = [part if part[0] in _MARKS else _quoted(_ESCAPED.sub(r"\1", part)) for part in parts]
+    return f"[{','.join(texts)}]"
 
 
 def _general(key: str) -> str:

@@ -5,7 +5,7 @@ from enum import Enum
 
 import numpy as np
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, Split
 from configs.schema.split import global_time_dates
 from data_pipeline.store.manifest import Manifest
@@ -39,6 +39,11 @@ def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
     """
     if config.split is Split.LEAVE_ONE_OUT:
         return SplitRule(config.split, 0, 0)
+    if not manifest.has_times:
+        raise ConfigError(
+            f"data.split=global_time: data.store={config.store} was made of a log without times; set "
+            f"data.split=leave_one_out"
+        )
     dates = global_time_dates(config)
     if dates is not None:
         return SplitRule(config.split, *dates)

@@ -7,7 +7,7 @@ from configs.bounds import COUNT, check_bounds
 from configs.errors import require
 from configs.machine import suitable_prepare_gib
 from configs.schema.features import FeatureConfig, check_features
-from configs.schema.source import SourceConfig
+from configs.schema.source import Layout, SourceConfig
 from configs.schema.split import check_global_time
 from configs.schema.synthetic import SyntheticConfig
 
@@ -44,7 +44,7 @@ class ColumnsConfig:
     item: str = "item_id"
     """The log's column of items."""
     timestamp: str = "timestamp"
-    """The log's column of times."""
+    """The log's column of times; empty: the order of the rows is that of the events."""
     event_type: str = ""
     """The log's column of kinds of events; empty: it has none."""
 
@@ -143,7 +143,27 @@ class DataConfig:
             not self.event_types or bool(self.columns.event_type),
             f"data.event_types={self.event_types} needs data.columns.event_type: name the column that holds them",
         )
+        self._check_times()
         check_features(self.features)
+
+    def _check_times(self) -> None:
+        """A log without times, where the order of the rows is the order; history lines are always such a log."""
+        if self.source.layout is Layout.HISTORY_LINES:
+            other = {"event_type": self.columns.event_type, "features": ",".join(self.features)}
+            other["timestamp"] = self.columns.timestamp if self.columns.timestamp != ColumnsConfig().timestamp else ""
+            for key, value in other.items():
+                name = "data.features" if key == "features" else f"data.columns.{key}"
+                require(not value, f"{name}={value}: data.source.layout=history_lines holds users and items alone")
+            self.columns.timestamp = ""
+        for key in ("user", "item"):
+            require(bool(getattr(self.columns, key)), f"data.columns.{key} is empty; name the log's column of it")
+        if self.columns.timestamp:
+            return
+        none = "data.columns.timestamp is empty, so that the log has no times"
+        require(
+            not self.deduplicate, f"data.deduplicate=true: {none}, and equal events cannot be told from repeated ones"
+        )
+        require(self.split is not Split.GLOBAL_TIME, f"data.split=global_time: {none}; set data.split=leave_one_out")
 
 
 def _fitting_shards(num_shards: int, batch_size: int) -> int:

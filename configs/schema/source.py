@@ -14,6 +14,8 @@ class Layout(str, Enum):
     PARQUET = "parquet"
     DELIMITED = "delimited"
     JSON_LINES = "json_lines"
+    HISTORY_LINES = "history_lines"
+    """A user and all items of it, in order, in one line; such logs have no times."""
 
 
 class TimeUnit(str, Enum):
@@ -37,9 +39,15 @@ class SourceConfig:
     layout: Layout = Layout.AUTO
     """How files are written: auto goes by the ending of a file's name."""
     separator: str = ","
-    """Between the fields of a delimited file: ``,`` ``::`` ``tab``. More than one character: no quoting."""
+    """Between the fields of a delimited file: ``,`` ``::`` ``tab``, or ``whitespace`` for any run of blanks. More
+    than one character: no quoting."""
     quote: str = '"'
     """Around a field that holds the separator; empty: a quote is a character like any other."""
+    escape: str = "auto"
+    """Before a quote that does not end its field, such as a backslash; ``auto``: a backslash where the file cannot be
+    read without."""
+    encoding: str = "auto"
+    """Of text: ``utf-8``, ``latin-1``, ``cp1252``, ``utf-16`` ...; ``auto``: by its byte order mark, else UTF-8."""
     header: list[str] = field(default_factory=list)
     """Names of the columns of a delimited file without a header line, in order, such as [a,b,c]."""
     nested_events: str = ""
@@ -61,6 +69,12 @@ class SourceConfig:
             )
         if self.quote and self.quote == self.separator:
             raise ConfigError(f"data.source.quote and data.source.separator are both {self.quote!r}; change one")
+        if self.escape != "auto" and (len(self.escape) > 1 or self.escape in (*self.quote, self.separator, "\n")):
+            raise ConfigError(
+                f"data.source.escape={self.escape!r} must be auto, nothing, or one character that is neither "
+                f"data.source.quote={self.quote!r} nor data.source.separator={self.separator!r}"
+            )
+        self._check_encoding()
         if len(set(self.header)) != len(self.header):
             raise ConfigError(f"data.source.header={self.header} names a column twice")
         if not 0 <= self.earliest_ms < self.latest_ms:
@@ -68,6 +82,17 @@ class SourceConfig:
                 f"data.source.earliest_time={self.earliest_time} must lie in or after 1970 and before "
                 f"data.source.latest_time={self.latest_time}"
             )
+
+    def _check_encoding(self) -> None:
+        if self.encoding == "auto":
+            return
+        try:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:
+            raise ConfigError(
+                f"data.source.encoding={self.encoding} is unknown; set it to auto, utf-8, utf-16, latin-1, cp1252 or "
+                f"another encoding that Python knows"
+            ) from error
 
     @property
     def earliest_ms(self) -> int:

@@ -69,7 +69,7 @@ def _prepare_and_tell(config: DataConfig) -> None:
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")
     print(f"  {'seconds':<28}{time.perf_counter() - start:.2f}")
-    if config.source.time_unit is TimeUnit.MS and manifest.last_time_ms < _MS_OF_1973:
+    if manifest.has_times and config.source.time_unit is TimeUnit.MS and manifest.last_time_ms < _MS_OF_1973:
         print("note: all times lie before 1973; if they count seconds, set data.source.time_unit=s")
 
 

@@ -95,12 +95,19 @@ def open_existing(store: Path, config: DataConfig) -> ExistingStore:
                 f"use that, or prepare all files at once"
             )
     _refuse_other_features(store, provenance, now)
+    manifest = load_manifest(str(store))
+    if manifest.has_times != bool(config.columns.timestamp):
+        holds = "times" if manifest.has_times else "the order of rows in place of times"
+        raise ConfigError(
+            f"data.columns.timestamp={config.columns.timestamp}, but data.store={store} holds {holds}; use the same "
+            f"for the new files, or prepare all files at once"
+        )
     table = pq.read_table(store / "items.parquet", columns=["raw_item"])
     raw_items = pl.Series(table.column("raw_item").combine_chunks())
     parts = sorted((store / "histories").glob("part-*.parquet"))
     return ExistingStore(
         folder=store,
-        manifest=load_manifest(str(store)),
+        manifest=manifest,
         provenance=provenance,
         raw_items=raw_items,
         row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],

@@ -16,7 +16,14 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.partition.filters import keep_core, move_distinct
 from data_pipeline.prepare.partition.item_index import item_counts_of, item_table
-from data_pipeline.prepare.partition.scan import Source, check_some_rows, duplicate_key, max_rows_of, scan
+from data_pipeline.prepare.partition.scan import (
+    Source,
+    check_kinds,
+    check_some_rows,
+    duplicate_key,
+    max_rows_of,
+    scan,
+)
 from data_pipeline.prepare.partition.spill_files import blocks_of, events_of, num_rows_of, ranges_in, split_large
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.quarantine import check_fraction
@@ -93,6 +100,7 @@ def _scan_to_spill(
             state.rows_filtered.setdefault("event_type", 0)
         check_some_rows(state.rows_read, config)
         check_fraction(state.rows_quarantined, state.rows_read, config.max_bad_fraction)
+        check_kinds(state.kinds_seen, config, progress)
         state.stage = "spilled"
         work.save()
     split_large(work.spill / "ranges", max_rows_of(config))

@@ -20,8 +20,11 @@ from data_pipeline.prepare.partition.scan import log_sources
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.provenance import Provenance, digests_of, provenance_of, save_provenance, saved_provenance
 from data_pipeline.prepare.read.fetch import local_text
-from data_pipeline.prepare.read.sources import LogFile, column_names, find_log_files, id_type, open_log
+from data_pipeline.prepare.read.id_values import id_type, text_among_ids
+from data_pipeline.prepare.read.row_numbers import number_rows
+from data_pipeline.prepare.read.sources import LogFile, column_names, find_log_files, open_log
 from data_pipeline.prepare.read.time_units import TimeCounts, settle_times
+from data_pipeline.prepare.spellings import tell_of_spellings
 from data_pipeline.prepare.upload import prepare_and_upload
 from data_pipeline.prepare.workspace import State, Workspace, is_store, put_back, remove_leftovers, workspace_of
 from data_pipeline.store.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
@@ -80,11 +83,21 @@ def _make(
         files = open_log(readable, config.columns, config.source, config.features)
         for file, path in zip(files, paths, strict=True):
             file.name = str(path)
+        _tell_of_empty_files(files, progress)
+        if not config.columns.timestamp:
+            number_rows(files, existing.manifest.rows_read if existing else 0)
         if config.engine is Engine.SPARK:
             return _prepare_on_spark(config, files, provenance_of(config, paths), progress)
         fallback = TimeUnit(existing.manifest.time_unit) if existing and existing.manifest.time_unit else TimeUnit.MS
         files, settled = settle_times(files, config, fallback, progress)
         return _prepare_locally(files, settled, existing, paths, provenance_of(config, paths), progress)
+
+
+def _tell_of_empty_files(files: list[LogFile], progress: ProgressReporter) -> None:
+    empty = [file.name for file in files if file.is_empty]
+    if empty and len(empty) < len(files):
+        shown = ", ".join(empty[:5]) + (" ..." if empty[5:] else "")
+        progress.say(f"note: {len(empty):,} of {len(files):,} files hold no row and are left out: {shown}")
 
 
 def _prepare_locally(
@@ -112,8 +125,10 @@ def _prepare_locally(
         prepared = run_stages(sources, known, config, work, progress, existing.features if existing else None)
         provenance.digests = [digest.result() for digest in digests]
         _refuse_changed_objects(config, provenance, paths)
-        prepared.time_unit = config.source.time_unit.value
-        return _finished(prepared, work, existing, joined(existing, provenance) if existing else provenance)
+        prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
+        made_from = joined(existing, provenance) if existing else provenance
+        tell_of_spellings(work.store, config, progress)
+        return _finished(config, prepared, work, existing, made_from)
 
 
 def _prepare_on_spark(
@@ -134,21 +149,19 @@ def _prepare_on_spark(
         counts = [TimeCounts(**json.loads(row["times"])) for row in found]
         files, config = settle_times(files, config, TimeUnit.MS, progress, counts)
         told = {str(file.path): row for file, row in zip(files, found, strict=True)}
-        id_types = {
-            key: id_type(files, names[key], key, is_integer_text=partial(_answer_of, told, key))
-            for key in ("user", "item")
-        }
+        id_types = {key: id_type(files, names[key], partial(_text_told, told, key)) for key in ("user", "item")}
         with workspace_of(Path(config.store), config.spill_dir, {**asdict(provenance), "engine": ENGINE}) as work:
             provenance.digests = [str(row["digest"]) for row in found]
             prepared = run_on_spark(session, files, config, id_types, work, progress)
-            prepared.time_unit = config.source.time_unit.value
-            return _finished(prepared, work, None, provenance)
+            prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
+            tell_of_spellings(work.store, config, progress)
+            return _finished(config, prepared, work, None, provenance)
 
 
-def _answer_of(told: dict[str, dict[str, Any]], key: str, file: LogFile, name: str) -> bool | None:
+def _text_told(told: dict[str, dict[str, Any]], key: str, file: LogFile, name: str) -> str | None:
     """What a survey has found of the ids of ``key``, in column ``name`` of ``file``."""
     answer = told[str(file.path)][key]
-    assert answer is None or isinstance(answer, bool), f"column {name} was looked at"
+    assert answer is None or isinstance(answer, str), f"column {name} was looked at"
     return answer
 
 
@@ -169,10 +182,15 @@ def _refuse_changed_objects(config: DataConfig, provenance: Provenance, paths: l
 
 
 def _finished(
-    prepared: PreparedStore, work: Workspace, existing: ExistingStore | None, provenance: Provenance
+    config: DataConfig,
+    prepared: PreparedStore,
+    work: Workspace,
+    existing: ExistingStore | None,
+    provenance: Provenance,
 ) -> Manifest:
     """The manifest and the provenance of what was made, saved beside it."""
     manifest = _manifest(prepared, work.state, existing)
+    manifest.has_times = bool(config.columns.timestamp)
     _check_nothing_is_lost(manifest)
     save_manifest(str(work.store), manifest)
     save_provenance(work.store, provenance)
@@ -182,17 +200,16 @@ def _finished(
 def _id_types(config: DataConfig, existing: ExistingStore | None, files: list[LogFile]) -> dict[str, pl.DataType]:
     """How ids are read: as in the store that is appended to, where there is one."""
     names = column_names(config.columns)
-    found = {key: id_type(files, names[key], key) for key in ("user", "item")}
-    for key in found if existing else ():
-        assert existing is not None, "the loop is empty without a store"
-        wanted = existing.id_type(key)
-        if found[key] != wanted and wanted == pl.String and all(file.is_text for file in files):
-            found[key] = wanted
-        if found[key] != wanted:
-            raise DataError(
-                f"column {names[key]!r} (data.columns.{key}) of data.log={config.log} holds {found[key]}, "
-                f"data.store={existing.folder} holds {wanted}; write ids as one type, or prepare all files at once"
-            )
+    if existing is None:
+        return {key: id_type(files, names[key]) for key in ("user", "item")}
+    found = {key: existing.id_type(key) for key in ("user", "item")}
+    for key in (key for key in found if found[key] == pl.Int64):
+        for file in files:
+            if (text := text_among_ids(file, names[key])) is not None:
+                raise DataError(
+                    f"{file.name or file.path}: column {names[key]!r} (data.columns.{key}) holds {text!r}, and "
+                    f"the ids in data.store={existing.folder} are whole numbers; mend it, or prepare all at once"
+                )
     return found
 
 

@@ -33,6 +33,8 @@ class State:
     """Of the log and of the store that is appended to."""
     rows_filtered: dict[str, int] = field(default_factory=dict)
     rows_quarantined: dict[str, int] = field(default_factory=dict)
+    kinds_seen: dict[str, int] = field(default_factory=dict)
+    """Sound rows of each kind of event, where ``data.event_types`` chooses some."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each spill file that are whole; what lies beyond was written after this state."""
 

@@ -42,6 +42,8 @@ class Manifest:
     """By name; the key is not written where there are none."""
     time_unit: str = ""
     """Of the log's times that were numbers, as it was told or found by ``auto``."""
+    has_times: bool = True
+    """False for a log without times, whose events have running numbers; the key is not written where true."""
 
 
 def load_manifest(store: str) -> Manifest:
@@ -61,8 +63,7 @@ def load_manifest(store: str) -> Manifest:
     if version != FORMAT_VERSION:
         raise DataError(f"{path} has format_version {version}, this program reads {FORMAT_VERSION}; prepare it again")
     names = {field.name for field in fields(Manifest)}
-    content.setdefault("features", {})
-    content.setdefault("time_unit", "")
+    content = {"features": {}, "time_unit": "", "has_times": True} | content
     if set(content) != names:
         raise DataError(
             f"{path}: keys {sorted(set(content) ^ names)} are missing or unknown; prepare the store again"
@@ -79,6 +80,8 @@ def save_manifest(store: str, manifest: Manifest) -> None:
     content = asdict(manifest)
     if not manifest.features:
         del content["features"]
+    if manifest.has_times:
+        del content["has_times"]
     text = json.dumps(content, indent=2) + "\n"
     (Path(store) / "manifest.json").write_text(text, encoding="utf-8")
 

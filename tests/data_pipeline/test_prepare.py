@@ -235,15 +235,14 @@ def test_what_cannot_be_used_is_one_clear_error_and_leaves_nothing(tmp_path: Pat
     (tmp_path / "zero.csv").write_text("")
     (tmp_path / "notes.txt").write_text("not a log")
     (tmp_path / "bad.jsonl").write_text('{"user_id": 1, "item_id": 2, "timestamp": 3}\n{"user_id": 1, "it')
-    check(log_of(tmp_path, [(1.5, 1, 1, "view")], "type.parquet"), r"type\.parquet.*'user_id'.*Float64")
+    check(log_of(tmp_path, [([1], 1, 1, "view")], "type.parquet"), r"type\.parquet.*'user_id'.*List")
     check(log_of(tmp_path, [(1, 1, "monday", "view")], "time.parquet"), "non_integer_timestamp 1")
     check(log_of(tmp_path, [("a", 1, 1, "view")], "mix/b.parquet"), "no event .* is left", min_user_events=2)
-    log_of(tmp_path, [(1, 1, 1, "view")], "mix/a.parquet")
-    check(str(tmp_path / "mix"), r"integers in .*a\.parquet and strings in .*b\.parquet")
-    for name in ("cut.parquet", "hole.parquet", "zero.csv"):
+    for name in ("cut.parquet", "hole.parquet"):
         check(str(tmp_path / name), rf"{name} cannot be read")
     check(str(tmp_path / "bad.jsonl"), "1 of 2 rows are broken .bad_json 1")
     check(str(tmp_path / "none.csv"), "holds no rows")
+    check(str(tmp_path / "zero.csv"), "holds no rows")
     check(str(tmp_path / "absent.parquet"), "absent.*names no file")
     check(str(tmp_path / "notes.txt"), "unknown format")
     check(good, "cannot be written", store="notes.txt/store")

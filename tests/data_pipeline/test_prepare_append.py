@@ -153,8 +153,21 @@ def test_ids_are_read_as_in_the_store_or_refused(tmp_path: Path) -> None:
     expected = prepare(DataConfig(log=str(log), store=str(tmp_path / "whole")))
     assert append_all([str(log / "1.csv"), str(log / "2.csv")], strings) == expected
     (numbers,) = days_in(tmp_path / "numbers", random_log(50), 1)
-    with pytest.raises(DataError, match=r"'user_id' \(data\.columns\.user\).* holds Int64.*strings holds String"):
-        prepare(DataConfig(log=numbers, store=str(strings), append=True))
+    prepare(DataConfig(log=numbers, store=str(tmp_path / "integers")))
+    told = r"1\.csv: column 'user_id' \(data\.columns\.user\) holds 'ann'.*integers are whole numbers"
+    with pytest.raises(DataError, match=told):
+        prepare(DataConfig(log=str(log / "1.csv"), store=str(tmp_path / "integers"), append=True))
+    both = append_all([str(log / "1.csv"), numbers], tmp_path / "both")
+    assert both.fingerprint == prepare_all([log / "1.csv", Path(numbers)], tmp_path).fingerprint
+
+
+def prepare_all(files: list[Path], folder: Path) -> Manifest:
+    """A store of ``files`` prepared at once, in their order."""
+    log = folder / "at_once"
+    log.mkdir()
+    for number, file in enumerate(files):
+        (log / f"{number}{file.suffix}").write_bytes(file.read_bytes())
+    return prepare(DataConfig(log=str(log), store=str(folder / "at_once.store")))
 
 
 def test_a_store_of_several_days_is_not_made_anew_from_one_by_mistake(tmp_path: Path) -> None:

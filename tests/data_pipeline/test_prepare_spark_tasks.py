@@ -17,7 +17,8 @@ from configs.schema.data import Engine
 from configs.schema.source import Layout, SourceConfig, TimeUnit
 from data_pipeline.prepare import prepare as prepare_module
 from data_pipeline.prepare.prepare import prepare
-from data_pipeline.prepare.read.sources import column_names, find_log_files, id_type, open_log
+from data_pipeline.prepare.read.id_values import id_type
+from data_pipeline.prepare.read.sources import column_names, find_log_files, open_log
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.tasks import Piece
 from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
@@ -42,7 +43,7 @@ def rows_of(batches: object) -> pl.DataFrame:
 def scanned(config: DataConfig, pieces: list[Piece]) -> pl.DataFrame:
     files = open_log([piece.path for piece in pieces], config.columns, config.source)
     names = column_names(config.columns)
-    types = {key: id_type(files, names[key], key) for key in ("user", "item")}
+    types = {key: id_type(files, names[key]) for key in ("user", "item")}
     return rows_of(tasks.scan(pieces, config, types)(ids(len(pieces))))
 
 

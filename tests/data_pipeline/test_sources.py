@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from configs.load import CONFIG_DIR, load_config
+from configs.choices import CONFIG_DIR
+from configs.load import load_config
 from data_pipeline.prepare.__main__ import main
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.manifest import Manifest

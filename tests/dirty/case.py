@@ -14,6 +14,7 @@ START = 1_600_000_000_000
 CLEAN: list[Event] = [(u, 10 + (u * k) % 7, START + 86_400_000 * k) for k in range(5) for u in range(1, 5)]
 """Twenty events (user, item, milliseconds at midnight UTC + 12:26:40) of four users, in order of arrival."""
 AS_TEXT: list[Event] = [(str(user), str(item), time) for user, item, time in CLEAN]
+TEXT_USERS: list[Event] = [(str(user), item, time) for user, item, time in CLEAN]
 NAMES = ("user_id", "item_id", "timestamp")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dirty.case import Case, Outcome
+from dirty.dialects import DIALECTS, WITHOUT_TIMES
 from dirty.folders import FOLDERS
 from dirty.parquet import COLUMNS, PARQUET
 from dirty.text import DELIMITED, JSON_LINES
@@ -15,6 +16,8 @@ SECTIONS: dict[str, list[Case]] = {
     "Columns and types": COLUMNS,
     "Parquet files": PARQUET,
     "Delimited text": DELIMITED,
+    "Text of other programs": DIALECTS,
+    "Logs without times": WITHOUT_TIMES,
     "JSON lines": JSON_LINES,
     "Files and folders": FOLDERS,
 }

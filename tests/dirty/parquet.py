@@ -2,12 +2,13 @@
 
 import io
 from pathlib import Path
+from uuid import UUID
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dirty.case import AS_TEXT, CLEAN, Case, content, csv_text, files, frame, parquet
+from dirty.case import AS_TEXT, CLEAN, TEXT_USERS, Case, content, csv_text, files, frame, parquet
 
 
 def parquet_bytes(table: pl.DataFrame | None = None, **options: object) -> bytes:
@@ -36,6 +37,24 @@ def flipped(folder: Path) -> str:
     data[place] ^= 1
     (folder / "log.parquet").write_bytes(data)
     return str(folder / "log.parquet")
+
+
+def uuid_of(number: object) -> UUID:
+    """A UUID that stands for ``number``."""
+    assert isinstance(number, int), "clean users are whole"
+    return UUID(int=number * 0xC232AB00941411ECB3C89F6BDECED846 % 2**128)
+
+
+def uuids(folder: Path) -> str:
+    """Users as UUIDs of Arrow's type in one file, as text in capitals in another."""
+    users = [uuid_of(user) for user, _, _ in CLEAN]
+    table = frame().to_arrow()
+    typed = pa.array([user.bytes for user in users], pa.uuid())
+    pq.write_table(table.set_column(0, "user_id", typed), folder / "a.parquet")
+    pq.write_table(
+        table.set_column(0, "user_id", pa.array([str(user).upper() for user in users])), folder / "b.parquet"
+    )
+    return str(folder)
 
 
 def strings_that_are_none(folder: Path) -> str:
@@ -75,7 +94,7 @@ COLUMNS = [
     Case(
         name="no columns",
         make=content(parquet_bytes(pl.DataFrame()), "log.parquet"),
-        says=("log.parquet", "no column"),
+        says=("holds no rows",),
     ),
     Case(name="further columns in one file", make=files(EXTRA), rule="columns that are not asked for are not read"),
     Case(
@@ -101,18 +120,46 @@ COLUMNS = [
     Case(
         name="ids of integers in one file and strings in another",
         make=files({"a.parquet": frame, "b.parquet": lambda: frame(AS_TEXT)}),
-        says=("'user_id' (data.columns.user)", "integers in", "a.parquet", "strings in", "b.parquet"),
+        events=[*CLEAN, *CLEAN],
+        rule="the value counts, not the type: all are whole numbers",
     ),
     Case(
         name="CSV with integers beside Parquet with strings",
         make=files({"a.csv": csv_text(CLEAN[:9]), "b.parquet": lambda: frame(AS_TEXT[9:])}),
-        events=AS_TEXT,
-        rule="text takes the type of the typed files",
+        rule="as above",
     ),
     Case(
         name="CSV with words beside Parquet with integers",
         make=files({"a.csv": csv_text([("ann", 1, 5)]), "b.parquet": frame}),
-        says=("integers in", "b.parquet", "strings in", "a.csv"),
+        events=[("ann", 1, 5), *TEXT_USERS],
+        rule="one word in one file makes the column one of text in all",
+    ),
+    Case(
+        name="floats beside integers and texts of them",
+        make=files(
+            {
+                "a.parquet": lambda: frame(CLEAN[:5], user=pl.Float64()),
+                "b.parquet": lambda: frame(CLEAN[5:9]),
+                "c.csv": csv_text([(f"{u}.0", i, t) for u, i, t in CLEAN[9:]]),
+            }
+        ),
+        rule="7, 7.0 and the text of either are one id",
+    ),
+    Case(
+        name="UUIDs by their bytes beside their text",
+        make=uuids,
+        events=[(str(uuid_of(u)), i, t) for u, i, t in [*CLEAN, *CLEAN]],
+        rule="one id",
+    ),
+    Case(
+        name="a file without rows whose columns have no type or another one",
+        make=files({"a.parquet": lambda: frame([], user=pl.Null(), item=pl.Boolean()), "b.parquet": frame}),
+        rule="it is left out, and the command says so",
+    ),
+    Case(
+        name="a file without rows or columns of the log",
+        make=files({"a.parquet": lambda: pl.DataFrame({"x": []}), "b.parquet": frame, "c.parquet": b""}),
+        rule="left out as well; so is a file of no bytes",
     ),
     Case(
         name="a column of nulls in one file",
@@ -141,7 +188,7 @@ PARQUET = [
         make=parquet(lambda: frame([], user=pl.Int64(), item=pl.Int64(), timestamp=pl.Int64())),
         says=("holds no rows",),
     ),
-    Case(name="zero bytes", make=content(b"", "log.parquet"), says=("log.parquet cannot be read",)),
+    Case(name="zero bytes", make=content(b"", "log.parquet"), says=("holds no rows",)),
     Case(
         name="cut in half",
         make=content(WHOLE[: len(WHOLE) // 2], "log.parquet"),
@@ -167,7 +214,6 @@ PARQUET = [
     Case(
         name="strings that are no UTF-8",
         make=strings_that_are_none,
-        events=AS_TEXT,
         reasons={"user_not_utf8": 1},
     ),
     Case(

@@ -5,10 +5,26 @@ from decimal import Decimal
 
 import polars as pl
 
-from dirty.case import AS_TEXT, CLEAN, START, Case, Event, content, csv_text, files, frame, parquet, with_rows
+from dirty.case import (
+    AS_TEXT,
+    CLEAN,
+    START,
+    TEXT_USERS,
+    Case,
+    Event,
+    content,
+    csv_text,
+    files,
+    frame,
+    parquet,
+    with_rows,
+)
 
 LARGEST = 2**63 - 1
 LONG = "x" * 2000
+UUID = "c232ab00-9414-11ec-b3c8-9f6bdeced846"
+LETTERS: list[Event] = [(f"u{u}", f"i{i}", t) for u, i, t in CLEAN]
+MANY_WAYS = ("1600", " 1600 ", "1600.0", "1600.", "+1600", "1.6e3", "1.6E+03", "1,600", "1,600.00")
 
 
 def users_as(*values: object, dtype: pl.DataType | None = None) -> pl.DataFrame:
@@ -42,12 +58,14 @@ IDS = [
     Case(
         name="id beyond int64",
         make=with_rows((2**63, 1, START), user=pl.UInt64()),
-        reasons={"user_out_of_range": 1},
+        events=[*TEXT_USERS, (str(2**63), 1, START)],
+        rule="no id has a range: the column is one of text",
     ),
     Case(
         name="decimal id beyond int64",
         make=with_rows((1, Decimal(10**19), START), item=pl.Decimal(20, 0)),
-        reasons={"item_out_of_range": 1},
+        events=[*((u, str(i), t) for u, i, t in CLEAN), (1, str(10**19), START)],
+        rule="as above",
     ),
     Case(
         name="ids at both ends of int64",
@@ -68,17 +86,29 @@ IDS = [
     Case(
         name="decimal ids with places",
         make=parquet(lambda: frame(user=pl.Decimal(20, 2))),
-        says=("log.parquet", "'user_id'", "Decimal", "integers or strings"),
+        rule="7.00 is 7",
     ),
     Case(
         name="float ids",
         make=parquet(lambda: frame(item=pl.Float64())),
-        says=("log.parquet", "'item_id'", "Float64", "integers or strings"),
+        rule="whole numbers are integers, as pandas writes them where one is missing",
+    ),
+    Case(
+        name="float ids of which one is missing, one infinite, one beyond what a float can tell apart",
+        make=with_rows((1, float("nan"), START), (1, float("inf"), START), (1, 2.0**60, START), item=pl.Float64()),
+        reasons={"item_out_of_range": 2, "null_item": 1},
+    ),
+    Case(
+        name="a float id with a fraction",
+        make=with_rows((4.5, 1, START), user=pl.Float64()),
+        events=[*TEXT_USERS, ("4.5", 1, START)],
+        rule="no whole number: the column is one of text, and 7.0 is the text 7",
     ),
     Case(
         name="boolean ids",
         make=parquet(lambda: users_as(True, False)),
-        says=("log.parquet", "'user_id'", "Boolean"),
+        events=[(("true", "false")[k % 2], i, t) for k, (_, i, t) in enumerate(CLEAN)],
+        rule="the texts true and false, as in JSON",
     ),
     Case(
         name="lists as ids",
@@ -93,19 +123,16 @@ IDS = [
     Case(
         name="string ids",
         make=parquet(lambda: frame(AS_TEXT)),
-        events=AS_TEXT,
-        rule='another content than integers of the same digits: "7" is not 7',
+        rule='by their value, as in every format: "7" is 7',
     ),
     Case(
         name="dictionary-encoded ids",
         make=parquet(lambda: frame(AS_TEXT, user=pl.Categorical())),
-        events=AS_TEXT,
-        rule="read as the strings they stand for",
+        rule="read as what they stand for",
     ),
     Case(
         name="binary ids that are UTF-8",
         make=parquet(lambda: frame(AS_TEXT).with_columns(pl.col("user_id").cast(pl.Binary))),
-        events=AS_TEXT,
         rule="read as strings, as old Hive and Impala meant them",
     ),
     Case(
@@ -118,33 +145,48 @@ IDS = [
                 ]
             )
         ),
-        events=AS_TEXT,
         reasons={"user_not_utf8": 1},
     ),
     Case(
         name="empty and blank string ids",
         make=parquet(lambda: frame([*AS_TEXT, ("", "1", START), ("1", " \t", START)])),
-        events=AS_TEXT,
         reasons={"null_item": 1, "null_user": 1},
     ),
     Case(
         name="words for nothing as string ids",
         make=parquet(lambda: frame([*AS_TEXT, ("NULL", "1", START), ("1", "\\N", START), ("NaN", "1", START)])),
-        events=AS_TEXT,
         reasons={"null_item": 1, "null_user": 2},
     ),
     Case(
         name="a user who is called Null",
         make=parquet(lambda: frame([*AS_TEXT, ("Null", "1", START), ("NULL", "1", START)])),
-        events=[*AS_TEXT, ("Null", "1", START), ("NULL", "1", START)],
+        events=[*TEXT_USERS, ("Null", 1, START), ("NULL", 1, START)],
         source={"missing": []},
         rule="only the words of `data.source.missing` stand for no id",
     ),
     Case(
         name="blanks around Parquet's string ids",
         make=parquet(lambda: frame([*AS_TEXT, (" 1", "1", START)])),
-        events=[*AS_TEXT, (" 1", "1", START)],
-        rule="a typed string is taken as it is",
+        events=[*CLEAN, (1, 1, START)],
+        rule="they are no part of an id in any format",
+    ),
+    Case(
+        name="one id written in many ways",
+        make=content(csv_text([*CLEAN, *((f'"{way}"', 1, START) for way in MANY_WAYS)]), "log.csv"),
+        events=[*CLEAN, *((1600, 1, START) for way in MANY_WAYS)],
+        rule="a whole number is one id whatever its spelling",
+    ),
+    Case(
+        name="UUIDs in capitals and small letters",
+        make=content(csv_text([(UUID.upper(), 1, START), (UUID, 2, START)]), "log.csv"),
+        events=[(UUID, 1, START), (UUID, 2, START)],
+        rule="one id: their letters have no case",
+    ),
+    Case(
+        name="hashes that look like numbers with exponents",
+        make=content(csv_text([*CLEAN, ("12e4", 1, START), ("120000", 1, START)]), "log.csv"),
+        events=[*TEXT_USERS, ("12e4", 1, START), ("120000", 1, START)],
+        rule="text: programs write one digit before the point, as in 1.2e5",
     ),
     Case(
         name="ids of all scripts, with NUL and quotes",
@@ -154,8 +196,8 @@ IDS = [
     ),
     Case(
         name="id of more than 1,024 bytes",
-        make=parquet(lambda: frame([*AS_TEXT, (LONG, "1", START), ("1", LONG, START)])),
-        events=AS_TEXT,
+        make=parquet(lambda: frame([*LETTERS, (LONG, "1", START), ("1", LONG, START)])),
+        events=[*LETTERS],
         reasons={"item_too_long": 1, "user_too_long": 1},
     ),
     Case(

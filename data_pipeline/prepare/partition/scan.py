@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from data_pipeline.prepare.partition.spill_files import (
 )
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.read.id_values import kind_of
 from data_pipeline.prepare.read.parquet import num_rows_in
-from data_pipeline.prepare.read.quarantine import REASON, typed_rows, write_quarantine
+from data_pipeline.prepare.read.quarantine import REASON, check_all_read, typed_rows, write_quarantine
 from data_pipeline.prepare.read.sources import LogFile, reading
 from data_pipeline.prepare.workspace import State, Workspace
 
@@ -40,6 +42,7 @@ ROWS_PER_BATCH = 250_000
 _BYTES_PER_TEXT_ROW = 24
 _NUM_SAMPLES = 24
 _ROWS_PER_SAMPLE = 8192
+_MOST_KINDS, _MOST_KINDS_NAMED = 10_000, 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,8 @@ class Source:
     """Rows (user, item, timestamp, event_type or features if any, reason of a log) after so many rows."""
     sample: Callable[[int], pl.Series]
     """Some users from the given row on."""
+    check_whole: Callable[[int], None] | None = None
+    """Raises where the rows read are fewer than those that the file is known to have."""
     quarantine: Callable[[], None] | None = None
     """Writes the broken rows; None for a store, whose rows were judged before."""
 
@@ -124,6 +129,8 @@ class _Scanner:
                 progress.advance(len(batch))
                 if self._num_pending >= self._rows_per_block:
                     self._flush()
+            if source.check_whole is not None:
+                source.check_whole(state.rows_of_source)
             if source.quarantine is not None and state.bad_of_source:
                 source.quarantine()
             state.sources_done, state.rows_of_source, state.bad_of_source = state.sources_done + 1, 0, 0
@@ -151,6 +158,7 @@ class _Scanner:
                 _count(state.rows_quarantined, reason, count)
             if config.event_types:
                 _count(state.rows_filtered, "event_type", len(sound) - len(wanted))
+                count_kinds(state.kinds_seen, sound["event_type"])
         state.rows_spilled += len(wanted)
         self._num_pending += len(wanted)
         self._pending.append(wanted.select(columns_kept(config)))
@@ -197,7 +205,32 @@ def split_valid_rows(batch: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]
 
 def filter_event_types(sound: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     """The rows of ``data.event_types``, or all of them where it is empty."""
-    return sound.filter(pl.col("event_type").is_in(config.event_types)) if config.event_types else sound
+    wanted = list(map(kind_of, config.event_types))
+    return sound.filter(pl.col("event_type").is_in(wanted)) if wanted else sound
+
+
+def count_kinds(counts: dict[str, int], kinds: pl.Series) -> None:
+    """Add the events of each of ``kinds`` to ``counts``, which learns no more kinds than a message could name."""
+    for kind, count in kinds.drop_nulls().value_counts().sort(kinds.name).iter_rows():
+        if kind in counts or len(counts) < _MOST_KINDS:
+            _count(counts, kind, count)
+
+
+def check_kinds(counts: dict[str, int], config: DataConfig, progress: ProgressReporter) -> None:
+    """Say which of ``data.event_types`` no event has, and which kinds there are; DataError if none has any."""
+    absent = [kind for kind in config.event_types if kind_of(kind) not in counts]
+    if not absent or len(counts) >= _MOST_KINDS:
+        return
+    there = sorted(counts, key=lambda kind: -counts[kind])
+    shown = ", ".join(f"{kind} ({counts[kind]:,})" for kind in there[:_MOST_KINDS_NAMED])
+    more = f" and {len(there) - _MOST_KINDS_NAMED} more" if len(there) > _MOST_KINDS_NAMED else ""
+    message = (
+        f"no event is of the kind {', '.join(absent)} (data.event_types); column {config.columns.event_type!r} of "
+        f"data.log={config.log} holds {shown or 'no kind at all'}{more}"
+    )
+    if len(absent) == len(config.event_types):
+        raise DataError(f"{message}; set data.event_types to some of them")
+    progress.say(f"note: {message}")
 
 
 def columns_kept(config: DataConfig) -> list[str]:
@@ -223,7 +256,9 @@ def _log_source(
     file: LogFile, config: DataConfig, id_types: dict[str, pl.DataType], quarantine: Path, part: int
 ) -> Source:
     rows = typed_rows(file, config.columns, id_types)
-    if file.is_text:
+    if file.num_records:
+        num_rows = file.num_records
+    elif file.is_text:
         num_rows = file.path.stat().st_size // _BYTES_PER_TEXT_ROW + 1
     else:
         with reading(file.path):
@@ -243,7 +278,8 @@ def _log_source(
     def write_broken() -> None:
         write_quarantine(file, config.columns, id_types, quarantine, part)
 
-    return Source(num_rows=num_rows, batches=batches, sample=sample, quarantine=write_broken)
+    check_whole = partial(check_all_read, file)
+    return Source(num_rows=num_rows, batches=batches, sample=sample, check_whole=check_whole, quarantine=write_broken)
 
 
 def _cuts(sources: list[Source], config: DataConfig) -> pl.Series:

@@ -4,6 +4,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema.features import FeatureConfig, FeatureType
+from data_pipeline.prepare.read.times import without_thousands
 from data_pipeline.store.paths import AnyPath
 
 LARGEST_NUMBER = 1e37
@@ -44,7 +45,7 @@ def typed_value(feature: FeatureConfig, text: pl.Expr, raw: pl.Expr, is_number: 
     """
     if feature.type is FeatureType.CATEGORY:
         return text
-    number = (raw if is_number else text.str.strip_chars()).cast(pl.Float64, strict=False)
+    number = (raw if is_number else without_thousands(text.str.strip_chars())).cast(pl.Float64, strict=False)
     return number.fill_nan(None) + 0.0  # no negative zero: it is written and summed up as another number
 
 

@@ -16,6 +16,7 @@ from polars.io.plugins import register_io_source
 from data_pipeline.store.paths import AnyPath, parquet_source
 
 _ROWS_PER_BATCH = 131_072
+_UUID_BYTES = 16
 
 
 def scan_parquet(path: AnyPath, first_row: int = 0) -> pl.LazyFrame:
@@ -85,6 +86,9 @@ def _frame_of(table: pa.Table) -> pl.DataFrame:
     """``table`` for Polars, which trusts strings to be UTF-8; Arrow does not look. U+FFFD stands for what is none."""
     for index, name in enumerate(table.schema.names):
         column = table.column(index)
+        if _is_uuid(column.type):
+            table = table.set_column(index, name, _uuid_text(column))
+            continue
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
@@ -94,6 +98,23 @@ def _frame_of(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame), "a table is a frame"
     return frame
+
+
+def _is_uuid(dtype: pa.DataType) -> bool:
+    """A UUID by its type, or by its 16 bytes: no writer keeps text in as many bytes for every row."""
+    storage = dtype.storage_type if isinstance(dtype, pa.BaseExtensionType) else dtype
+    return bool(pa.types.is_fixed_size_binary(storage) and storage.byte_width == _UUID_BYTES)
+
+
+def _uuid_text(uuids: pa.ChunkedArray) -> pa.Array:
+    """As RFC 9562 writes them: ``c232ab00-9414-11ec-b3c8-9f6bdeced846``."""
+    storage = uuids.type.storage_type if isinstance(uuids.type, pa.BaseExtensionType) else uuids.type
+    binary = pl.Series("uuid", uuids.cast(storage).cast(pa.binary()))
+    digits, start, parts = binary.bin.encode("hex").str, 0, []
+    for length in (8, 4, 4, 4, 12):
+        parts.append(digits.slice(start, length))
+        start += length
+    return pl.select(pl.concat_str(parts, separator="-").alias("uuid")).to_series().to_arrow()
 
 
 def _mended(strings: pa.ChunkedArray) -> pa.Array:

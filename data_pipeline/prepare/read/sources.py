@@ -3,7 +3,7 @@
 import errno
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,17 @@ from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig
 from configs.schema.features import FeatureConfig, column_of
 from configs.schema.source import Layout, SourceConfig
+from data_pipeline.prepare.read.delimited import EXTRA
+from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.feature_columns import check_type
 from data_pipeline.prepare.read.formats import (
     SUFFIXES,
-    config_key,
     file_layout_of,
-    missing_column,
     scan_file,
     suffix_of,
 )
 from data_pipeline.prepare.read.locate_error import locate_corruption
+from data_pipeline.prepare.read.missing_column import config_key, missing_column
 from data_pipeline.store.paths import AnyPath, objects_of, path_of
 
 _UNREADABLE = (
@@ -63,6 +64,14 @@ class LogFile:
     """What the quarantine calls it: the URL where ``path`` is a copy."""
     features: dict[str, FeatureConfig] = field(default_factory=dict)
     """The features that are read of it."""
+    needed: tuple[str, ...] = ()
+    """The log's columns of user, item and time, of which a row has all."""
+    num_records: int = 0
+    """Rows that the scan must give at least, where they were counted in another way."""
+    is_empty: bool = False
+    """Whether it holds no row, so that its columns, if any, have not been looked at."""
+    first_number: int = 0
+    """The number of the first row over all files, which stands for its time in a log without times."""
 
     @property
     def layout(self) -> Layout:
@@ -71,8 +80,8 @@ class LogFile:
 
     @property
     def is_text(self) -> bool:
-        """Whether the format knows no types, so that ids are read as integers only if all of them are."""
-        return self.layout is not Layout.PARQUET
+        """Whether the format knows no types and no number of rows."""
+        return self.is_empty or self.layout is not Layout.PARQUET
 
 
 @contextmanager
@@ -190,7 +199,8 @@ def open_log(
 
 def column_names(columns: ColumnsConfig, features: dict[str, FeatureConfig] | None = None) -> dict[str, str]:
     """Our names of the columns in use, mapped to the log's; ``features.NAME`` is that of a feature."""
-    names = {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
+    names = {"user": columns.user, "item": columns.item}
+    names |= {"timestamp": columns.timestamp} if columns.timestamp else {}
     names |= {"event_type": columns.event_type} if columns.event_type else {}
     return names | {f"features.{name}": column_of(name, feature) for name, feature in (features or {}).items()}
 
@@ -198,11 +208,13 @@ def column_names(columns: ColumnsConfig, features: dict[str, FeatureConfig] | No
 def _open(path: AnyPath, columns: ColumnsConfig, source: SourceConfig, features: dict[str, FeatureConfig]) -> LogFile:
     names = column_names(columns, features)
     with reading(path):
+        if is_empty(path, source):
+            return _without_rows(path, names, source, features)
         scan = scan_file(path, names, source)
         schema = scan.rows.collect_schema()
     for key, name in names.items():
         if name not in schema:
-            raise missing_column(path, key, name, schema.names())
+            raise missing_column(path, key, name, [there for there in schema.names() if there != EXTRA])
         if f"{name}_duplicated_0" in schema:
             raise DataError(f"{path} has two columns {name!r} ({config_key(key)}); rename one of them")
     if file_layout_of(path, source) is Layout.PARQUET:
@@ -210,76 +222,42 @@ def _open(path: AnyPath, columns: ColumnsConfig, source: SourceConfig, features:
         for name, feature in features.items():
             column = column_of(name, feature)
             check_type(path, name, feature, column, schema[column])
-    return LogFile(path=path, scan=scan.rows, schema=schema, source=source, broken=scan.broken, features=features)
+    return LogFile(
+        path=path,
+        scan=scan.rows,
+        schema=schema,
+        source=source,
+        broken=scan.broken,
+        features=features,
+        needed=tuple(name for key, name in names.items() if key in ("user", "item", "timestamp")),
+        num_records=scan.num_records,
+    )
+
+
+def _without_rows(
+    path: AnyPath, names: dict[str, str], source: SourceConfig, features: dict[str, FeatureConfig]
+) -> LogFile:
+    schema = pl.Schema(dict.fromkeys(names.values(), pl.String()))
+    nothing = pl.lit(None, pl.String)
+    return LogFile(
+        path=path,
+        scan=pl.LazyFrame(schema=schema),
+        schema=schema,
+        source=source,
+        broken=nothing,
+        features=features,
+        is_empty=True,
+    )
 
 
 def _check_types(path: AnyPath, names: dict[str, str], schema: pl.Schema) -> None:
     for key, name in names.items():
         dtype = schema[name]
-        is_string = dtype in (pl.String, pl.Categorical, pl.Enum)
         if key == "timestamp":
             fits = dtype.is_numeric() or dtype in (pl.Datetime, pl.Date, pl.String)
             wanted = "numbers (data.source.time_unit), datetimes, dates or their text"
         else:
-            fits = is_string or is_whole(dtype)
-            wanted = "integers or strings"
+            fits = dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
+            wanted = "numbers, strings or booleans"
         if not fits and dtype != pl.Null:
-            raise DataError(f"{path}: column {name!r} (data.columns.{key}) is {dtype}; it must hold {wanted}")
-
-
-def is_whole(dtype: pl.DataType) -> bool:
-    """Whether a column of ``dtype`` holds whole numbers: integers, and decimals without places."""
-    return dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
-
-
-def id_type(
-    files: list[LogFile], name: str, key: str, is_integer_text: Callable[[LogFile, str], bool | None] | None = None
-) -> pl.DataType:
-    """``Int64`` or ``String``: how the ids in column ``name`` are read, the same in every file.
-
-    Typed files decide. Where there are none that hold ids, text holds integers only if every id in all of it is the
-    plain decimal form of an int64 ("7", not "07"). ``is_integer_text`` answers for the text of a file where it has
-    been read already.
-    """
-    is_integer_text = is_integer_text or holds_integers
-    typed = {f.path: is_whole(f.schema[name]) for f in files if not f.is_text and f.schema[name] != pl.Null}
-    text = [f for f in files if f.is_text]
-    if text and set(typed.values()) != {False}:
-        found = [is_integer for f in text if (is_integer := is_integer_text(f, name)) is not None]
-        if found:
-            typed[text[0].path] = all(found)
-    if len(set(typed.values())) > 1:
-        integers = next(path for path, is_integer in typed.items() if is_integer)
-        strings = next(path for path, is_integer in typed.items() if not is_integer)
-        raise DataError(
-            f"column {name!r} (data.columns.{key}) holds integers in {integers} and strings in {strings}; "
-            f"write the ids as one type"
-        )
-    return pl.String() if False in typed.values() else pl.Int64()
-
-
-def text_id(file: LogFile, name: str) -> pl.Expr:
-    """The id as text, without the blanks around it in a delimited file; null where it is blank or stands for none."""
-    raw = pl.col(name)
-    text = raw.cast(pl.String, strict=False)
-    stripped = text.str.strip_chars()
-    text = stripped if file.layout is Layout.DELIMITED else text
-    return pl.when((stripped != "") & ~stripped.is_in(file.source.missing)).then(text)
-
-
-def holds_integers(file: LogFile, name: str) -> bool | None:
-    """Whether all ids in column ``name`` of text are plain int64 numbers; None where there is no id at all.
-
-    Only those that are not plain as they stand are looked at closely: the look takes five times as long.
-    """
-    rows = file.scan.filter(file.broken.is_null())
-    some = rows.select(_is_plain(pl.col(name)).any())
-    rest = rows.filter(~_is_plain(pl.col(name))).select(id=text_id(file, name)).drop_nulls()
-    with reading(file.path):
-        found = pl.collect_all([some, rest.select(_is_plain(pl.col("id")).all(), pl.len())], engine="streaming")
-    are_all_plain, num_rest = found[1].row(0)
-    return bool(are_all_plain) if num_rest else (True if found[0].item() else None)
-
-
-def _is_plain(ids: pl.Expr) -> pl.Expr:
-    return (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(value=False)
+            raise DataError(f"{path}: column {name!r} ({config_key(key)}) is {dtype}; it must hold {wanted}")

@@ -14,7 +14,7 @@ from configs.schema.source import TimeUnit
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.parquet import integer_bounds
 from data_pipeline.prepare.read.sources import LogFile, reading
-from data_pipeline.prepare.read.times import nanoseconds
+from data_pipeline.prepare.read.times import nanoseconds, without_thousands
 
 _FIRST_S, _END_S = 315_532_800, 4_102_444_800
 """1980 to 2100: a number that is such a moment in one unit is none in another."""
@@ -65,7 +65,9 @@ def count_times(file: LogFile, name: str) -> TimeCounts:
         return TimeCounts()
     if dtype.is_integer() and (found := _counts_of_statistics(file, name)) is not None:
         return found
-    number = pl.col(name).str.strip_chars() if dtype == pl.String else pl.col(name)
+    number = pl.col(name)
+    if dtype == pl.String:
+        number = without_thousands(number.str.strip_chars())
     number = number.cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
     units = {

@@ -16,6 +16,7 @@ _NS = {TimeUnit.S: 10**9, TimeUnit.MS: 10**6, TimeUnit.US: 10**3, TimeUnit.NS: 1
 _NS_OF_DATETIME = {"ms": 10**6, "us": 10**3, "ns": 1}
 _NS_OF_DAY = 86_400 * 10**9
 _DECIMAL = r"^([+-]?)(\d{1,19})(?:\.(\d*))?$"
+_THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
 _DATE = (
     r"^(\d{4})(?:-(\d{1,2})-|/(\d{1,2})/)(\d{1,2})"
     r"(?:[T ]+(\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?)?"
@@ -96,9 +97,15 @@ def _of_text_of(text: pl.Series, unit: TimeUnit) -> pl.Series:
     """What is no integer; most often nothing, and then no form of a date is tried at all."""
     if text.null_count() == len(text):
         return pl.Series(text.name, [None], dtype=pl.Int64).new_from_index(0, len(text))
-    column = pl.col(text.name)
+    column = without_thousands(pl.col(text.name))
     number = pl.coalesce(_of_decimal(column, unit), _of_float(column.cast(pl.Float64, strict=False), unit))
     return text.to_frame().select(pl.coalesce(number, _of_date(column))).to_series()
+
+
+def without_thousands(text: pl.Expr) -> pl.Expr:
+    """``1,600,000,000`` as ``1600000000``, as spreadsheets group the digits of a number."""
+    bare = text.str.replace_all(",", "", literal=True)
+    return pl.when(text.str.contains(_THOUSANDS)).then(bare).otherwise(text)
 
 
 def _of_decimal(text: pl.Expr, unit: TimeUnit) -> pl.Expr:

@@ -26,7 +26,7 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.local_engine import PreparedStore, num_events_left
 from data_pipeline.prepare.partition.item_index import ItemCounts, item_table
-from data_pipeline.prepare.partition.scan import check_some_rows, duplicate_key
+from data_pipeline.prepare.partition.scan import check_kinds, check_some_rows, duplicate_key
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.read.quarantine import check_fraction
@@ -75,6 +75,7 @@ def run_on_spark(
     _keep_broken(session, [Piece(path=_path_of(files[k]), file=k) for k in broken], config, id_types, work)
     check_some_rows(work.state.rows_read, config)
     check_fraction(work.state.rows_quarantined, work.state.rows_read, config.max_bad_fraction)
+    check_kinds(work.state.kinds_seen, config, progress)
     events = scanned.where(F.col("user").isNotNull()).drop("count_of", "count", "failure")
     events = _distinct(events, config, work, spilled, progress)
     events = _core(events, config, work, spilled, progress)
@@ -102,16 +103,22 @@ def _path_of(file: LogFile) -> Path:
 def _pieces_of(file: LogFile, number: int) -> list[Piece]:
     """Runs of row groups with at least ``ROWS_PER_PIECE`` rows, but for the last."""
     if file.is_text:
-        return [Piece(path=_path_of(file), file=number)]
+        return [Piece(path=_path_of(file), file=number, first_number=file.first_number)]
     with reading(file.path):
         footer = pq.read_metadata(_path_of(file))
         lengths = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
-    pieces = [Piece(path=_path_of(file), file=number, num_rows=0)]
+    pieces = [Piece(path=_path_of(file), file=number, first_number=file.first_number, num_rows=0)]
     for length in lengths:
         last = pieces[-1]
         assert last.num_rows is not None, "pieces of Parquet have an end"
         if last.num_rows >= ROWS_PER_PIECE:
-            last = Piece(path=_path_of(file), file=number, first_row=last.first_row + last.num_rows, num_rows=0)
+            last = Piece(
+                path=_path_of(file),
+                file=number,
+                first_number=file.first_number,
+                first_row=last.first_row + last.num_rows,
+                num_rows=0,
+            )
             pieces.append(last)
         last.num_rows = (last.num_rows or 0) + length
     return pieces
@@ -123,6 +130,8 @@ def _count(told: list[dict[str, Any]], config: DataConfig, state: State) -> None
     for row in told:
         counts[row["count_of"]] += row["count"]
     state.rows_read = counts[tasks.READ]
+    kinds = {name: count for name, count in counts.items() if name.startswith(tasks.KIND)}
+    state.kinds_seen = {name.removeprefix(tasks.KIND): count for name, count in kinds.items()}
     broken = sorted(name for name in counts if name.startswith(tasks.BROKEN))
     state.rows_quarantined = {name.removeprefix(tasks.BROKEN): counts[name] for name in broken}
     if config.event_types:

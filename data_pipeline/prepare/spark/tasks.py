@@ -20,30 +20,38 @@ import pyarrow as pa
 from configs.errors import DataError
 from configs.schema import DataConfig
 from configs.schema.features import FeatureType
-from data_pipeline.prepare.partition.scan import ROWS_PER_BATCH, columns_kept, filter_event_types, split_valid_rows
+from data_pipeline.prepare.partition.scan import (
+    ROWS_PER_BATCH,
+    columns_kept,
+    count_kinds,
+    filter_event_types,
+    split_valid_rows,
+)
 from data_pipeline.prepare.partition.sorting import run_lengths, runs_of
 from data_pipeline.prepare.partition.spill_files import ranges_of
 from data_pipeline.prepare.provenance import digest_of
 from data_pipeline.prepare.read.feature_columns import event_column
-from data_pipeline.prepare.read.quarantine import typed_rows, write_quarantine
-from data_pipeline.prepare.read.sources import column_names, holds_integers, open_log, reading
-from data_pipeline.prepare.read.time_units import count_times
+from data_pipeline.prepare.read.id_values import text_among_ids
+from data_pipeline.prepare.read.quarantine import check_all_read, typed_rows, write_quarantine
+from data_pipeline.prepare.read.sources import column_names, open_log, reading
+from data_pipeline.prepare.read.time_units import TimeCounts, count_times
 from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
 from data_pipeline.prepare.write.histories import times_and_columns
 from data_pipeline.prepare.write.history_writer import USERS_PER_PART, HistoryWriter
 from data_pipeline.store.features import StoredFeature
 
 Task = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-READ, OTHER_TYPE, BROKEN = "read", "event_type", "broken/"
-"""What a row of the scan that is no event counts: rows read, those of other types, broken ones by reason."""
+READ, OTHER_TYPE, BROKEN, KIND = "read", "event_type", "broken/", "kind/"
+"""What a row of the scan that is no event counts: rows read, those of other types, broken ones by reason, sound ones
+by kind."""
 ATTEMPT = ".attempt-"
 """A task writes into a folder of its own: Spark may begin it again elsewhere before it has ended here."""
 SURVEY = pa.schema(
     {
         "file": pa.int32(),
         "digest": pa.string(),
-        "user": pa.bool_(),
-        "item": pa.bool_(),
+        "user": pa.string(),
+        "item": pa.string(),
         "times": pa.string(),
         "failure": pa.string(),
     }
@@ -69,6 +77,7 @@ class Piece:
 
     path: Path
     file: int
+    first_number: int = 0
     first_row: int = 0
     num_rows: int | None = None
     """None: to the end."""
@@ -85,8 +94,8 @@ def scan_schema(config: DataConfig, id_types: dict[str, pl.DataType]) -> pa.sche
 
 
 def survey(pieces: list[Piece], config: DataConfig) -> Task:
-    """A task of ids (index into ``pieces``, whole files): a file's digest, whether its text holds integer ids, and
-    its times by unit as JSON."""
+    """A task of ids (index into ``pieces``, whole files): a file's digest, an id that is no whole number, and its
+    times by unit as JSON."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for piece in _pieces_of(batches, pieces):
@@ -95,8 +104,9 @@ def survey(pieces: list[Piece], config: DataConfig) -> Task:
                 [file] = open_log([piece.path], config.columns, config.source)
                 row["digest"] = digest_of(piece.path)
                 names = column_names(config.columns)
-                row |= {key: holds_integers(file, names[key]) for key in ("user", "item") if file.is_text}
-                row["times"] = count_times(file, names["timestamp"]).to_json()
+                row |= {key: text_among_ids(file, names[key]) for key in ("user", "item")}
+                time = names.get("timestamp")
+                row["times"] = (count_times(file, time) if time else TimeCounts()).to_json()
             except DataError as error:
                 row["failure"] = str(error)
             yield from _batches_of([row], SURVEY)
@@ -110,14 +120,17 @@ def scan(pieces: list[Piece], config: DataConfig, id_types: dict[str, pl.DataTyp
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for piece in _pieces_of(batches, pieces):
-            counts: Counter[str] = Counter()
+            counts, kinds = Counter[str](), dict[str, int]()
             try:
                 for rows in _rows_of(piece, config, id_types):
                     sound, broken = split_valid_rows(rows)
                     wanted = filter_event_types(sound, config)
                     counts.update({READ: len(rows), OTHER_TYPE: len(sound) - len(wanted)})
                     counts.update({BROKEN + reason: count for reason, count in broken.items()})
+                    if config.event_types:
+                        count_kinds(kinds, sound["event_type"])
                     yield from _events_of(wanted, piece, schema)
+                counts.update({KIND + kind: count for kind, count in kinds.items()})
             except DataError as error:
                 counts.clear()
                 yield from _batches_of([{"file": piece.file, "count_of": READ, "failure": str(error)}], schema)
@@ -242,13 +255,17 @@ def _rows_of(piece: Piece, config: DataConfig, id_types: dict[str, pl.DataType])
     """Typed and judged rows; reading ends with the piece, not with the file."""
     left = piece.num_rows
     [file] = open_log([piece.path], config.columns, config.source, config.features)
+    file.first_number = piece.first_number
     rows = typed_rows(file, config.columns, id_types, piece.first_row)
+    num_read = 0
     with reading(piece.path):
         for batch in rows.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True):
+            num_read += len(batch)
             yield batch if left is None else batch.head(left)
             left = None if left is None else left - len(batch)
             if left is not None and left <= 0:
                 return
+    check_all_read(file, num_read)
 
 
 def _events_of(events: pl.DataFrame, piece: Piece, schema: pa.schema) -> Iterator[pa.RecordBatch]:

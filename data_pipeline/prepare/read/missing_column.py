@@ -1,0 +1,25 @@
+"""The error of a file that lacks a column, in the words of the keys that a person sets."""
+
+from configs.errors import DataError
+from data_pipeline.store.paths import AnyPath
+
+_MOST_NAMES = 40
+
+
+def missing_column(path: AnyPath, key: str, name: str, there: list[str]) -> DataError:
+    """The error of a file that has no column ``name``, which the config's ``key`` asks for, but ``there``."""
+    shown = ", ".join(there[:_MOST_NAMES]) + (f" and {len(there) - _MOST_NAMES} more" if there[_MOST_NAMES:] else "")
+    also = ""
+    if key == "timestamp":
+        also = ", or to nothing where the order of the rows is the order of the events"
+    elif any("\ufffd" in each for each in there):
+        also = "; they are no UTF-8: set data.source.encoding, such as latin-1"
+    return DataError(
+        f"{path} has no column {name!r} ({config_key(key)}); its columns are {shown}; "
+        f"set {config_key(key)} to one of them{also}"
+    )
+
+
+def config_key(key: str) -> str:
+    """What a user sets to name the column that is ours as ``key``."""
+    return f"data.{key}.column" if key.startswith("features.") else f"data.columns.{key}"

@@ -117,7 +117,8 @@ def _evaluate(overrides: list[str]) -> int:
     from launch.clusters.local import run_ranks
     from launch.verbs import EVALUATE, compose
 
-    return run_ranks(EVALUATE.module, *compose(EVALUATE, overrides))
+    config, words = compose(EVALUATE, overrides)
+    return run_module("train.evaluation.preflight", words) or run_ranks(EVALUATE.module, config, words)
 
 
 def _bench(overrides: list[str]) -> int:

@@ -4,16 +4,15 @@ import sys
 from collections.abc import Sequence
 
 from configs.errors import exit_code_of
-from configs.load import load_config
 from configs.run_dir import READER, local_run_dir
-from configs.saved_run import place_overrides
 from configs.schema import RunConfig
 from data_pipeline.store.manifest import load_manifest
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives, process_group
+from train.evaluation.preflight import evaluated_run
 from train.evaluation.summary import print_quality, quality_report, write_summary
 from train.run import build_state
-from train.run_dir.identity import load_run_config, refuse_other_evaluation
+from train.run_dir.identity import refuse_other_evaluation
 from train.run_dir.sync import run_sync_of
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
@@ -43,11 +42,7 @@ def evaluate(config: RunConfig) -> None:
 
 def main(overrides: Sequence[str]) -> int:
     """``overrides`` name the ``run_dir`` and what may differ from the run's own config; 0, or 2 after one line."""
-    return exit_code_of(lambda: evaluate(_config_of(overrides)))
-
-
-def _config_of(overrides: Sequence[str]) -> RunConfig:
-    return load_run_config(load_config(place_overrides(overrides)).run_dir, overrides)
+    return exit_code_of(lambda: evaluate(evaluated_run(overrides)))
 
 
 if __name__ == "__main__":

@@ -212,7 +212,8 @@ def test_bench_needs_a_name(started: Started, capsys: pytest.CaptureFixture[str]
 def test_evaluate_runs_on_as_many_ranks_as_the_run_had(started: Started, tmp_path: Path) -> None:
     write_text(tmp_path / "config.yaml", resolved_yaml(load_config(["hardware.num_ranks=4"])))
     assert cli.main(["evaluate", f"run_dir={tmp_path}"]) == 0
-    assert started[0][0][-5:] == [
+    assert started[0][0][1:] == ["-m", "train.evaluation.preflight", f"run_dir={tmp_path}"]
+    assert started[1][0][-5:] == [
         "-m",
         "train.supervision.elastic_agent",
         "--ranks=4",

@@ -8,6 +8,7 @@ import pytest
 from configs.errors import ConfigError
 from configs.load import load_config
 from stores import write_store
+from train.evaluation.preflight import main as evaluation_preflight
 from train.preflight import main as preflight
 from train.run_dir.environment import ENVIRONMENT
 from train.run_dir.identity import (
@@ -112,3 +113,23 @@ def test_a_preflight_changes_nothing(tmp_path: Path, more: list[str]):
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before
     assert tmp_path / "run" / STOPPED in after
+
+
+def test_the_preflight_of_an_evaluation_is_one_line_before_any_rank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    store = write_store(tmp_path / "store", [[1, 2, 3]], [[1, 2, 3]])
+    overrides = [f"data.store={store}", f"run_dir={tmp_path / 'run'}", "loss=gbce"]
+    open_run_folder(load_config(overrides), overrides, "tiny")
+    of_run = f"run_dir={tmp_path / 'run'}"
+    assert evaluation_preflight([of_run, "hardware.num_ranks=1"]) == 0
+    for wrong, named in [
+        ("data.split=global_time", "data.split=leave_one_out"),
+        ("loss.calibration=0.5", "loss.calibration=0.75"),
+        ("data.store=none", "none"),
+        ("model.num_heads=3", "num_heads=3"),
+    ]:
+        assert evaluation_preflight([of_run, wrong]) == 2
+        said = capsys.readouterr().err
+        assert named in said
+        assert said.count("\n") == 1

@@ -1,0 +1,35 @@
+"""``python -m train.evaluation.preflight run_dir=R``: what would end an evaluation at once, before ranks are started.
+
+Without torch: it takes a moment, and the message is there once instead of once a rank.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from configs.errors import exit_code_of
+from configs.load import load_config
+from configs.saved_run import place_overrides
+from configs.schema import RunConfig
+from data_pipeline.store.manifest import load_manifest
+from train.run_dir.identity import load_run_config, refuse_other_evaluation
+
+
+def evaluated_run(overrides: Sequence[str]) -> RunConfig:
+    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top.
+
+    Raises :class:`ConfigError` as :func:`load_run_config` does.
+    """
+    return load_run_config(load_config(place_overrides(overrides)).run_dir, overrides)
+
+
+def main(overrides: Sequence[str]) -> int:
+    """0, or 2 after one line on stderr."""
+    return exit_code_of(lambda: _check(evaluated_run(overrides)))
+
+
+def _check(config: RunConfig) -> None:
+    refuse_other_evaluation(config, load_manifest(config.data.store).fingerprint)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,8 @@ import torch
 
 from configs.schema import HardwareConfig
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path("benchmarks", "results")
+"""Below the current folder: where the package is installed is no place for records."""
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -75,7 +76,7 @@ def record_name(benchmark: str, hardware: HardwareConfig) -> str:
 
 
 def write_result(name: str, overrides: list[str], figures: Mapping[str, Spread], notes: Mapping[str, object]) -> Path:
-    """Print ``figures`` and write them, with ``notes`` and where they were taken, to ``results/NAME.json``."""
+    """Print ``figures``; write them, with ``notes`` and the machine, to ``benchmarks/results/NAME.json``."""
     record = {
         "benchmark": name,
         "overrides": overrides,
@@ -85,7 +86,7 @@ def write_result(name: str, overrides: list[str], figures: Mapping[str, Spread],
         "notes": dict(notes),
         "figures": {key: asdict(spread) for key, spread in figures.items()},
     }
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for key, spread in figures.items():

@@ -118,6 +118,50 @@ def test_a_sweep_is_an_array_with_a_folder_for_each_run(slurm: dict[str, str], s
     assert all(quality_of(tmp_path / "sweep" / str(number)) for number in (0, 1))
 
 
+def test_a_sweep_over_a_store_that_is_not_there_prepares_it_once_and_trains_all(
+    slurm: dict[str, str], tmp_path: Path
+):
+    store = f"{tmp_path}/store"
+    log = [
+        "data=synthetic",
+        "data.synthetic.num_users=300",
+        "data.synthetic.num_items=50",
+        f"data.log={tmp_path}/log",
+    ]
+    sweep = ["-m", "seed=1,2,3,4", "num_steps=5", "cluster.nodes=1", "hardware.num_ranks=1", *log]
+    with launched(slurm, store, tmp_path / "sweep", *sweep) as command:
+        told, _ = command.communicate()
+    assert command.returncode == 0, told
+    assert all(quality_of(tmp_path / "sweep" / str(number)) for number in range(4))
+
+
+def test_a_folder_with_a_percent_sign_a_rank_with_its_log_and_its_processors_and_then_an_evaluation(
+    slurm: dict[str, str], store: str, tmp_path: Path
+):
+    """Slurm takes %a and %j of a file's name for its own; a rank may run on what its node's task was given."""
+    run_dir = tmp_path / "lr%a_%j"
+    with launched(slurm, store, run_dir, "num_steps=5", "cluster.cpus_per_rank=2") as command:
+        told, _ = command.communicate()
+    assert command.returncode == 0, told
+    job = job_of(run_dir)
+    names = sorted(each.name for each in (run_dir / "logs").iterdir())
+    assert names == ["rank-0.log", "rank-1.log", f"slurm-{job}.log"]
+    assert ": steps 0 to 5" in (run_dir / "logs" / "rank-0.log").read_text()
+    assert re.search(r"node 1 shardrec2 .*, CPUs [0-9,-]+: 1 rank\n", told)
+    assert (run_dir / "job.sbatch").stat().st_mode & 0o777 == 0o600
+    for words in (
+        ["evaluate", *SLURM, f"run_dir={run_dir}", "hardware.num_ranks=4"],
+        ["evaluate", f"run_dir={run_dir}"],
+    ):
+        launch = [sys.executable, "-m", "launch", "launch", *words]
+        done = subprocess.run(launch, env=slurm, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        evaluation = json.loads((run_dir / "evaluation.json").read_text())
+        assert evaluation["quality"]["test"] == quality_of(run_dir)
+        (run_dir / "evaluation.json").unlink()
+    assert (run_dir / "evaluate-job.sbatch").is_file()
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -136,6 +180,7 @@ def test_a_job_that_cannot_run_is_one_message_and_not_queued(
     assert command.returncode == 2
     assert named.lower() in told.lower()
     assert "Traceback" not in told
+    assert not (tmp_path / "run").exists(), "a launch that failed leaves nothing"
     wait_for(lambda: not asked(slurm, "squeue", "-h"))
 
 

@@ -23,7 +23,7 @@ from configs.errors import DataError, require
 from configs.schema.synthetic import SyntheticConfig
 from data_pipeline.split import Subset
 from data_pipeline.store.history_reader import HistoryReader
-from data_pipeline.store.manifest import item_table, load_manifest
+from data_pipeline.store.manifest import Manifest, item_table, load_manifest
 
 CLUSTER_SIZE = 20
 NUM_GROUPS = 4
@@ -53,20 +53,21 @@ def write_log(config: SyntheticConfig, path: str) -> None:
             writer.write_table(_chunk_table(config, world, start))
 
 
-def oracle_ndcg(config: SyntheticConfig, store: str, subset: Subset) -> float:
+def oracle_ndcg(config: SyntheticConfig, store: str, subset: Subset, version: int = 0) -> float:
     """NDCG@10 of ranking by the true probability of the next item given the user's history before the target.
 
     The taste is integrated out with its exact Bayes posterior, so no model that sees only histories does better in
     expectation (on one log it may, by luck, within the bootstrap interval). Leave-one-out targets of users with at
-    least 3 events; items seen before the target are left out. ``store`` must hold the whole log that
+    least 3 events; items seen before the target are left out. ``version`` of ``store`` must hold the whole log that
     :func:`write_log` made of ``config``, prepared without event or item filters; DataError when it does not.
     """
     world = world_of(config)
-    latent_of_dense = _latent_of_dense(world, store)
+    manifest = load_manifest(store, version)
+    latent_of_dense = _latent_of_dense(world, store, manifest)
     total, num_users = 0.0, 0
     num_scores = max(config.num_items, world.taste.size)
     chunk_users = min(ORACLE_CHUNK_USERS, max(1, ORACLE_SCORES // num_scores))
-    for items in _histories(store, latent_of_dense, chunk_users):
+    for items in _histories(store, manifest, latent_of_dense, chunk_users):
         lengths = np.array([len(history) for history in items])
         cut = lengths - (0 if subset == Subset.TEST else 1)
         kept = np.flatnonzero(lengths >= 3)
@@ -222,8 +223,8 @@ def _with_dirty_rows(rows: np.ndarray, fraction: float, rng: np.random.Generator
     return np.insert(rows, place, dirty, axis=1), np.insert(valid, place, dirty_valid, axis=1)
 
 
-def _latent_of_dense(world: World, store: str) -> np.ndarray:
-    raw = item_table(store, ["item", "raw_item"]).sort_by("item")["raw_item"].to_numpy()
+def _latent_of_dense(world: World, store: str, manifest: Manifest) -> np.ndarray:
+    raw = item_table(store, manifest, ["item", "raw_item"]).sort_by("item")["raw_item"].to_numpy()
     latent = np.full(world.num_items + RAW_ITEM_OFFSET, -1, dtype=np.int64)
     latent[world.raw_item] = np.arange(world.num_items)
     if raw.size == 0 or raw.min() < 0 or raw.max() >= latent.size or (latent[raw] < 0).any():
@@ -231,9 +232,10 @@ def _latent_of_dense(world: World, store: str) -> np.ndarray:
     return latent[raw]
 
 
-def _histories(store: str, latent_of_dense: np.ndarray, chunk_users: int) -> Iterator[list[np.ndarray]]:
+def _histories(
+    store: str, manifest: Manifest, latent_of_dense: np.ndarray, chunk_users: int
+) -> Iterator[list[np.ndarray]]:
     """Chunks of ``chunk_users`` users, each user's items as the generator numbers them."""
-    manifest = load_manifest(store)
     reader = HistoryReader(store, manifest)
     for start in range(0, manifest.num_users, chunk_users):
         histories = reader.read(start, min(start + chunk_users, manifest.num_users))

@@ -12,6 +12,7 @@ import pytest
 
 from configs.schema.features import Encode, FeatureConfig, FeatureType, Normalise
 from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.store.manifest import load_manifest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ML100K = SHARED / "ml100k" / "log.parquet"
@@ -71,6 +72,12 @@ def files_of(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
+def newest_of(store: Path) -> Path:
+    """The folder with the own files of the store's newest version."""
+    version = load_manifest(str(store)).version
+    return store if version == 1 else store / "versions" / f"{version:06d}"
+
+
 class Interrupting(ProgressReporter):
     """Ends the work as Ctrl-C does at the ``after``-th sign of progress; records the stages that began."""
 
@@ -106,9 +113,10 @@ _KILLED = """
 import json, os, signal, sys
 from configs.schema import DataConfig
 from data_pipeline.prepare.prepare import prepare
-from data_pipeline.prepare import workspace
+from data_pipeline.prepare import publish, workspace
 from data_pipeline.prepare.write import history_writer
 from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.store.manifest import load_manifest
 
 history_writer.USERS_PER_ROW_GROUP, history_writer.ROW_GROUPS_PER_PART = 2, 3
 left = int(sys.argv[2])
@@ -125,6 +133,7 @@ def killing(function):
 ProgressReporter.advance = killing(ProgressReporter.advance)
 workspace.Workspace.save = killing(workspace.Workspace.save)
 history_writer.HistoryWriter._close_part = killing(history_writer.HistoryWriter._close_part)
-workspace._replace = killing(workspace._replace)
+publish._make_newest = killing(publish._make_newest)
+workspace.remove_ours = killing(workspace.remove_ours)
 prepare(DataConfig(**json.loads(sys.argv[1])))
 """

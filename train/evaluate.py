@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from configs.errors import exit_code_of
 from configs.run_dir import READER, local_run_dir
 from configs.schema import RunConfig
-from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.manifest import identity_digests
+from data_pipeline.store.paths import path_of
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.evaluation.preflight import evaluated_run
 from train.evaluation.summary import print_quality, quality_report, write_summary
 from train.run import build_state
 from train.run_dir.identity import refuse_other_evaluation
+from train.run_dir.store_version import at_version, manifest_of_run
 from train.run_dir.sync import run_sync_of
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
@@ -23,8 +25,9 @@ EVALUATION = "evaluation.json"
 def evaluate(config: RunConfig) -> None:
     """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
-        manifest = load_manifest(config.data.store)
-        refuse_other_evaluation(config, manifest.fingerprint)
+        manifest = manifest_of_run(config, path_of(config.run_dir))
+        config = at_version(config, manifest.version)
+        refuse_other_evaluation(config, identity_digests(manifest))
         state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         sync = run_sync_of(config, watchdog.heartbeat, READER)
         if sync is not None:

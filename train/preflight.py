@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.nesting import refuse_nested
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from data_pipeline.store.features import chosen_features
-from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import refuse_other_run
-from train.run_dir.store_check import refuse_other_origin
+from train.run_dir.store_check import note_grown_log, refuse_other_origin
+from train.run_dir.store_version import manifest_of_run, note_newer_version
 
 
 def check(config: RunConfig, overrides: Sequence[str]) -> None:
@@ -24,11 +26,15 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     cannot be written. Changes nothing: the run may be under way, or be waiting to be started again."""
     if not config.data.store:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
-    manifest = load_manifest(config.data.store)
-    refuse_other_origin(config, overrides)
+    refuse_nested({"run_dir": config.run_dir, "data.store": config.data.store, "data.log": config.data.log})
+    manifest = manifest_of_run(config, path_of(config.run_dir))
+    refuse_other_origin(config, overrides, manifest)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
     _refuse_unwritable(config)
-    refuse_other_run(path_of(config.run_dir), config, manifest.fingerprint)
+    refuse_other_run(path_of(config.run_dir), config, identity_digests(manifest))
+    for line in (note_grown_log(config, overrides), note_newer_version(config, manifest)):
+        if line:
+            print(line, flush=True)
 
 
 def _refuse_unwritable(config: RunConfig) -> None:

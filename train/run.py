@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import torch
+import torch.distributed as dist
 
 from configs.atomic_files import read_json
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError, exit_code_of
@@ -12,7 +13,7 @@ from configs.load import load_config
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import DataConfig, LongHistories, RunConfig, UserInput
 from data_pipeline.store.features import chosen_features
-from data_pipeline.store.manifest import Manifest, item_counts, load_manifest
+from data_pipeline.store.manifest import Manifest, identity_digests, item_counts, load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from models.recommender import Recommender
 from models.tables import build_tables
@@ -35,6 +36,7 @@ from train.objective import build_objective
 from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
 from train.progress import RunProgress
 from train.run_dir.identity import mark_stopped, open_run_folder
+from train.run_dir.store_version import at_version, manifest_of_run, pin
 from train.run_dir.sync import RunSync, synced_run
 from train.sharding import dense_parameters, placement_of, shard
 from train.state import TrainState
@@ -53,11 +55,12 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         StopVote(control_group()) as stop,
         synced_run(config, watchdog.heartbeat) as sync,
     ):
-        manifest = load_manifest(config.data.store)
+        config = _at_version_of_run(config)
+        manifest = load_manifest(config.data.store, config.data.version)
         on_rank_zero(lambda: _print_split(config, manifest, watchdog.heartbeat))
         require_targets(config, manifest)
         collectives = ProcessGroupCollectives()
-        on_rank_zero(lambda: open_run_folder(config, overrides, manifest.fingerprint, collectives.world_size))
+        on_rank_zero(lambda: open_run_folder(config, overrides, identity_digests(manifest), collectives.world_size))
         if sync is not None:
             sync.send_records()
         stream = _stream(config, collectives)
@@ -108,6 +111,23 @@ def _stream(config: RunConfig, collectives: ProcessGroupCollectives) -> Sequence
     return SequenceStream(config.data, seed=config.seed, rank=rank, world_size=world_size, features=features)
 
 
+def _at_version_of_run(config: RunConfig) -> RunConfig:
+    """``config`` with the version of the store that the run reads, which rank 0 looks up and every rank takes, and
+    which is pinned before anything is read. Collective."""
+    version = torch.zeros(1, dtype=torch.int64)
+
+    def choose() -> None:
+        manifest = manifest_of_run(config, local_run_dir(config))
+        if told := pin(config, manifest):
+            print(told, flush=True)
+        version[0] = manifest.version
+
+    on_rank_zero(choose)
+    version = version.to(config.hardware.device)
+    dist.broadcast(version, src=0)
+    return at_version(config, int(version))
+
+
 def build_state(
     config: RunConfig, manifest: Manifest, num_steps: int, collectives: ProcessGroupCollectives, device: torch.device
 ) -> TrainState:
@@ -121,7 +141,9 @@ def build_state(
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
-    objective = build_objective(config.loss, item_counts(config.data.store), config.seed, collectives, device)
+    objective = build_objective(
+        config.loss, item_counts(config.data.store, manifest), config.seed, collectives, device
+    )
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
     model.nonfinite = nonfinite

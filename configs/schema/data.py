@@ -57,6 +57,8 @@ class DataConfig:
     """File, folder, glob or URL of the log: Parquet, CSV or JSON lines."""
     store: str = ""
     """Folder or URL of the store that is made of the log."""
+    version: int = 0
+    """Version of the store to train on; 0: the newest when the run began."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     """Names of the log's columns."""
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -119,6 +121,7 @@ class DataConfig:
         check_bounds(
             "data.",
             self,
+            version=(0, 999_999),
             min_user_events=(1, COUNT),
             min_item_events=(1, COUNT),
             max_bad_fraction=(0, 1),

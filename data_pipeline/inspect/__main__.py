@@ -24,6 +24,7 @@ class InspectOptions:
     json: bool = False
     png: str = ""
     users: int = 3
+    version: int = 0
     titles: str = ""
     titles_item: str = "item_id"
     titles_title: str = "title"
@@ -46,7 +47,7 @@ def options_of(words: Sequence[str]) -> InspectOptions:
         if word == "--json":
             options.json = True
         elif is_pair and key in known:
-            setattr(options, key, _number_of(key, value) if key == "users" else value)
+            setattr(options, key, _number_of(key, value) if key in ("users", "version") else value)
         elif word not in stores:
             raise ConfigError(f"{word} is no option of inspect; it takes --json and {', '.join(known)} as key=value")
     return options
@@ -62,8 +63,8 @@ def _inspect(options: InspectOptions) -> None:
     titles = None
     if options.titles:
         titles = Titles(path=options.titles, item_column=options.titles_item, title_column=options.titles_title)
-    summary = summary_of(options.store)
-    samples = sample_histories(options.store, options.users, _NUM_EVENTS, titles)
+    summary = summary_of(options.store, options.version)
+    samples = sample_histories(options.store, options.users, _NUM_EVENTS, titles, options.version)
     if options.json:
         histories = [asdict(sample) for sample in samples]
         print(json.dumps({"store": options.store, **asdict(summary), "histories": histories}, indent=2))

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
+from data_pipeline.store.file_sums import check_sum
 from data_pipeline.store.history_reader import HistoryReader
-from data_pipeline.store.manifest import load_manifest
-from data_pipeline.store.paths import AnyPath, files_in, parquet_source, path_of
+from data_pipeline.store.manifest import HISTORIES, Manifest, item_table, load_manifest, paths_of
+from data_pipeline.store.paths import AnyPath, parquet_source, path_of
 
 TITLE = "title"
 
@@ -36,14 +37,14 @@ class Titles:
 
 
 def sample_histories(
-    store: str, num_users: int, num_events: int, titles: Titles | None = None
+    store: str, num_users: int, num_events: int, titles: Titles | None = None, version: int = 0
 ) -> list[SampleHistory]:
     """The last ``num_events`` events of ``num_users`` users, evenly spread over the store."""
-    manifest = load_manifest(store)
+    manifest = load_manifest(store, version)
     reader = HistoryReader(store, manifest)
     users = np.unique(np.linspace(0, manifest.num_users - 1, min(num_users, manifest.num_users)).astype(int))
-    raw_users = _raw_users(store, users)
-    names = _names_of_items(store, titles)
+    raw_users = _raw_users(store, manifest, users)
+    names = _names_of_items(store, manifest, titles)
     samples = []
     for user, raw in zip(users, raw_users, strict=True):
         history = reader.read(int(user), int(user) + 1)
@@ -59,9 +60,9 @@ def sample_histories(
     return samples
 
 
-def _names_of_items(store: str, titles: Titles | None) -> pl.Series:
+def _names_of_items(store: str, manifest: Manifest, titles: Titles | None) -> pl.Series:
     """[V] strings by dense id: the title, or the raw id where there is none."""
-    items = _table(path_of(store) / "items.parquet")
+    items = _items(store, manifest)
     name = pl.col("raw_item").cast(pl.String)
     if titles is not None:
         table = _table(path_of(titles.path))
@@ -79,6 +80,12 @@ def _names_of_items(store: str, titles: Titles | None) -> pl.Series:
     return items.select(name).to_series()
 
 
+def _items(store: str, manifest: Manifest) -> pl.DataFrame:
+    items = pl.from_arrow(item_table(store, manifest, None))
+    assert isinstance(items, pl.DataFrame), "a table is a frame"
+    return items
+
+
 def _table(path: AnyPath) -> pl.DataFrame:
     try:
         source = path if isinstance(path, Path) else path.read_bytes()
@@ -87,13 +94,14 @@ def _table(path: AnyPath) -> pl.DataFrame:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; mend it or name another") from error
 
 
-def _raw_users(store: str, users: np.ndarray) -> list[str]:
+def _raw_users(store: str, manifest: Manifest, users: np.ndarray) -> list[str]:
     """Raw ids of dense ``users``, ascending, from the row groups that hold them."""
     found: list[str] = []
     first = 0
-    for path in files_in(path_of(store) / "histories", "part-*.parquet"):
+    for path, expected in paths_of(store, manifest, HISTORIES):
         try:
-            with pq.ParquetFile(parquet_source(path)) as file:
+            check_sum(path, expected)
+            with pq.ParquetFile(parquet_source(path), page_checksum_verification=True) as file:
                 for group in range(file.num_row_groups):
                     num_rows = file.metadata.row_group(group).num_rows
                     here = users[(users >= first) & (users < first + num_rows)] - first

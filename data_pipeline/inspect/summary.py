@@ -41,9 +41,11 @@ class StoreSummary:
     events_over_time: Distribution
 
 
-def summary_of(store: str) -> StoreSummary:
-    """Read the store once. Raises ``DataError`` for a folder that is no store and for files that cannot be read."""
-    manifest = load_manifest(store)
+def summary_of(store: str, version: int = 0) -> StoreSummary:
+    """Read a version of the store once, the newest for 0.
+
+    Raises ``DataError`` for a folder that is no store and for files that cannot be read."""
+    manifest = load_manifest(store, version)
     reader = HistoryReader(store, manifest)
     num_of_length = np.zeros(manifest.longest_history + 1, np.int64)
     edges = np.linspace(manifest.first_time_ms, manifest.last_time_ms + 1, _TIME_BINS + 1).astype(np.int64)
@@ -53,7 +55,7 @@ def summary_of(store: str) -> StoreSummary:
         num_of_length += np.bincount(np.diff(histories.offsets), minlength=len(num_of_length))
         bins = np.searchsorted(edges, histories.timestamp, side="right") - 1
         over_time += np.bincount(np.clip(bins, 0, _TIME_BINS - 1), minlength=_TIME_BINS)
-    popularity = item_counts(store)
+    popularity = np.sort(item_counts(store, manifest))[::-1]
     return StoreSummary(
         manifest=manifest,
         history_length=by_doubling(num_of_length),

@@ -62,7 +62,9 @@ def _contents(summary: StoreSummary) -> list[tuple[str, str]]:
         ("columns", ", ".join(manifest.columns)),
         ("engine", manifest.engine),
         ("format", str(manifest.format_version)),
+        ("version", str(manifest.version)),
         ("fingerprint", manifest.fingerprint),
+        *([("dense ids of items", manifest.item_ids)] if manifest.item_ids else []),
     ]
 
 

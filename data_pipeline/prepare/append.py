@@ -1,10 +1,10 @@
 """New files into a store that is there: its events come first, its items keep their ids, nothing is added twice."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from itertools import groupby
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from configs.schema.features import FeatureConfig
 from data_pipeline.prepare.partition.scan import Source, keeps_event_type
 from data_pipeline.prepare.provenance import Provenance, digest_of, provenance_of, saved_provenance
 from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.write.histories import columns_of
 from data_pipeline.store.features import StoredFeature
-from data_pipeline.store.manifest import Manifest, load_manifest
-from data_pipeline.store.paths import AnyPath
+from data_pipeline.store.file_sums import FileSum, check_sum, sum_of
+from data_pipeline.store.manifest import HISTORIES, QUARANTINE, Manifest, item_table, load_manifest, paths_of
+from data_pipeline.store.paths import AnyPath, parquet_source
 
 _FIXED = ("event_types", "deduplicate", "min_user_events", "min_item_events")
 """Options that an append must share with the store; the others are of the files."""
@@ -28,11 +30,19 @@ _FIXED = ("event_types", "deduplicate", "min_user_events", "min_item_events")
 class ExistingStore:
     """A finished store that is appended to; ``raw_items`` by dense id; ``features`` keep their statistics."""
 
-    folder: Path
+    place: AnyPath
     manifest: Manifest
     provenance: Provenance
     raw_items: pl.Series
-    row_groups: list[tuple[Path, int]]
+    row_groups: list[tuple[AnyPath, int]]
+    quarantine: dict[str, FileSum]
+    """Files with the rows that were broken before, which the next version has as well."""
+
+    @property
+    def num_quarantined_parts(self) -> int:
+        """The number of the next one."""
+        numbers = [int(name.rpartition("part-")[2].removesuffix(".parquet")) for name in self.quarantine]
+        return max(numbers, default=-1) + 1
 
     @property
     def features(self) -> dict[str, StoredFeature]:
@@ -46,7 +56,7 @@ class ExistingStore:
     def rows(self, skip: int) -> Iterator[pl.DataFrame]:
         """The store's events, ids and features raw, after the first ``skip``, a row group at a time."""
         for path, row_groups in groupby(self.row_groups, key=lambda pair: pair[0]):
-            file = pq.ParquetFile(path)
+            file = pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
             for _, row_group in row_groups:
                 num_rows = _num_events_of(file, row_group)
                 if skip >= num_rows:
@@ -62,7 +72,11 @@ class ExistingStore:
     def sample(self, row: int) -> pl.Series:
         """Raw users of the row group at about ``row`` of the store's events."""
         path, row_group = self.row_groups[row * len(self.row_groups) // max(self.manifest.num_events, 1)]
-        users = pq.ParquetFile(path).read_row_group(row_group, columns=["raw_user"]).column("raw_user")
+        users = (
+            pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
+            .read_row_group(row_group, columns=["raw_user"])
+            .column("raw_user")
+        )
         return pl.Series(users.combine_chunks())
 
     def source(self) -> Source:
@@ -70,8 +84,9 @@ class ExistingStore:
         return Source(num_rows=self.manifest.num_events, batches=self.rows, sample=self.sample)
 
 
-def open_existing(store: Path, config: DataConfig) -> ExistingStore:
-    """The store at ``store``; ConfigError for options by which an append would not equal one prepare of all."""
+def open_existing(store: AnyPath, config: DataConfig) -> ExistingStore:
+    """The newest version of ``store``; ConfigError for options by which an append would not equal one prepare of all,
+    DataError for files that are damaged."""
     for name in ("min_user_events", "min_item_events"):
         if getattr(config, name) > 1:
             raise ConfigError(
@@ -84,7 +99,8 @@ def open_existing(store: Path, config: DataConfig) -> ExistingStore:
             f"{config.columns.event_type}: data.store={store} does not hold the types of its events; choose one by "
             f"data.event_types, or prepare all files at once"
         )
-    provenance = saved_provenance(store)
+    manifest = load_manifest(str(store))
+    provenance = saved_provenance(str(store), manifest)
     if provenance is None or not provenance.digests:
         raise DataError(f"{store} does not say which files it was made of; prepare all files at once")
     now = provenance_of(config, []).options
@@ -95,26 +111,63 @@ def open_existing(store: Path, config: DataConfig) -> ExistingStore:
                 f"use that, or prepare all files at once"
             )
     _refuse_other_features(store, provenance, now)
-    manifest = load_manifest(str(store))
     if manifest.has_times != bool(config.columns.timestamp):
         holds = "times" if manifest.has_times else "the order of rows in place of times"
         raise ConfigError(
             f"data.columns.timestamp={config.columns.timestamp}, but data.store={store} holds {holds}; use the same "
             f"for the new files, or prepare all files at once"
         )
-    table = pq.read_table(store / "items.parquet", columns=["raw_item"])
-    raw_items = pl.Series(table.column("raw_item").combine_chunks())
-    parts = sorted((store / "histories").glob("part-*.parquet"))
+    table = item_table(str(store), manifest, ["raw_item"])
+    parts = paths_of(str(store), manifest, HISTORIES)
+    for path, expected in parts:
+        check_sum(path, expected)
+    root = len(store.parts)
     return ExistingStore(
-        folder=store,
+        place=store,
         manifest=manifest,
         provenance=provenance,
-        raw_items=raw_items,
-        row_groups=[(part, k) for part in parts for k in range(pq.read_metadata(part).num_row_groups)],
+        raw_items=pl.Series(table.column("raw_item").combine_chunks()),
+        row_groups=[
+            (part, k) for part, _ in parts for k in range(pq.read_metadata(parquet_source(part)).num_row_groups)
+        ],
+        quarantine={
+            "/".join(path.parts[root:]): expected or sum_of(path)
+            for path, expected in paths_of(str(store), manifest, QUARANTINE)
+        },
     )
 
 
-def _refuse_other_features(store: Path, provenance: Provenance, now: dict[str, object]) -> None:
+def with_options_of(provenance: Provenance, config: DataConfig, given: Collection[str]) -> DataConfig:
+    """``config`` with what the store remembers, for whatever is not among the keys ``given`` and is as by default."""
+    saved = dict(provenance.options)
+    features = saved.pop("features", {})
+    assert isinstance(features, dict), "options hold features by name"
+    known = {name: FeatureConfig() for name in features} | config.features
+    filled = _filled(config, DataConfig(), saved, given, "")
+    return replace(
+        filled,
+        features={
+            name: _filled(feature, FeatureConfig(), features.get(name, {}), given, f"features.{name}.")
+            for name, feature in known.items()
+        },
+    )
+
+
+def _filled(config: Any, default: Any, saved: dict[str, Any], given: Collection[str], prefix: str) -> Any:
+    """``config`` with each field of ``saved`` that is neither given nor other than by default."""
+    changes = {}
+    for each in fields(config):
+        name, value = each.name, getattr(config, each.name)
+        if name not in saved:
+            continue
+        if is_dataclass(value):
+            changes[name] = _filled(value, getattr(default, name), saved[name], given, f"{prefix}{name}.")
+        elif value == getattr(default, name) and f"{prefix}{name}" not in given:
+            changes[name] = type(value)(saved[name]) if isinstance(value, Enum) else saved[name]
+    return replace(config, **changes)
+
+
+def _refuse_other_features(store: AnyPath, provenance: Provenance, now: dict[str, object]) -> None:
     """Their columns may be named otherwise in new files, as all columns may."""
     before, after = _flat(provenance.options.get("features", {})), _flat(now.get("features", {}))
     for key in sorted(before.keys() | after.keys()):
@@ -159,7 +212,7 @@ def new_files(
             continue
         if str(path) in path_of.values():
             raise DataError(
-                f"{path} was added to data.store={existing.folder} before, with other content; give new events in a "
+                f"{path} was added to data.store={existing.place} before, with other content; give new events in a "
                 f"new file, or prepare all files at once"
             )
         path_of[digest] = str(path)

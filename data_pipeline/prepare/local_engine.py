@@ -29,7 +29,7 @@ from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.read.quarantine import check_fraction
 from data_pipeline.prepare.workspace import Workspace
 from data_pipeline.prepare.write.feature_statistics import EventBlocks, stored_features
-from data_pipeline.prepare.write.histories import HistoryCounts, write_histories
+from data_pipeline.prepare.write.histories import HistoryCounts, write_histories, write_items
 from data_pipeline.store.features import StoredFeature
 
 ENGINE = f"polars-{pl.__version__}"
@@ -66,7 +66,7 @@ def run_stages(
     counts = item_counts_of(blocks, len(raw_items))
     items, dense = item_table(raw_items, counts, len(known))
     num_rows = num_events_left(items, config)
-    items.write_parquet(work.store / "items.parquet")
+    write_items(work.store / "items.parquet", items)
     if features is None:
         events = EventBlocks(lambda: (block for path in ranges for block in blocks_of(path)))
         features = stored_features(config.features, events)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
@@ -11,32 +12,39 @@ from typing import Any
 import polars as pl
 
 from configs.errors import ConfigError, DataError
+from configs.nesting import refuse_nested
 from configs.schema import DataConfig
 from configs.schema.data import Engine
 from configs.schema.source import TimeUnit
-from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing
+from data_pipeline.prepare.append import ExistingStore, joined
 from data_pipeline.prepare.local_engine import ENGINE, PreparedStore, run_stages
 from data_pipeline.prepare.partition.scan import log_sources
+from data_pipeline.prepare.plan import Plan, log_files_outside, plan_of
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.provenance import Provenance, digests_of, provenance_of, save_provenance, saved_provenance
+from data_pipeline.prepare.publish import finish_publication, is_store, next_version, publisher_of, sealed
 from data_pipeline.prepare.read.fetch import local_text
 from data_pipeline.prepare.read.id_values import id_type, text_among_ids
 from data_pipeline.prepare.read.row_numbers import number_rows
-from data_pipeline.prepare.read.sources import LogFile, column_names, find_log_files, open_log
+from data_pipeline.prepare.read.sources import LogFile, column_names, open_log
 from data_pipeline.prepare.read.time_units import TimeCounts, settle_times
 from data_pipeline.prepare.spellings import tell_of_spellings
 from data_pipeline.prepare.upload import prepare_and_upload
-from data_pipeline.prepare.workspace import State, Workspace, is_store, put_back, remove_leftovers, workspace_of
-from data_pipeline.store.manifest import FORMAT_VERSION, Manifest, load_manifest, save_manifest
+from data_pipeline.prepare.workspace import State, Workspace, remove_leftovers, workspace_of
+from data_pipeline.prepare.write.fingerprint import feature_codes_digest, item_ids_digest
+from data_pipeline.store.manifest import FORMAT_VERSION, Manifest, load_manifest
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
 
 
-def prepare(config: DataConfig, progress: ProgressReporter | None = None) -> Manifest:
+def prepare(config: DataConfig, progress: ProgressReporter | None = None, given: Collection[str] = ()) -> Manifest:
     """Make ``config.store`` from ``config.log``, or with ``config.append`` add the files of it that are new there.
 
-    A finished store from the same files and options is kept as it is; a killed prepare goes on. Raises ``DataError``
-    for a log that cannot be used and a folder that cannot be written, and then leaves nothing behind and an older
-    store untouched; ``ConfigError`` for options that do not fit together.
+    Where a store is there already, the result is its next version, and all others stay as they are. A newest version
+    from the same files and options is kept as it is; a killed prepare goes on. An append takes the options of the
+    store, but for the keys below ``data`` that are ``given`` or differ from their defaults.
+
+    Raises ``DataError`` for a log that cannot be used and a folder that cannot be written, and then leaves nothing
+    behind; ``ConfigError`` for options that do not fit together.
     """
     if not config.store:
         raise ConfigError("data.store is empty; set it to the folder that the store shall be written to")
@@ -46,51 +54,43 @@ def prepare(config: DataConfig, progress: ProgressReporter | None = None) -> Man
         )
     if config.engine is Engine.SPARK:
         _refuse_spark_of_urls(config)
+    refuse_nested({"data.store": config.store, "data.log": config.log, "data.spill_dir": config.spill_dir})
     progress, store = progress or ProgressReporter(), path_of(config.store)
     if isinstance(store, ObjectPath):
-        return prepare_and_upload(config, lambda local: prepare(local, progress), progress)
-    config, paths = replace(config, store=str(store)), find_log_files(config.log, config.source)
-    put_back(store)
-    if config.append and is_store(store):
-        return _append(config, open_existing(store, config), paths, progress)
-    saved = saved_provenance(store)
-    if saved is not None and saved.is_same_build(provenance_of(config, paths)):
-        remove_leftovers(store, config.spill_dir)
-        return load_manifest(config.store)
-    if saved is not None and saved.num_appends:
-        raise DataError(
-            f"data.store={store} holds the files of {saved.num_appends} appends, data.log={config.log} would make it "
-            f"anew without them; add to it by data.append=true, or remove it first"
+        return prepare_and_upload(config, given, _make, progress)
+    store = store.resolve()  # behind a link it is made where the link leads
+    finish_publication(store)
+    if is_store(store):
+        newest = load_manifest(str(store))
+        plan = plan_of(
+            replace(config, store=str(store)), newest, saved_provenance(str(store), newest), given, progress
         )
-    return _make(config, None, paths, progress)
+        if plan is None:
+            remove_leftovers(store, config.spill_dir)
+            return newest
+        plan.version = next_version(store)
+    else:
+        plan = Plan(config=replace(config, store=str(store)), version=next_version(store))
+        plan.paths = log_files_outside(plan.config)
+    return _make(plan, progress)
 
 
-def _append(
-    config: DataConfig, existing: ExistingStore, paths: list[AnyPath], progress: ProgressReporter
-) -> Manifest:
-    new, known = new_files(existing, config, paths)
-    for path, before in known:
-        progress.say(f"{path} is in {existing.folder} already, added as {before}: not added again")
-    if not new:
-        remove_leftovers(existing.folder, config.spill_dir)
-    return _make(config, existing, new, progress) if new else existing.manifest
-
-
-def _make(
-    config: DataConfig, existing: ExistingStore | None, paths: list[AnyPath], progress: ProgressReporter
-) -> Manifest:
+def _make(plan: Plan, progress: ProgressReporter) -> Manifest:
+    config, paths = plan.config, plan.paths
     with local_text(paths, config, progress) as readable:
         files = open_log(readable, config.columns, config.source, config.features)
         for file, path in zip(files, paths, strict=True):
             file.name = str(path)
         _tell_of_empty_files(files, progress)
         if not config.columns.timestamp:
-            number_rows(files, existing.manifest.rows_read if existing else 0)
+            number_rows(files, plan.existing.manifest.rows_read if plan.existing else 0)
         if config.engine is Engine.SPARK:
-            return _prepare_on_spark(config, files, provenance_of(config, paths), progress)
-        fallback = TimeUnit(existing.manifest.time_unit) if existing and existing.manifest.time_unit else TimeUnit.MS
+            return _prepare_on_spark(plan, files, progress)
+        fallback = TimeUnit.MS
+        if plan.existing is not None and plan.existing.manifest.time_unit:
+            fallback = TimeUnit(plan.existing.manifest.time_unit)
         files, settled = settle_times(files, config, fallback, progress)
-        return _prepare_locally(files, settled, existing, paths, provenance_of(config, paths), progress)
+        return _prepare_locally(plan, files, settled, progress)
 
 
 def _tell_of_empty_files(files: list[LogFile], progress: ProgressReporter) -> None:
@@ -100,40 +100,38 @@ def _tell_of_empty_files(files: list[LogFile], progress: ProgressReporter) -> No
         progress.say(f"note: {len(empty):,} of {len(files):,} files hold no row and are left out: {shown}")
 
 
-def _prepare_locally(
-    files: list[LogFile],
-    config: DataConfig,
-    existing: ExistingStore | None,
-    paths: list[AnyPath],
-    provenance: Provenance,
-    progress: ProgressReporter,
-) -> Manifest:
-    """The store of ``files``, which are ``paths`` opened."""
+def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progress: ProgressReporter) -> Manifest:
+    """The store of ``files``, which are the paths of ``plan`` opened, by its ``config`` with the times settled."""
+    existing, provenance = plan.existing, provenance_of(plan.config, plan.paths)
     id_types = _id_types(config, existing, files)
     started_from = {
         **asdict(provenance),
         "time_unit": config.source.time_unit,
         "existing": asdict(existing.provenance) if existing else None,
+        "version": plan.version,
         "engine": ENGINE,
         "spill": "nanoseconds",
     }
-    with workspace_of(Path(config.store), config.spill_dir, started_from) as work, digests_of(paths) as digests:
-        first_part = _copy_quarantine(existing, work.store) if existing else 0
+    made = list[Manifest]()
+    publish = publisher_of(Path(config.store), lambda: made[0])
+    with (
+        workspace_of(Path(config.store), config.spill_dir, started_from, publish) as work,
+        digests_of(plan.paths) as digests,
+    ):
+        first_part = existing.num_quarantined_parts if existing else 0
         sources = log_sources(files, config, id_types, work.store / "quarantine", first_part)
         known = existing.raw_items if existing else pl.Series(dtype=id_types["item"])
         sources = [existing.source(), *sources] if existing else sources
         prepared = run_stages(sources, known, config, work, progress, existing.features if existing else None)
         provenance.digests = [digest.result() for digest in digests]
-        _refuse_changed_objects(config, provenance, paths)
+        _refuse_changed_objects(config, provenance, plan.paths)
         prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
-        made_from = joined(existing, provenance) if existing else provenance
         tell_of_spellings(work.store, config, progress)
-        return _finished(config, prepared, work, existing, made_from)
+        made.append(_finished(plan, prepared, work, joined(existing, provenance) if existing else provenance))
+    return made[0]
 
 
-def _prepare_on_spark(
-    config: DataConfig, files: list[LogFile], provenance: Provenance, progress: ProgressReporter
-) -> Manifest:
+def _prepare_on_spark(plan: Plan, files: list[LogFile], progress: ProgressReporter) -> Manifest:
     missing = [name for name in ("pyspark", "pandas") if find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -143,19 +141,23 @@ def _prepare_on_spark(
     from data_pipeline.prepare.spark.engine import ENGINE, run_on_spark, survey  # an extra
     from data_pipeline.prepare.spark.session import session_of
 
-    names = column_names(config.columns)
+    config, made = plan.config, list[Manifest]()
+    names, provenance = column_names(config.columns), provenance_of(config, plan.paths)
+    started_from = {**asdict(provenance), "version": plan.version, "engine": ENGINE}
+    publish = publisher_of(Path(config.store), lambda: made[0])
     with session_of(config) as session:
         found = survey(session, files, config)
         counts = [TimeCounts(**json.loads(row["times"])) for row in found]
         files, config = settle_times(files, config, TimeUnit.MS, progress, counts)
         told = {str(file.path): row for file, row in zip(files, found, strict=True)}
         id_types = {key: id_type(files, names[key], partial(_text_told, told, key)) for key in ("user", "item")}
-        with workspace_of(Path(config.store), config.spill_dir, {**asdict(provenance), "engine": ENGINE}) as work:
+        with workspace_of(Path(config.store), config.spill_dir, started_from, publish) as work:
             provenance.digests = [str(row["digest"]) for row in found]
             prepared = run_on_spark(session, files, config, id_types, work, progress)
             prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
             tell_of_spellings(work.store, config, progress)
-            return _finished(config, prepared, work, None, provenance)
+            made.append(_finished(plan, prepared, work, provenance))
+    return made[0]
 
 
 def _text_told(told: dict[str, dict[str, Any]], key: str, file: LogFile, name: str) -> str | None:
@@ -181,20 +183,13 @@ def _refuse_changed_objects(config: DataConfig, provenance: Provenance, paths: l
             raise DataError(f"{now[0]} was changed while it was read; start the same command again")
 
 
-def _finished(
-    config: DataConfig,
-    prepared: PreparedStore,
-    work: Workspace,
-    existing: ExistingStore | None,
-    provenance: Provenance,
-) -> Manifest:
-    """The manifest and the provenance of what was made, saved beside it."""
-    manifest = _manifest(prepared, work.state, existing)
-    manifest.has_times = bool(config.columns.timestamp)
+def _finished(plan: Plan, prepared: PreparedStore, work: Workspace, provenance: Provenance) -> Manifest:
+    """The manifest of what was made, with the sums of all its files; the provenance is saved as one of them."""
+    manifest = _manifest(prepared, work.state, plan.existing)
+    manifest.has_times = bool(plan.config.columns.timestamp)
     _check_nothing_is_lost(manifest)
-    save_manifest(str(work.store), manifest)
     save_provenance(work.store, provenance)
-    return manifest
+    return sealed(manifest, work.store, plan.version, plan.existing.quarantine if plan.existing else {})
 
 
 def _id_types(config: DataConfig, existing: ExistingStore | None, files: list[LogFile]) -> dict[str, pl.DataType]:
@@ -208,19 +203,9 @@ def _id_types(config: DataConfig, existing: ExistingStore | None, files: list[Lo
             if (text := text_among_ids(file, names[key])) is not None:
                 raise DataError(
                     f"{file.name or file.path}: column {names[key]!r} (data.columns.{key}) holds {text!r}, and "
-                    f"the ids in data.store={existing.folder} are whole numbers; mend it, or prepare all at once"
+                    f"the ids in data.store={existing.place} are whole numbers; mend it, or prepare all at once"
                 )
     return found
-
-
-def _copy_quarantine(existing: ExistingStore, store: Path) -> int:
-    """Copy the broken rows that the store has kept; returns the number of the next part."""
-    parts = sorted((existing.folder / "quarantine").glob("part-*.parquet"))
-    for part in parts:
-        target = store / "quarantine" / part.name
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(part.read_bytes())
-    return int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
 
 
 def _manifest(prepared: PreparedStore, state: State, existing: ExistingStore | None) -> Manifest:
@@ -249,6 +234,9 @@ def _manifest(prepared: PreparedStore, state: State, existing: ExistingStore | N
         fingerprint=histories.fingerprint,
         features=prepared.features,
         time_unit=(before.time_unit if before is not None else "") or prepared.time_unit,
+        item_ids=item_ids_digest(items["raw_item"]),
+        user_ids=histories.user_ids,
+        feature_codes=feature_codes_digest(prepared.features),
     )
 
 

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from configs.atomic_files import parse_json_with_sum, write_json
 from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.read.sources import reading
-from data_pipeline.store.manifest import FORMAT_VERSION
+from data_pipeline.store.file_sums import checked_bytes
+from data_pipeline.store.manifest import FORMAT_VERSION, PREPARED_FROM, Manifest, paths_of
 from data_pipeline.store.paths import AnyPath, ObjectFile
 
-FILE = "prepared_from.json"
 _OPTIONS = (
     "columns",
     "source",
@@ -41,7 +42,7 @@ class Provenance:
     def is_same_build(self, other: "Provenance") -> bool:
         """Whether the files, as they are now, and the options make the same store."""
         mine, others = (asdict(provenance) for provenance in (self, other))
-        return all(mine[key] == others[key] for key in ("options", "files", "format_version"))
+        return all(mine[key] == others[key] for key in ("options", "files"))
 
 
 def provenance_of(config: DataConfig, paths: Sequence[AnyPath]) -> Provenance:
@@ -57,19 +58,23 @@ def _as_it_is(path: AnyPath) -> list[object]:
     return [str(path), found.st_size, found.st_mtime_ns]
 
 
-def saved_provenance(store: AnyPath) -> Provenance | None:
-    """The provenance that a finished store was made from; None where there is none to be read."""
-    try:
-        return Provenance(**json.loads((store / FILE).read_text(encoding="utf-8")))
-    except DataError:
-        raise
-    except (OSError, ValueError, TypeError):
-        return None
+def saved_provenance(store: str, manifest: Manifest) -> Provenance | None:
+    """What the version of ``manifest`` was made from; None where the store does not say, as one that was written by
+    hand. DataError where what it says is damaged."""
+    for path, expected in paths_of(store, manifest, PREPARED_FROM):
+        content = checked_bytes(path, expected)
+        try:
+            return Provenance(**(parse_json_with_sum(content, path) if expected else json.loads(content)))
+        except DataError:
+            raise
+        except (ValueError, TypeError):  # of a store that was written by hand
+            return None
+    return None
 
 
-def save_provenance(store: Path, provenance: Provenance) -> None:
-    """Write ``provenance`` into the folder ``store``."""
-    (store / FILE).write_text(json.dumps(asdict(provenance), indent=2) + "\n", encoding="utf-8")
+def save_provenance(folder: Path, provenance: Provenance) -> None:
+    """Write ``provenance`` into ``folder``."""
+    write_json(folder / PREPARED_FROM, asdict(provenance))
 
 
 @contextmanager

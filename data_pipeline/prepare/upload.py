@@ -1,8 +1,8 @@
-"""A store to a URL: made on a local disk, then sent, its manifest last; without a manifest it is no store."""
+"""A version of a store behind a URL: made on a local disk, then sent, its manifest last."""
 
 import hashlib
-import shutil
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -10,77 +10,113 @@ from pathlib import Path
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
+from data_pipeline.prepare.ownership import OF_A_STORE, remove_ours
+from data_pipeline.prepare.plan import Plan, log_files_outside, plan_of
 from data_pipeline.prepare.progress import ProgressReporter
-from data_pipeline.prepare.provenance import FILE, provenance_of, saved_provenance
-from data_pipeline.prepare.read.sources import find_log_files
-from data_pipeline.store.manifest import Manifest, load_manifest
+from data_pipeline.prepare.provenance import saved_provenance
+from data_pipeline.prepare.publish import base_of, finish_publication, is_store
+from data_pipeline.store.file_sums import files_below
+from data_pipeline.store.manifest import MANIFEST, VERSIONS, Manifest, load_manifest, manifest_text, version_name
 from data_pipeline.store.paths import ObjectPath
 
-_MANIFEST = "manifest.json"
-_OURS = ("items.parquet", FILE, "histories/part-*.parquet", "quarantine/part-*.parquet")
+_SENDING = "sending.json"
+"""Lies at the URL while a version is sent, so that what an interrupted sending has left is known as such."""
 _FILES_AT_ONCE = 4
 
 
 def prepare_and_upload(
-    config: DataConfig, make: Callable[[DataConfig], Manifest], progress: ProgressReporter
+    config: DataConfig,
+    given: Collection[str],
+    make: Callable[[Plan, ProgressReporter], Manifest],
+    progress: ProgressReporter,
 ) -> Manifest:
-    """The store at the URL ``config.store``, made by ``make`` in ``config.spill_dir`` first, unless it is there.
+    """The store at the URL ``config.store``, or its next version, made by ``make`` in ``config.spill_dir`` first.
 
-    Objects cannot be exchanged in one step, so that a store of another log is refused and not replaced, and nothing
-    is added to one. What an interrupted sending has left is removed; the same command sends again what is made.
+    An interrupted sending is begun again by the same command, which sends what is made. Raises :class:`DataError` for
+    objects of somebody else where the version must go.
     """
     target = ObjectPath(config.store.rstrip("/"))
-    if config.append:
-        raise ConfigError(
-            f"data.append=true does not go with data.store={config.store}: append to a local store, then send it "
-            f"to a new URL"
-        )
     if not config.spill_dir:
         raise ConfigError(
             f"data.store={config.store} is made on a local disk first; set data.spill_dir to a folder with room for "
             f"the log's events and the store"
         )
-    if (target / _MANIFEST).is_file():
-        return _kept(config, target)
-    _refuse_others(target)
+    plan = _plan_at(target, replace(config, store=target.url), given, progress)
+    if plan is None:
+        return load_manifest(target.url)
+    _refuse_others(target, plan.version)
+    version = plan.version
     digest = hashlib.sha256(target.url.encode()).hexdigest()[:12]
     local = Path(config.spill_dir) / f"{target.name}.sent-{digest}"
-    manifest = make(replace(config, store=str(local)))
-    _send(local, target, progress)
-    shutil.rmtree(local)
-    return manifest
+    plan.config, plan.version = replace(plan.config, store=str(local)), 1
+    manifest = _made_here(plan, make, progress)
+    sent = _send(local, target, version, manifest, progress)
+    remove_ours(local, OF_A_STORE)
+    return sent
 
 
-def _kept(config: DataConfig, target: ObjectPath) -> Manifest:
-    saved = saved_provenance(target)
-    if saved is None or not saved.is_same_build(provenance_of(config, find_log_files(config.log, config.source))):
-        raise DataError(
-            f"data.store={target} is a store of other files or options than data.log={config.log}; a store behind a "
-            f"URL is not replaced, since readers may be at it: choose another URL, or remove it first"
-        )
-    return load_manifest(target.url)
+def _plan_at(
+    target: ObjectPath, config: DataConfig, given: Collection[str], progress: ProgressReporter
+) -> Plan | None:
+    if not (target / MANIFEST).is_file():
+        return Plan(config=config, version=1, paths=log_files_outside(config))
+    newest = load_manifest(target.url)
+    return plan_of(config, newest, saved_provenance(target.url, newest), given, progress)
 
 
-def _refuse_others(target: ObjectPath) -> None:
-    """Refuse a place where somebody's files are; what an interrupted sending has left is none of them."""
+def _made_here(
+    plan: Plan, make: Callable[[Plan, ProgressReporter], Manifest], progress: ProgressReporter
+) -> Manifest:
+    """The version as a store on the local disk, which an interrupted sending may have left there."""
+    local = Path(plan.config.store)
+    finish_publication(local)
+    if is_store(local):
+        manifest = load_manifest(str(local))
+        saved = saved_provenance(str(local), manifest)
+        if saved is not None and saved.is_same_build(plan.provenance):
+            return manifest
+        remove_ours(local, OF_A_STORE)
+    return make(plan, progress)
+
+
+def _refuse_others(target: ObjectPath, version: int) -> None:
+    """Refuse a place where somebody's objects are; what an interrupted sending has left is none of them."""
+    base = base_of(version)
+    names = [place.url[len(target.url) + 1 :] for place in target.files_below()]
+    if _SENDING in names:
+        names = [name for name in names if not _is_ours(name, base)]
+    foreign = [name for name in names if name.startswith(base)]
+    if foreign:
+        what = "and is no store" if version == 1 else "which no prepare has sent"
+        raise DataError(f"data.store={target} holds {foreign[0]} {what}; choose another URL, or move it elsewhere")
+
+
+def _is_ours(name: str, base: str) -> bool:
+    return name == _SENDING or (
+        name.startswith(base) and any(fnmatchcase(name.removeprefix(base), pattern) for pattern in OF_A_STORE)
+    )
+
+
+def _send(local: Path, target: ObjectPath, version: int, manifest: Manifest, progress: ProgressReporter) -> Manifest:
+    """The files of ``local`` as ``version`` of ``target``; the manifest when a listing has all others, as long."""
+    base = base_of(version)
+    (target / _SENDING).write_bytes(json.dumps({"version": version}).encode())
+    own = {name: path for name, path in files_below(local).items() if name in manifest.files}
     for place in target.files_below():
         name = place.url[len(target.url) + 1 :]
-        if not any(fnmatchcase(name, pattern) for pattern in _OURS):
-            raise DataError(f"data.store={target} holds {name} and is no store; choose another URL or remove it")
-
-
-def _send(local: Path, target: ObjectPath, progress: ProgressReporter) -> None:
-    """Every file of ``local``; the manifest when a listing has all others with their sizes."""
-    for place in target.files_below():
-        place.unlink()
-    files = {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
-    manifest = files.pop(_MANIFEST)
-    sizes = {target / name: path.stat().st_size for name, path in files.items()}
-    progress.say(f"sending {len(files) + 1} files, {sum(sizes.values()):,} bytes, to {target}")
+        if name != _SENDING and _is_ours(name, base):
+            place.unlink()
+    sizes = {f"{base}{name}": path.stat().st_size for name, path in own.items()}
+    progress.say(f"sending {len(own) + 1} files, {sum(sizes.values()):,} bytes, to {target}")
     with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="send") as pool:
-        list(pool.map(lambda name: (target / name).send(files[name]), files))
-    there = {place: status.st_size for place, status in target.files_below().items()}
-    if there != sizes:
-        wrong = sorted(str(place) for place in sizes.keys() | there.keys() if sizes.get(place) != there.get(place))
-        raise DataError(f"{', '.join(wrong)}: not there as sent, or sent by another prepare; start the command again")
-    (target / _MANIFEST).send(manifest)
+        list(pool.map(lambda name: (target / f"{base}{name}").send(own[name]), own))
+    there = {place.url[len(target.url) + 1 :]: status.st_size for place, status in target.files_below().items()}
+    if wrong := sorted(name for name, size in sizes.items() if there.get(name) != size):
+        raise DataError(f"{', '.join(wrong)}: not there as sent to {target}; start the command again")
+    files = {f"{base}{name}" if name in own else name: each for name, each in manifest.files.items()}
+    sent = replace(manifest, version=version, files=dict(sorted(files.items())))
+    text = manifest_text(sent).encode()
+    (target / VERSIONS / version_name(version) / MANIFEST).write_bytes(text)
+    (target / MANIFEST).write_bytes(text)
+    (target / _SENDING).unlink()
+    return sent

@@ -1,22 +1,18 @@
-"""The two folders of a prepare at work, the store that it fills and the spill beside it: both outlive a kill."""
+"""The two folders of a prepare at work, the version that it fills and the spill beside it: both outlive a kill."""
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from configs.errors import DataError
-
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
+from data_pipeline.prepare.ownership import MARK, OF_A_SPILL, OF_A_STORE, foreign_in, remove_ours
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,7 +37,7 @@ class State:
 
 @dataclass(kw_only=True, slots=True)
 class Workspace:
-    """``store`` becomes the store when all is well; ``spill`` vanishes then, with ``state`` in it."""
+    """``store`` becomes a version when all is well; ``spill`` vanishes then, with ``state`` in it."""
 
     store: Path
     spill: Path
@@ -57,65 +53,57 @@ class Workspace:
 
 
 @contextmanager
-def workspace_of(store: Path, spill_dir: str, provenance: object) -> Iterator[Workspace]:
+def workspace_of(
+    store: Path, spill_dir: str, provenance: object, publish: Callable[[Path], None]
+) -> Iterator[Workspace]:
     """The folders to work in, as a killed prepare of the same ``provenance`` left them, else empty.
 
-    When the block ends well the filled folder takes the place of ``store`` in one step; an error removes both folders
-    and leaves ``store`` as it was; a kill leaves all three. Raises ``DataError`` for a folder that cannot be written,
-    for a ``store`` that is somebody's other folder, and while another prepare of the same store is at work.
+    When the block ends well, ``publish`` moves the filled folder to its place; an error removes of both folders what
+    a prepare has written, and leaves ``store`` as it was; a kill leaves all three. Raises ``DataError`` for
+    a folder that cannot be written, for somebody else's files in its way, and while another prepare of the same store
+    is at work.
     """
     partial, spill = _partial_of(store), _spill_of(store, spill_dir)
-    try:
-        _check_is_ours(store)
-        spill.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(store, error) from error
-    with _locked(spill, store):
-        try:
-            state = _state_of(spill, provenance)
-            if state is None:
-                _empty(spill)
-                shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True, exist_ok=True)
-            yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
-            _replace(store, partial)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise _unwritable(store, error) from error
-        except Exception:  # whatever it is; an interrupt is none, and leaves what the next start goes on from
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        finally:
-            _remove_unless_killed(spill, partial)
+    with _writable(store):
+        is_new = _claimed(spill, OF_A_SPILL, store)
+    with _locked(spill, store), _cleared(spill, partial, is_new), _writable(store):
+        _claimed(partial, OF_A_STORE, store, is_ours=not is_new)
+        state = _state_of(spill, provenance)
+        if state is None:
+            _empty(spill, OF_A_SPILL)
+            _empty(partial, OF_A_STORE)
+        yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
+        _refuse_foreign(partial, [*OF_A_STORE, MARK])
+        (partial / MARK).unlink(missing_ok=True)
+        publish(partial)
 
 
 def remove_leftovers(store: Path, spill_dir: str) -> None:
-    """Remove what a prepare left that was killed after its store was in place, before it had cleared up."""
+    """Remove what a prepare left that was killed after its version was in place, before it had cleared up."""
     spill = _spill_of(store, spill_dir)
-    if spill.is_dir():
+    if (spill / MARK).is_file():
         with _locked(spill, store):
-            for folder in (_partial_of(store), _replaced_of(store)):
-                shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(spill, ignore_errors=True)
+            remove_ours(_partial_of(store), [*OF_A_STORE, MARK])
+            remove_ours(spill, [*OF_A_SPILL, MARK])
 
 
-def put_back(store: Path) -> None:
-    """Return a store to its place that a kill took away, on a file system that cannot exchange two folders."""
-    if not store.exists() and is_store(_replaced_of(store)):
-        _replaced_of(store).rename(store)
-
-
-def is_store(folder: Path) -> bool:
-    """Whether ``folder`` is a finished store."""
-    return (folder / "manifest.json").is_file()
+@contextmanager
+def writer_of(store: Path, spill_dir: str) -> Iterator[None]:
+    """Hold the store as its only writer, for a change that needs no space to work in."""
+    spill = _spill_of(store, spill_dir)
+    with _writable(store):
+        is_new = _claimed(spill, OF_A_SPILL, store)
+    with _locked(spill, store):
+        try:
+            yield
+        finally:
+            if is_new:
+                remove_ours(spill, [MARK])
 
 
 def _partial_of(store: Path) -> Path:
-    return store.with_name(f"{store.name}.partial")
-
-
-def _replaced_of(store: Path) -> Path:
-    return store.with_name(f"{store.name}.replaced")
+    """Beside the store, and inside of one that is a disk of its own, so that it is renamed within one file system."""
+    return store / ".partial" if os.path.ismount(store) else store.with_name(f"{store.name}.partial")
 
 
 def _spill_of(store: Path, spill_dir: str) -> Path:
@@ -125,9 +113,44 @@ def _spill_of(store: Path, spill_dir: str) -> Path:
     return Path(spill_dir) / f"{store.name}.spill-{hashlib.sha256(str(store.absolute()).encode()).hexdigest()[:12]}"
 
 
-def _check_is_ours(store: Path) -> None:
-    if store.exists() and not (store.is_dir() and (is_store(store) or not any(store.iterdir()))):
-        raise DataError(f"data.store={store} exists and is no store; choose another folder or remove it")
+def _claimed(folder: Path, ours: Sequence[str], store: Path, is_ours: bool = False) -> bool:
+    """Make ``folder``, with a mark that it is a prepare's; whether it is new. DataError for somebody else's."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DataError(
+            f"{folder} is in the way of data.store={store}; move it elsewhere, or name another data.store"
+        )
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        (folder / MARK).write_text(json.dumps({"store": str(store)}) + "\n", encoding="utf-8")
+        return True
+    if not is_ours and not (folder / MARK).is_file() and any(folder.iterdir()):
+        raise DataError(
+            f"{folder} is in the way of data.store={store}, and no prepare of it has made that folder; move it "
+            f"elsewhere, or name another data.store"
+        )
+    _refuse_foreign(folder, [*ours, MARK])
+    return False
+
+
+def _refuse_foreign(folder: Path, ours: Sequence[str]) -> None:
+    folders = {pattern.rpartition("/")[0] for pattern in ours}
+    if foreign := [name for name in foreign_in(folder, ours) if name not in folders]:
+        raise ForeignFiles(
+            f"{folder} holds {', '.join(foreign[:3])}, which no prepare has written; move it elsewhere and start the "
+            f"same command again"
+        )
+
+
+class ForeignFiles(DataError):
+    """Somebody else's files lie where a prepare works: what was done is kept, for when they are gone."""
+
+
+@contextmanager
+def _writable(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _unwritable(store, error) from error
 
 
 def _unwritable(store: Path, error: Exception) -> DataError:
@@ -155,6 +178,28 @@ def _locked(spill: Path, store: Path) -> Iterator[None]:
         os.close(folder)
 
 
+@contextmanager
+def _cleared(spill: Path, partial: Path, is_new: bool) -> Iterator[None]:
+    """Remove both folders at an end of either kind; an interrupt is none, and leaves what the next start needs.
+
+    A folder that was there before, empty and without a mark, is somebody's: it is emptied again and stays.
+    """
+    marks = [MARK] if is_new or (spill / MARK).is_file() else []
+    try:
+        yield
+    except ForeignFiles:
+        raise
+    except Exception:  # whatever it is
+        remove_ours(partial, [*OF_A_STORE, MARK])
+        _clear(spill, marks)
+        raise
+    _clear(spill, marks)
+
+
+def _clear(spill: Path, marks: list[str]) -> None:
+    _empty(spill, OF_A_SPILL) if not marks else remove_ours(spill, [*OF_A_SPILL, *marks])
+
+
 def _state_of(spill: Path, provenance: object) -> State | None:
     try:
         saved = json.loads((spill / "state.json").read_text(encoding="utf-8"))
@@ -163,34 +208,7 @@ def _state_of(spill: Path, provenance: object) -> State | None:
         return None
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _remove_unless_killed(spill: Path, partial: Path) -> None:
-    """``partial`` is gone after an end of either kind; while it is there, an interrupt has ended the work."""
-    if not partial.exists():
-        shutil.rmtree(spill, ignore_errors=True)
-
-
-def _replace(store: Path, partial: Path) -> None:
-    """Put ``partial`` in the place of ``store`` in one step, or in two of which :func:`put_back` undoes the first."""
-    if not store.exists():
-        partial.rename(store)
-        return
-    if _exchange(store, partial):
-        shutil.rmtree(partial)
-        return
-    old = _replaced_of(store)
-    store.rename(old)
-    partial.rename(store)
-    shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step where the system can (Linux's renameat2); False where it cannot."""
-    with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        return libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
-    return False
+def _empty(folder: Path, ours: Sequence[str]) -> None:
+    """Remove what fits ``ours``; the folder itself stays."""
+    remove_ours(folder, ours)
+    folder.mkdir(exist_ok=True)

@@ -50,7 +50,7 @@ class HistoryReader:
         """Reads ``features`` of each event too, all of the store's for None; ConfigError for one it does not have."""
         self._num_items = manifest.num_items
         self._features = chosen_features(store, manifest.features, features)
-        self._row_groups = RowGroups(store, list(self._features))
+        self._row_groups = RowGroups(store, manifest, list(self._features))
         self._decoded: OrderedDict[int, Histories] = OrderedDict()
         self._num_bytes = 0
         self._num_bytes_read = 0

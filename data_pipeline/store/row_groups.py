@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
-from data_pipeline.store.paths import AnyPath, ObjectFile, files_in, parquet_source, path_of
+from data_pipeline.store.file_sums import FileSum, check_size, check_sum, damaged
+from data_pipeline.store.manifest import HISTORIES, Manifest, paths_of
+from data_pipeline.store.paths import AnyPath, ObjectFile, parquet_source
 
 COLUMNS = ["user", "item", "timestamp"]
 _VALUE_BYTES = {"INT32": 4, "INT64": 8, "FLOAT": 4}
@@ -26,14 +28,28 @@ class _Part:
     path: AnyPath
     source: Path | ObjectFile
     parquet: pq.ParquetFile
+    expected: FileSum | None
+    """What was written, where the manifest says it."""
     columns: dict[str, int] = field(init=False)
     """Where the footer has each column."""
     lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     """Held while a thread reads through ``parquet``."""
+    is_checked: bool = field(init=False, default=False)
+    """Whether all bytes of a local file have been looked at; pages alone leave out what lies between them."""
+    check_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         schema = self.parquet.schema
         self.columns = {schema.column(k).path.split(".")[0]: k for k in range(len(schema))}
+
+    def check(self) -> None:
+        """Look at a local file's bytes once, before the first of them is used: 0.1 s a GB where it is in memory."""
+        if self.is_checked or not isinstance(self.path, Path):
+            return
+        with self.check_lock:
+            if not self.is_checked:
+                check_sum(self.path, self.expected)
+                self.is_checked = True
 
 
 class _Sizes(NamedTuple):
@@ -51,13 +67,17 @@ class RowGroups:
     ``ParquetFile`` that used Arrow's threads, pyarrow 26.0.1 was seen to stand still within an epoch of 5,000 row
     groups. Row groups are read one at a time by ``read_row_group``: dataset scanners keep growing in memory. Nothing
     is buffered ahead: an open file would keep the bytes of the row group that was read last.
+
+    The checksums of pages are verified at every read. A local part is summed as a whole before its first read, so
+    that a rank looks at the parts that hold its users; of an object the store that keeps it does that.
     """
 
-    def __init__(self, store: str, features: Sequence[str] = ()) -> None:
-        """Raises :class:`DataError` for a part that is no Parquet file or lacks one of :attr:`columns`."""
+    def __init__(self, store: str, manifest: Manifest, features: Sequence[str] = ()) -> None:
+        """Raises :class:`DataError` for a part that is no Parquet file, has another size than it was written with or
+        lacks one of :attr:`columns`."""
         self.columns = [*COLUMNS, *features]
         """What is read of a history: :data:`COLUMNS` and features."""
-        parts = _opened(files_in(path_of(store) / "histories", "part-*.parquet"), self.columns)
+        parts = _opened(paths_of(store, manifest, HISTORIES), self.columns)
         self._places = [(part, row_group) for part in parts for row_group in range(part.parquet.num_row_groups)]
         self._found_sizes: list[_Sizes | None] = [None] * len(self._places)
 
@@ -74,6 +94,7 @@ class RowGroups:
         where bytes were damaged on their way. Raises :class:`DataError` where it cannot be read."""
         part, row_group = self._places[index]
         where = f"{part.path}, row group {row_group}"
+        part.check()
         try:
             if isinstance(part.source, Path):
                 return _read(part, row_group, columns), where
@@ -120,18 +141,23 @@ class RowGroups:
         return [metadata.column(part.columns[name]) for name in columns]
 
 
-def _opened(paths: list[AnyPath], columns: list[str]) -> list[_Part]:
+def _opened(paths: list[tuple[AnyPath, FileSum | None]], columns: list[str]) -> list[_Part]:
     """Every part with its footer read; those of a store behind a URL some at a time, by threads."""
-    if all(isinstance(path, Path) for path in paths):
-        return [_open(path, columns) for path in paths]
+    if all(isinstance(path, Path) for path, _ in paths):
+        return [_open(path, expected, columns) for path, expected in paths]
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="footers") as pool:
-        return list(pool.map(lambda path: _open(path, columns), paths))
+        return list(pool.map(lambda found: _open(found[0], found[1], columns), paths))
 
 
-def _open(path: AnyPath, columns: list[str]) -> _Part:
+def _open(path: AnyPath, expected: FileSum | None, columns: list[str]) -> _Part:
     try:
         source = parquet_source(path)
-        part = _Part(path, source, pq.ParquetFile(source, pre_buffer=False))
+        check_size(path, source.size if isinstance(source, ObjectFile) else source.stat().st_size, expected)
+        part = _Part(
+            path, source, pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False), expected
+        )
+    except FileNotFoundError as error:
+        raise damaged(path, "there is no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
     missing = sorted(set(columns) - set(part.columns))
@@ -151,9 +177,7 @@ def _read(part: _Part, row_group: int, columns: list[str]) -> pa.Table:
 
 
 def _decoded(source: Path | ObjectFile, footer: pq.FileMetaData, row_group: int, columns: list[str]) -> pa.Table:
-    """Checksums are looked at where bytes come over a network."""
-    is_remote = isinstance(source, ObjectFile)
-    with pq.ParquetFile(source, metadata=footer, page_checksum_verification=is_remote, pre_buffer=False) as file:
+    with pq.ParquetFile(source, metadata=footer, page_checksum_verification=True, pre_buffer=False) as file:
         return file.read_row_group(row_group, columns=columns, use_threads=False)
 
 

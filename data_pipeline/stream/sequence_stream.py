@@ -39,7 +39,7 @@ class SequenceStream:
     def __init__(
         self, config: DataConfig, *, seed: int, rank: int, world_size: int, features: Sequence[str] | None = None
     ) -> None:
-        self.manifest = load_manifest(config.store)
+        self.manifest = load_manifest(config.store, config.version)
         self._parts = parts_of_rank(rank, world_size, config.num_data_shards)
         self._config = config
         rule = split_rule(config, self.manifest)
@@ -169,7 +169,7 @@ def evaluation_batches(
     """
     if batch_size < 1:
         raise ConfigError(f"evaluation.batch_size={batch_size} must be at least 1")
-    manifest = load_manifest(config.store)
+    manifest = load_manifest(config.store, config.version)
     rule = split_rule(config, manifest)
     reader = HistoryReader(config.store, manifest, features)
     edges = bounds(manifest.num_users, world_size)

@@ -85,5 +85,5 @@ def _check_size(window: Window, found: int) -> None:
     if found != window.end - window.start:
         raise DataError(
             f"users {window.segments[0][0]} ...: {found} tokens or sequences where the lengths file of the store "
-            f"says {window.end - window.start}; delete the folder lengths in data.store, it is made again"
+            f"says {window.end - window.start}; move the folder lengths out of data.store, it is made again"
         )

@@ -1,18 +1,22 @@
 """How many training events each user of a store has: scanned once, then kept beside the histories."""
 
-import io
 import tempfile
 import warnings
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from configs.errors import DataError
 from configs.schema import Split
 from data_pipeline.split import SplitRule, train_lengths
 from data_pipeline.store.history_reader import HistoryReader
-from data_pipeline.store.manifest import Manifest
+from data_pipeline.store.manifest import LENGTHS, Manifest, version_name
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
+
+_SUM_BYTES = 8
+"""At the end of a file: xxh3 of all before it, int32 (little-endian) of each user."""
 
 
 def training_lengths(store: str, manifest: Manifest, rule: SplitRule, reader: HistoryReader) -> np.ndarray:
@@ -21,14 +25,15 @@ def training_lengths(store: str, manifest: Manifest, rule: SplitRule, reader: Hi
 
     Otherwise one column of the whole store is read, on every rank that asks, and the file is written, whole before it
     has its name, so that ranks do not disturb each other. A store that cannot be written is scanned anew each time,
-    with a warning. Raises :class:`DataError` for a file that is not of this store.
+    with a warning, and so is one whose file is damaged.
     """
     if not manifest.num_users:
         return np.zeros(0, np.int32)
     boundary = f"-{rule.valid_start_ms}" if rule.split is Split.GLOBAL_TIME else ""
-    place = path_of(store) / "lengths" / f"{rule.split.value}{boundary}-{manifest.fingerprint[:16]}.npy"
-    if place.is_file():
-        return _opened(place, manifest.num_users)
+    name = f"{version_name(manifest.version)}-{rule.split.value}{boundary}-{manifest.fingerprint[:16]}.int32"
+    place = path_of(store) / LENGTHS / name
+    if place.is_file() and (kept := _opened(place, manifest.num_users)) is not None:
+        return kept
     found = [train_lengths(rule, offsets, timestamp) for offsets, timestamp in reader.times()]
     lengths = np.concatenate(found).astype(np.int32)
     try:
@@ -42,34 +47,37 @@ def training_lengths(store: str, manifest: Manifest, rule: SplitRule, reader: Hi
     return lengths
 
 
-def _opened(place: AnyPath, num_users: int) -> np.ndarray:
-    content = place if isinstance(place, Path) else io.BytesIO(place.read_bytes())
-    try:
-        lengths = np.load(content, mmap_mode="r" if isinstance(place, Path) else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{place} cannot be read ({error}); delete it, it is made again") from error
-    if lengths.dtype != np.int32 or lengths.shape != (num_users,):
-        raise DataError(
-            f"{place} holds {lengths.dtype} {lengths.shape}, the store has {num_users} users; delete it, it is made "
-            f"again"
-        )
-    return lengths
+def _opened(place: AnyPath, num_users: int) -> np.ndarray | None:
+    """The lengths; None, with a warning, for a file that is damaged or of other users: it is made again."""
+    content = memoryview(place.read_bytes() if isinstance(place, ObjectPath) else _mapped(place))
+    if len(content) < _SUM_BYTES or xxhash.xxh3_64_digest(content[:-_SUM_BYTES]) != bytes(content[-_SUM_BYTES:]):
+        warnings.warn(f"{place} is damaged; it is made again from the store's histories", stacklevel=3)
+        return None
+    lengths = np.frombuffer(content[:-_SUM_BYTES], np.dtype("<i4"))
+    return lengths if len(lengths) == num_users else None
+
+
+def _mapped(path: Path) -> bytes | mmap:
+    if path.stat().st_size == 0:
+        return b""
+    with path.open("rb") as file:
+        return mmap(file.fileno(), 0, access=ACCESS_READ)
+
+
+def _content_of(lengths: np.ndarray) -> bytes:
+    content = lengths.astype("<i4").tobytes()
+    return content + xxhash.xxh3_64_digest(content)
 
 
 def _write_whole(place: AnyPath, lengths: np.ndarray) -> None:
     if isinstance(place, ObjectPath):
-        return _send_whole(place, lengths)
+        if place.url.startswith("hdfs://"):  # other ranks would see a file that grows, and refuse it
+            raise OSError("a file on HDFS is there before it is whole")
+        place.write_bytes(_content_of(lengths))
+        return
     place.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as file:
-        np.save(file, lengths)
+        file.write(_content_of(lengths))
     partial = Path(file.name)
     partial.chmod(0o644)  # a temporary file is its owner's alone, a store is shared
     partial.replace(place)
-
-
-def _send_whole(place: ObjectPath, lengths: np.ndarray) -> None:
-    if place.url.startswith("hdfs://"):  # other ranks would see a file that grows, and refuse it
-        raise OSError("a file on HDFS is there before it is whole")
-    content = io.BytesIO()
-    np.save(content, lengths)
-    place.write_bytes(content.getvalue())

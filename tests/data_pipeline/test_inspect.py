@@ -29,6 +29,7 @@ from data_pipeline.inspect.text import bars_of
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.manifest import load_manifest
 from prepared_store import synthetic_store
+from stores import write_store
 
 ROOT = Path(__file__).resolve().parents[2]
 START = 1_600_000_000_000
@@ -100,7 +101,7 @@ def test_histories_have_titles_where_these_are_known(tmp_path: Path) -> None:
 
 
 def test_histories_have_the_titles_of_the_store(tmp_path: Path) -> None:
-    store = small_store(tmp_path)
+    store = write_store(tmp_path / "store", [[1, 0], [8]], [[1, 2], [1]])
     path = Path(store) / "items.parquet"
     items = pl.read_parquet(path)
     items.with_columns(title=pl.when(pl.col("raw_item") == 0).then(pl.lit("Zero"))).write_parquet(path)
@@ -189,7 +190,7 @@ def test_a_store_without_its_histories_is_one_line(tmp_path: Path, capsys: pytes
     for path in Path(store, "histories").iterdir():
         path.unlink()
     assert main([store]) == 2
-    assert "holds 0 users" in capsys.readouterr().err
+    assert "part-00000.parquet is damaged or missing" in capsys.readouterr().err
 
 
 def test_the_verb_needs_no_torch(tmp_path: Path) -> None:

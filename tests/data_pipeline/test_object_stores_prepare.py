@@ -1,12 +1,14 @@
 """Logs behind ``s3://`` and stores sent there: the store of the local log, or none; never a half one."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from logs import newest_of
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
@@ -128,7 +130,7 @@ def test_a_store_sent_to_a_url_is_the_local_store(proxy: FaultyProxy, log: Path,
     config = config_of(log, f"{url}/store/", spill_dir=str(tmp_path / "spill"))
     assert prepare(config) == load_manifest(config.store) == expected
     assert not any((tmp_path / "spill").iterdir())
-    assert item_counts(config.store).tolist() == item_counts(str(tmp_path / "here")).tolist()
+    assert item_counts(config.store, expected).tolist() == item_counts(str(tmp_path / "here"), expected).tolist()
     one, other = (HistoryReader(store, expected).read(0, 60) for store in (config.store, str(tmp_path / "here")))
     assert one.item.tolist() == other.item.tolist()
     assert one.timestamp.tolist() == other.timestamp.tolist()
@@ -139,6 +141,7 @@ def test_an_interrupted_sending_leaves_no_manifest_and_the_same_command_ends_it(
     proxy: FaultyProxy, log: Path, url: str, tmp_path: Path
 ) -> None:
     config = config_of(log, f"{url}/store", spill_dir=str(tmp_path / "spill"))
+    ObjectPath(f"{url}/store/sending.json").write_bytes(b"{}")
     ObjectPath(f"{url}/store/histories/part-00009.parquet").write_bytes(b"left by an upload of another log")
     proxy.fault = lambda method, path: "500" if method in ("PUT", "POST") and "items" in path else ""
     with pytest.raises(DataError, match=rf"{url}/store/items.parquet: \d+ tries"):
@@ -149,24 +152,47 @@ def test_an_interrupted_sending_leaves_no_manifest_and_the_same_command_ends_it(
     manifest = prepare(config)
     assert HistoryReader(config.store, manifest).read(0, 1).item.size
     assert content(manifest) == content(prepare(config_of(log, tmp_path / "here")))
+    names = {place.url.removeprefix(f"{url}/store/") for place in ObjectPath(config.store).files_below()}
+    assert names == {*manifest.files, "manifest.json", "versions/000001/manifest.json"}
 
 
-def test_a_store_of_another_log_and_other_files_at_the_url_are_refused_untouched(
-    proxy: FaultyProxy, log: Path, text_log: Path, url: str, tmp_path: Path
+def test_somebody_elses_objects_at_the_url_are_refused_untouched(
+    proxy: FaultyProxy, log: Path, url: str, tmp_path: Path
 ) -> None:
     config = config_of(log, f"{url}/store", spill_dir=str(tmp_path / "spill"))
-    prepare(config)
-    before = ObjectPath(config.store).files_below()
-    with pytest.raises(DataError, match="not replaced"):
-        prepare(replace(config, log=str(text_log)))
-    with pytest.raises(ConfigError, match=r"data\.append"):
-        prepare(replace(config, append=True))
-    assert ObjectPath(config.store).files_below() == before
     ObjectPath(f"{url}/mine/photo.jpg").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"holds photo\.jpg and is no store"):
         prepare(replace(config, store=f"{url}/mine"))
     with pytest.raises(ConfigError, match=r"data\.spill_dir"):
         prepare(replace(config, store=f"{url}/new", spill_dir=""))
+
+
+def test_an_append_behind_a_url_is_a_version_beside_the_others(
+    proxy: FaultyProxy, log: Path, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "days").mkdir()
+    shutil.copy(log / "day-2.parquet", tmp_path / "days")
+    config = config_of(tmp_path / "days", f"{url}/store", spill_dir=str(tmp_path / "spill"))
+    first = prepare(config)
+    before = {place.url: place.read_bytes() for place in ObjectPath(config.store).files_below()}
+    del before[f"{config.store}/manifest.json"]
+    shutil.copy(log / "z.parquet", tmp_path / "days")
+    mine = ObjectPath(f"{config.store}/mine.txt")
+    mine.write_bytes(b"mine")
+    proxy.fault = lambda method, path: "500" if method in ("PUT", "POST") and "items" in path else ""
+    with pytest.raises(DataError, match=r"items.parquet: \d+ tries"):
+        prepare(replace(config, append=True))
+    proxy.fault = lambda method, path: ""
+    assert load_manifest(config.store) == first
+    grown = prepare(replace(config, append=True))
+    assert content(grown) == content(prepare(config_of(tmp_path / "days", tmp_path / "here")))
+    after = {place.url: place.read_bytes() for place in ObjectPath(config.store).files_below()}
+    assert before.items() <= after.items()
+    assert after[mine.url] == b"mine"
+    for version, manifest in ((1, first), (2, grown), (0, grown)):
+        assert load_manifest(config.store, version) == manifest
+        assert HistoryReader(config.store, load_manifest(config.store, version)).read(0, 5).item.size
+    assert prepare(replace(config, append=True)) == grown
 
 
 def test_new_objects_are_appended_to_a_local_store_once(
@@ -180,5 +206,5 @@ def test_new_objects_are_appended_to_a_local_store_once(
     put(log, url)
     added = prepare(config_of(url, store, append=True))
     assert added.rows_read == whole["rows_read"], "the object that was added before is not added again"
-    assert len(json.loads((store / "prepared_from.json").read_text())["digests"]) == 3
+    assert len(json.loads((newest_of(store) / "prepared_from.json").read_text())["digests"]) == 3
     assert prepare(config_of(url, store, append=True)) == added

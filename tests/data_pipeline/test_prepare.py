@@ -73,7 +73,10 @@ def test_items_are_dense_by_descending_count_then_raw_id(tmp_path: Path) -> None
     keys = [(-count, raw) for count, raw in table.select("count", "raw_item").iter_rows()]
     assert keys == sorted(keys)
     assert table["item"].to_list() == list(range(len(table)))
-    assert item_counts(str(tmp_path / "store")).tolist() == table["count"].to_list()
+    assert (
+        item_counts(str(tmp_path / "store"), load_manifest(str(tmp_path / "store"))).tolist()
+        == table["count"].to_list()
+    )
     assert table.schema["item"] == pl.Int32
 
 

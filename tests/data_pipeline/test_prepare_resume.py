@@ -14,7 +14,7 @@ from logs import Interrupting, files_of, killed_prepare, random_log
 
 from configs.errors import DataError
 from configs.schema import ColumnsConfig, DataConfig
-from data_pipeline.prepare import workspace
+from data_pipeline.prepare import publish, workspace
 from data_pipeline.prepare.__main__ import main
 from data_pipeline.prepare.partition import spill_files
 from data_pipeline.prepare.prepare import prepare
@@ -207,54 +207,30 @@ def test_two_at_work_on_one_store_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_append", [False, True])
-def test_killed_between_the_store_in_place_and_the_clearing_up_leaves_nothing_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_append: bool
+@pytest.mark.parametrize("moment", ["_make_newest", "remove_ours"])
+def test_killed_while_a_version_becomes_the_newest_leaves_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_append: bool, moment: str
 ) -> None:
     log = Path(log_in(tmp_path))
     store = tmp_path / "store"
-    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
+    first = prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
     config = DataConfig(log=str(log), store=str(store), append=is_append)
+    real, module = workspace.remove_ours, {"_make_newest": publish, "remove_ours": workspace}[moment]
 
-    exchange = workspace._exchange
+    def interrupted(folder: Path, *others: object) -> None:
+        if moment == "_make_newest" or (folder.name == "store.spill" and "prepare.json" in others[0]):
+            raise KeyboardInterrupt
+        real(folder, *others)
 
-    def exchanged_and_interrupted(one: Path, other: Path) -> bool:
-        assert exchange(one, other)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(workspace, "_exchange", exchanged_and_interrupted)
+    monkeypatch.setattr(module, moment, interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
     monkeypatch.undo()
-    assert load_manifest(str(store)).rows_used == 600
+    assert load_manifest(str(store)).rows_used == (first.rows_used if moment == "_make_newest" else 600)
     assert (tmp_path / "store.spill").is_dir()
     assert prepare(config).rows_used == 600
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
-
-
-@pytest.mark.parametrize("num_renames", [0, 1, 2])
-def test_where_folders_cannot_be_exchanged_a_kill_does_not_lose_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_renames: int
-) -> None:
-    log = Path(log_in(tmp_path))
-    store = tmp_path / "store"
-    prepare(DataConfig(log=str(log / "part-0.parquet"), store=str(store)))
-    before, rename, left = files_of(store), Path.rename, [num_renames]
-
-    def counted(path: Path, target: Path) -> Path:
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return rename(path, target)
-
-    monkeypatch.setattr(workspace, "_exchange", lambda *_: False)
-    monkeypatch.setattr(Path, "rename", counted)
-    config = DataConfig(log=str(log), store=str(store), append=True)
-    if num_renames < 2:
-        with pytest.raises(KeyboardInterrupt):
-            prepare(config)
-        assert before in (files_of(store), files_of(tmp_path / "store.replaced"))
-    left[0] = 10
-    assert prepare(config).rows_used == 600
+    assert load_manifest(str(store), 1) == first
+    assert load_manifest(str(store)).version == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "store"]
 
 

@@ -111,7 +111,7 @@ def test_no_two_threads_read_through_one_open_file(large_store, monkeypatch):
 
 
 def test_what_was_read_is_not_kept_by_the_open_files(large_store):
-    row_groups = RowGroups(large_store)
+    row_groups = RowGroups(large_store, load_manifest(large_store))
     before = pa.total_allocated_bytes()
     for index in range(0, len(row_groups), 7):
         row_groups.table(index, ["item", "timestamp"])

@@ -18,7 +18,7 @@ from train.run_dir.identity import (
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     overrides = [f"run_dir={tmp_path}", "seed=3"]
-    open_run_folder(load_config(overrides), overrides, "f1")
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"})
     return tmp_path
 
 
@@ -27,8 +27,8 @@ def test_a_damaged_identity_is_no_other_run_and_no_traceback(run_dir: Path, dama
     (run_dir / IDENTITY).write_bytes(damaged)
     overrides = [f"run_dir={run_dir}", "seed=3"]
     for read in (
-        lambda: open_run_folder(load_config(overrides), overrides, "f1"),
-        lambda: refuse_other_evaluation(load_config(overrides), "f1"),
+        lambda: open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"}),
+        lambda: refuse_other_evaluation(load_config(overrides), {"data.fingerprint": "f1"}),
     ):
         with pytest.raises(DataError, match=f"{run_dir / IDENTITY} is damaged"):
             read()

@@ -68,7 +68,7 @@ def test_the_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path,
 def test_a_store_of_another_log_than_the_one_named_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     synthetic_store(tmp_path)
     overrides = _overrides(tmp_path)
-    for log in (tmp_path / "log.parquet", tmp_path, tmp_path / "*.parquet"):
+    for log in (tmp_path / "log.parquet", tmp_path / "*.parquet"):
         assert main([*overrides, f"data.log={log}"]) == 0
     assert main([*overrides, f"data.log={tmp_path / 'other.parquet'}"]) == 2
     assert "was made from" in capsys.readouterr().err

@@ -53,18 +53,18 @@ def run_dir(tmp_path: Path) -> str:
 @pytest.mark.parametrize("override", REFUSED)
 def test_an_evaluation_of_another_run_is_refused_by_key(run_dir: str, override: str):
     with pytest.raises(ConfigError, match=f"trained with {REFUSED[override]}.*cannot be ranked with") as told:
-        refuse_other_evaluation(load_run_config(run_dir, [override]), "f1")
+        refuse_other_evaluation(load_run_config(run_dir, [override]), {"data.fingerprint": "f1"})
     assert "damaged" not in str(told.value)
 
 
 @pytest.mark.parametrize("override", [[], *([each] for each in ALLOWED)])
 def test_an_evaluation_may_differ_in_what_changes_no_model(run_dir: str, override: list[str]):
-    refuse_other_evaluation(load_run_config(run_dir, override), "f1")
+    refuse_other_evaluation(load_run_config(run_dir, override), {"data.fingerprint": "f1"})
 
 
 def test_an_evaluation_on_other_data_names_both_fingerprints(run_dir: str):
     with pytest.raises(ConfigError, match=r"holds other data than run_dir=.* is f2, the run's is f1"):
-        refuse_other_evaluation(load_run_config(run_dir), "f2")
+        refuse_other_evaluation(load_run_config(run_dir), {"data.fingerprint": "f2"})
 
 
 def test_the_identity_says_which_variant_the_keys_are_of(run_dir: str):
@@ -72,12 +72,12 @@ def test_the_identity_says_which_variant_the_keys_are_of(run_dir: str):
     assert (identity["loss"], identity["model"], identity["optimizer"]) == ("sampled_softmax", "sasrec", "default")
     bce = [*RUN, "loss=bce", f"run_dir={run_dir}"]
     with pytest.raises(ConfigError, match="there loss=sampled_softmax, here bce"):
-        open_run_folder(load_config(bce), bce, "f1")
+        open_run_folder(load_config(bce), bce, {"data.fingerprint": "f1"})
 
 
 def test_patience_may_change_when_a_run_goes_on(run_dir: str):
     more = [*RUN, f"run_dir={run_dir}", "evaluation.patience=99"]
-    open_run_folder(load_config(more), more, "f1")
+    open_run_folder(load_config(more), more, {"data.fingerprint": "f1"})
     assert load_run_config(run_dir).evaluation.patience == 99
 
 
@@ -95,7 +95,7 @@ def test_the_environment_has_an_entry_a_session(run_dir: str):
 def test_an_environment_of_an_older_version_is_kept(run_dir: str, older: str):
     (Path(run_dir) / ENVIRONMENT).write_text(older)
     overrides = [*RUN, f"run_dir={run_dir}"]
-    open_run_folder(load_config(overrides), overrides, "f1")
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"})
     first, _ = json.loads((Path(run_dir) / ENVIRONMENT).read_text())
     assert first == ({"python": "3.11"} if older.startswith("{") else {"unreadable": "not JSON"})
 

@@ -33,7 +33,7 @@ def baseline_quality(config: DataConfig, subset: Subset, leave_out_seen: bool) -
     them is a miss. Users with fewer than 3 events train but are not evaluated under leave-one-out. Not collective.
     Raises DataError when no user is evaluable.
     """
-    manifest = load_manifest(config.store)
+    manifest = load_manifest(config.store, config.version)
     rule = split_rule(config, manifest)
     baselines = _count(rule, config.store, manifest)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in baselines}
@@ -83,7 +83,7 @@ class _Cases:
 
 
 def _count(rule: SplitRule, store: str, manifest: Manifest) -> dict[str, _Baseline]:
-    raw_item = item_table(store, ["item", "raw_item"]).sort_by("item")["raw_item"]
+    raw_item = item_table(store, manifest, ["item", "raw_item"]).sort_by("item")["raw_item"]
     raw_order = np.argsort(np.argsort(raw_item.to_numpy(zero_copy_only=False), kind="stable"))
     count, recent, num_items = np.zeros_like(raw_order), np.zeros_like(raw_order), len(raw_order)
     pair, pair_count = np.empty(0, np.int64), np.empty(0, np.int64)

@@ -10,7 +10,7 @@ def oracle_report(config: RunConfig) -> dict[str, float]:
     nothing. Not collective."""
     if not _is_asked_the_same(config):
         return {}
-    return {"oracle_ndcg@10": oracle_ndcg(config.data.synthetic, config.data.store, Subset.TEST)}
+    return {"oracle_ndcg@10": oracle_ndcg(config.data.synthetic, config.data.store, Subset.TEST, config.data.version)}
 
 
 def _is_asked_the_same(config: RunConfig) -> bool:

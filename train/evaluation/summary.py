@@ -9,7 +9,7 @@ from configs.atomic_files import write_json
 from configs.load import variants_of
 from configs.schema import RunConfig
 from data_pipeline.split import Subset
-from data_pipeline.store.manifest import Manifest
+from data_pipeline.store.manifest import Manifest, identity_digests
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
 from train.evaluation.cost import cost_of
@@ -45,7 +45,8 @@ def summarise(
         },
         "cost": cost_of(progress),
         "data": {
-            "fingerprint": manifest.fingerprint,
+            **{key.removeprefix("data."): digest for key, digest in identity_digests(manifest).items()},
+            "version": manifest.version,
             "num_users": manifest.num_users,
             "num_items": manifest.num_items,
         },

@@ -1,6 +1,6 @@
 """The folder of a run: what it was started with, so that the same folder again resumes and another run is refused."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from configs.overrides import as_typed
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.saved_run import CONFIG, compose_saved
 from configs.schema import RunConfig
+from data_pipeline.store.manifest import DIGESTS
 from data_pipeline.store.paths import AnyPath, path_of
 from train.run_dir.environment import record_session
 from train.run_dir.flatten import flat
@@ -35,6 +36,7 @@ MAY_CHANGE = (
     "nonfinite",
     "data.log",
     "data.store",
+    "data.version",
     "data.memory_gib",
     "data.spill_dir",
     "data.engine",
@@ -54,21 +56,27 @@ MAY_DIFFER_IN_EVALUATION = (*MAY_CHANGE, "evaluation", "seed")
 
 The seed is that of the bootstrap alone; ``evaluation.leave_out_seen`` asks another question: the result says so."""
 IDENTITY = "identity.json"
+VERSION = "data.version"
+"""The key under which the identity keeps which version of the store the run reads."""
+Digests = Mapping[str, str]
+"""Of the data, by the keys of :data:`DIGESTS`."""
 OVERRIDES = "overrides.txt"
 STOPPED = "STOPPED"
 """Is there when the last session ended by a stop signal, with everything saved; holds the step."""
 
 
-def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: str, world_size: int = 1) -> Path:
+def open_run_folder(config: RunConfig, overrides: Sequence[str], data: Digests, world_size: int = 1) -> Path:
     """Make or re-open the local folder of ``run_dir`` for a session of ``world_size`` ranks; rank 0 only.
+
+    ``config`` names the version of the store that the run reads, and ``data`` its digests.
 
     Raises :class:`ConfigError` for a folder of another run.
     """
     folder = local_run_dir(config)
-    identity = identity_of(config, fingerprint)
+    identity = identity_of(config, data) | {VERSION: config.data.version}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        refuse_other_run(folder, config, fingerprint)
+        refuse_other_run(folder, config, data)
         (folder / STOPPED).unlink(missing_ok=True)
         write_json(folder / IDENTITY, identity)
         write_text(folder / CONFIG, resolved_yaml(config))
@@ -81,19 +89,19 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], fingerprint: st
     return folder
 
 
-def identity_of(config: RunConfig, fingerprint: str, may_differ: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
+def identity_of(config: RunConfig, data: Digests, may_differ: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """What makes a run this one: its variants, every key that is not among ``may_differ``, and its data."""
-    keys = {**variants_of(config), **dict(flat(asdict(config))), "data.fingerprint": fingerprint}
+    keys = {**variants_of(config), **dict(flat(asdict(config))), **data}
     return {key: value for key, value in keys.items() if not _is_among(key, may_differ)}
 
 
-def refuse_other_run(folder: AnyPath, config: RunConfig, fingerprint: str) -> None:
+def refuse_other_run(folder: AnyPath, config: RunConfig, data: Digests) -> None:
     """Raise :class:`ConfigError`, which names a key, where ``folder`` holds another run than ``config`` on this data.
 
     Changes nothing. :class:`DataError` where the identity cannot be read.
     """
     if (folder / IDENTITY).is_file():
-        key, saved, own = _difference(folder, config, fingerprint, MAY_CHANGE)
+        key, saved, own = _difference(folder, config, data, MAY_CHANGE)
         if key:
             raise ConfigError(
                 f"run_dir={config.run_dir} is another run: there {key}={saved}, here {own}; "
@@ -101,12 +109,12 @@ def refuse_other_run(folder: AnyPath, config: RunConfig, fingerprint: str) -> No
             )
 
 
-def refuse_other_evaluation(config: RunConfig, fingerprint: str) -> None:
+def refuse_other_evaluation(config: RunConfig, data: Digests) -> None:
     """Raise :class:`ConfigError`, which names a key, where ``config`` is not the run in its ``run_dir``.
 
     Another split would rank events that the model was trained on; another width would not fit its tensors.
     """
-    key, saved, own = _difference(path_of(config.run_dir), config, fingerprint, MAY_DIFFER_IN_EVALUATION)
+    key, saved, own = _difference(path_of(config.run_dir), config, data, MAY_DIFFER_IN_EVALUATION)
     if key == "data.fingerprint":
         raise ConfigError(
             f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
@@ -120,11 +128,15 @@ def refuse_other_evaluation(config: RunConfig, fingerprint: str) -> None:
 
 
 def _difference(
-    folder: AnyPath, config: RunConfig, fingerprint: str, may_differ: Collection[str]
+    folder: AnyPath, config: RunConfig, data: Digests, may_differ: Collection[str]
 ) -> tuple[str, Any, Any]:
-    """The first key that differs, the value that is saved and that of ``config``; an empty key where none does."""
-    saved = _saved_identity(folder, config.run_dir)
-    own = identity_of(config, fingerprint, may_differ)
+    """The first key that differs, the value that is saved and that of ``config``; an empty key where none does.
+
+    Digests that one of the two does not know, as runs and stores of before, are no difference.
+    """
+    saved = saved_identity(folder, config.run_dir)
+    may_differ = (*may_differ, *(key for key in DIGESTS if key not in data or key not in saved))
+    own = identity_of(config, data, may_differ)
     for key in sorted(saved.keys() | own.keys(), key=lambda key: (key.count("."), key)):  # a variant before its keys
         if not _is_among(key, may_differ) and saved.get(key) != own.get(key):
             return key, saved.get(key), own.get(key)
@@ -157,7 +169,8 @@ def saved_yaml(run_dir: str) -> str:
     return parse_text_with_sum(path.read_bytes(), path)
 
 
-def _saved_identity(folder: AnyPath, run_dir: str) -> dict[str, Any]:
+def saved_identity(folder: AnyPath, run_dir: str) -> dict[str, Any]:
+    """What ``folder`` says that the run of ``run_dir`` is; :class:`ConfigError` where it holds none."""
     path = folder / IDENTITY
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")

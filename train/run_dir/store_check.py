@@ -9,39 +9,92 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from configs.atomic_files import parse_json_with_sum
 from configs.errors import ConfigError, DataError
 from configs.schema import RunConfig
 from configs.url import is_url
-from data_pipeline.store.paths import path_of
+from data_pipeline.prepare.provenance import digest_of
+from data_pipeline.prepare.read.sources import find_log_files
+from data_pipeline.store.file_sums import checked_bytes
+from data_pipeline.store.manifest import PREPARED_FROM, Manifest, load_manifest, paths_of
+from data_pipeline.store.paths import AnyPath
 from train.run_dir.flatten import flat
 
 _NOT_OF_THE_CONTENT = "max_bad_fraction"
 """Of the options that a store keeps, the one that only decides whether prepare ends with an error."""
 
 
-def refuse_other_origin(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` for a log or for options among ``overrides`` that ``data.store`` was not made with,
-    :class:`DataError` where what it says of itself cannot be read."""
-    origin = _saved_origin(config.data.store)
+def refuse_other_origin(config: RunConfig, overrides: Sequence[str], manifest: Manifest) -> None:
+    """Raise :class:`ConfigError` for a log or for options among ``overrides`` that ``manifest``'s version was not
+    made with, :class:`DataError` where what the store says of itself cannot be read."""
+    origin = _saved_origin(config.data.store, manifest)
     _refuse_other_log(config, overrides, origin)
     _refuse_other_options(config, overrides, origin)
 
 
-def _saved_origin(store: str) -> dict[str, Any]:
-    """What the store says that it was made from; empty where it does not say, as one that was written by hand.
-
-    Read here and not by ``data_pipeline.prepare``, whose engines take longer to import than all else here.
-    """
-    path = path_of(store) / "prepared_from.json"
+def note_grown_log(config: RunConfig, overrides: Sequence[str]) -> str:
+    """One line where the log that the user names has files that no version of the store has seen; else empty."""
+    store, log = config.data.store, config.data.log
+    origin = _saved_origin(store, load_manifest(store))
+    if not log or not origin.get("files") or not any(key.startswith("data.log=") for key in overrides):
+        return ""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except DataError:
-        raise
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
-    return content if isinstance(content, dict) else {}
+        paths = find_log_files(log, config.data.source)
+    except (ConfigError, DataError):  # a log that is gone, or is not whole yet, is not needed to train
+        return ""
+    new, changed = _unseen(paths, origin)
+    if not new and not changed:
+        return ""
+    what = [
+        _named(new, "that data.store={store} has not seen"),
+        _named(changed, "that changed since data.store={store}"),
+    ]
+    told = " and ".join(each.format(store=store) for each in what if each)
+    add = f"`shardrec prepare data.append=true data.log={log} data.store={store}` adds new files"
+    return f"note: data.log={log} has {told}; training reads the store as it is; {add}"
+
+
+def _named(paths: list[AnyPath], what: str) -> str:
+    if not paths:
+        return ""
+    more = ", ..." if len(paths) > 3 else ""
+    return f"{len(paths)} {'file' if len(paths) == 1 else 'files'} {what} ({', '.join(map(str, paths[:3]))}{more})"
+
+
+def _unseen(paths: list[AnyPath], origin: dict[str, Any]) -> tuple[list[AnyPath], list[AnyPath]]:
+    """Of ``paths`` those whose bytes the store does not hold: new ones, and those that it holds with other bytes.
+
+    A file is known by its path and size, else by its bytes, as ``prepare`` knows it.
+    """
+    known = {_full(str(name)): size for name, size, _ in origin["files"]}
+    digests: dict[int, set[str]] = {}
+    for (_, size, _), digest in zip(origin["files"], origin.get("digests", []), strict=False):
+        digests.setdefault(size, set()).add(digest)
+    new, changed = list[AnyPath](), list[AnyPath]()
+    for path in paths:
+        size, before = path.stat().st_size, known.get(_full(str(path)))
+        if size == before or (size in digests and digest_of(path) in digests[size]):
+            continue
+        (new if before is None else changed).append(path)
+    return new, changed
+
+
+def _full(path: str) -> str:
+    return path if is_url(path) else str(Path(path).resolve())
+
+
+def _saved_origin(store: str, manifest: Manifest) -> dict[str, Any]:
+    """What the store says that it was made from; empty where it does not say, as one that was written by hand."""
+    for path, expected in paths_of(store, manifest, PREPARED_FROM):
+        content = checked_bytes(path, expected)
+        if expected is not None:
+            return parse_json_with_sum(content, path)
+        try:
+            found = json.loads(content)
+        except ValueError as error:
+            raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _refuse_other_log(config: RunConfig, overrides: Sequence[str], origin: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ from data_pipeline.prepare.spark.parts import written_parts
 from data_pipeline.prepare.spark.tasks import Piece
 from data_pipeline.prepare.workspace import State, Workspace
 from data_pipeline.prepare.write.feature_statistics import stored_features
-from data_pipeline.prepare.write.histories import count_histories
+from data_pipeline.prepare.write.histories import count_histories, write_items
 
 ENGINE = f"spark-{pyspark.__version__}"
 ROWS_PER_PIECE = 2_000_000
@@ -81,7 +81,7 @@ def run_on_spark(
     events = _core(events, config, work, spilled, progress)
     items, has_finer_times = _items(events, id_types)
     num_rows = num_events_left(items, config)
-    items.write_parquet(work.store / "items.parquet")
+    write_items(work.store / "items.parquet", items)
     features = stored_features(config.features, SparkEvents(events))
     progress.say(f"spark: writing {num_rows:,} events")
     folder = work.store / "histories"

@@ -39,11 +39,19 @@ class Fingerprint:
         for name, values in (features or {}).items():
             self._update_feature(f"feature/{name}", values)
         for name, values in (("user", users), ("length", lengths), ("item", items), ("timestamp", times)):
-            if values.dtype == pl.String:
-                self._feed(f"{name}/num_bytes", _int64_bytes(values.str.len_bytes()))
-                self._feed(f"{name}/utf8", values.str.join("").item().encode())
-            else:
-                self._feed(f"{name}/int64", _int64_bytes(values))
+            self._update_ids(name, values)
+
+    @property
+    def user_ids(self) -> str:
+        """The digest of the raw users in the order of their dense ids, 64 hex digits."""
+        return self._digest_of("user/")
+
+    def _update_ids(self, name: str, values: pl.Series) -> None:
+        if values.dtype == pl.String:
+            self._feed(f"{name}/num_bytes", _int64_bytes(values.str.len_bytes()))
+            self._feed(f"{name}/utf8", values.str.join("").item().encode())
+        else:
+            self._feed(f"{name}/int64", _int64_bytes(values))
 
     def _update_feature(self, name: str, values: pl.Series) -> None:
         if values.dtype == pl.String:
@@ -55,13 +63,32 @@ class Fingerprint:
 
     def hexdigest(self) -> str:
         """The fingerprint of all that was added, 64 hex digits."""
+        return self._digest_of("")
+
+    def _digest_of(self, prefix: str) -> str:
+        """Of the columns whose names begin with ``prefix``."""
         whole = hashlib.sha256(_VERSION)
-        for name in sorted(self._columns):
+        for name in sorted(name for name in self._columns if name.startswith(prefix)):
             whole.update(name.encode() + b"\0" + self._columns[name].digest())
         return whole.hexdigest()
 
     def _feed(self, name: str, data: bytes | memoryview) -> None:
         self._columns.setdefault(name, hashlib.sha256()).update(data)
+
+
+def item_ids_digest(raw_items: pl.Series) -> str:
+    """The digest of raw items [V] in the order of their dense ids, 64 hex digits."""
+    found = Fingerprint()
+    found._update_ids("item", raw_items)
+    return found._digest_of("item/")
+
+
+def feature_codes_digest(features: dict[str, StoredFeature]) -> str:
+    """The digest of how features are encoded; empty where there are none."""
+    if not features:
+        return ""
+    text = json.dumps({name: asdict(feature) for name, feature in features.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _int64_bytes(values: pl.Series) -> memoryview:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.prepare.partition.sorting import in_order, runs_of
@@ -33,6 +34,8 @@ class HistoryCounts:
     num_time_ties: int = 0
     longest_history: int = 0
     fingerprint: str = ""
+    user_ids: str = ""
+    """The digest of the raw users in the order of their dense ids."""
 
 
 class UserEvents(NamedTuple):
@@ -89,6 +92,7 @@ def write_histories(
         written.result()
     writer.close()
     total.num_users, total.fingerprint = writer.num_users, fingerprint.hexdigest()
+    total.user_ids = fingerprint.user_ids
     return total
 
 
@@ -102,7 +106,7 @@ def count_histories(
         _count(total, fingerprint, events, raw_items)
         total.num_users += len(events.users)
         progress.advance(len(events.items))
-    total.fingerprint = fingerprint.hexdigest()
+    total.fingerprint, total.user_ids = fingerprint.hexdigest(), fingerprint.user_ids
     return total
 
 
@@ -146,6 +150,16 @@ def _whole_parts(paths: list[Path], features: Sequence[str]) -> Iterator[UserEve
         file = pq.ParquetFile(path)
         for row_group in range(file.num_row_groups):
             yield columns_of(file, row_group, features)
+
+
+def write_items(path: Path, items: pl.DataFrame) -> None:
+    """Write ``items.parquet``, its pages with checksums as those of the histories."""
+    table = items.to_arrow()
+    names = [name for name, dtype in items.schema.items() if dtype == pl.String]
+    for name in names:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table.column(name).cast(pa.string()))
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def columns_of(file: pq.ParquetFile, row_group: int, features: Sequence[str] = ()) -> UserEvents:

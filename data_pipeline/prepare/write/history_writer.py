@@ -17,8 +17,8 @@ class HistoryWriter:
 
     Goes on after the parts that ``folder`` holds, or after ``first_user`` users, a multiple of ``USERS_PER_PART``,
     that others write. Ids and times are stored without a dictionary: few of them are alike within a row group, and a
-    bare column is written and read faster, and is smaller. Pages have checksums, which are looked at where the store
-    is read over a network. Features follow as lists, encoded and raw; raw strings have a dictionary.
+    bare column is written and read faster, and is smaller. Pages have checksums, which are verified at every read.
+    Features follow as lists, encoded and raw; raw strings have a dictionary.
     """
 
     def __init__(self, folder: Path, first_user: int = 0) -> None:

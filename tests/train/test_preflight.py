@@ -57,7 +57,7 @@ def test_a_store_of_another_format_version_is_refused(tmp_path: Path, capsys: py
 
 def test_the_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     overrides = _overrides(tmp_path)
-    open_run_folder(load_config(overrides), overrides, "tiny")
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "tiny"})
     before = (tmp_path / "run" / "config.yaml").read_text()
     assert main([*overrides, "optimizer.lr=0.5"]) == 2
     assert "optimizer.lr=0.001, here 0.5" in capsys.readouterr().err

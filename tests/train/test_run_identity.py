@@ -46,7 +46,7 @@ ALLOWED = [
 @pytest.fixture
 def run_dir(tmp_path: Path) -> str:
     overrides = [*RUN, f"run_dir={tmp_path / 'run'}"]
-    open_run_folder(load_config(overrides), overrides, "f1", world_size=4)
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"}, world_size=4)
     return str(tmp_path / "run")
 
 
@@ -83,7 +83,7 @@ def test_patience_may_change_when_a_run_goes_on(run_dir: str):
 
 def test_the_environment_has_an_entry_a_session(run_dir: str):
     overrides = [*RUN, f"run_dir={run_dir}"]
-    open_run_folder(load_config(overrides), overrides, "f1", world_size=2)
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"}, world_size=2)
     sessions = json.loads((Path(run_dir) / ENVIRONMENT).read_text())
     assert [session["world_size"] for session in sessions] == [4, 2]
     for session in sessions:
@@ -106,7 +106,7 @@ def test_a_preflight_changes_nothing(tmp_path: Path, more: list[str]):
     overrides = [f"data.store={store}", f"run_dir={tmp_path / 'run'}"]
     assert preflight(overrides) == 0
     assert not (tmp_path / "run").exists()
-    open_run_folder(load_config(overrides), overrides, "tiny")
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "tiny"})
     mark_stopped(tmp_path / "run", 7)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file()}
     assert preflight([*overrides, *more]) == (2 if more == ["optimizer.lr=0.5"] else 0)

@@ -11,11 +11,13 @@ from logs import files_of, random_log
 from configs.load import load_config
 from configs.schema import DataConfig
 from data_pipeline.prepare.prepare import prepare
-from data_pipeline.store.manifest import load_manifest, versions_of
+from data_pipeline.store.manifest import identity_digests, load_manifest, versions_of
 from ranks import run_ranks
 from runs import run_here
 from train.evaluate import main as evaluate
 from train.preflight import main as preflight
+from train.run_dir.identity import open_run_folder
+from train.run_dir.store_version import at_version, manifest_of_run
 
 SMALL = ["model.embedding_dim=8", "model.num_blocks=1", "model.num_heads=1", "hardware.num_ranks=1", "num_epochs=2"]
 
@@ -32,6 +34,13 @@ def days(folder: Path, num: int = 2, rows: int = 600) -> list[str]:
 
 def run_of(folder: Path, store: Path, *more: str) -> list[str]:
     return [*SMALL, f"data.store={store}", f"run_dir={folder / 'run'}", *more]
+
+
+def begin(overrides: list[str]) -> None:
+    """Leave the folder of a run as it is before the first step."""
+    config = load_config(overrides)
+    manifest = manifest_of_run(config, Path(config.run_dir))
+    open_run_folder(at_version(config, manifest.version), overrides, identity_digests(manifest))
 
 
 @pytest.fixture
@@ -77,7 +86,7 @@ def test_a_run_goes_on_with_the_version_that_it_began_with(tmp_path: Path, capsy
     shutil.copytree(store, untouched / "store")
     (tmp_path / "a").mkdir()
     overrides = run_of(tmp_path / "a", store)
-    assert preflight(overrides) == 0
+    begin(overrides)
     prepare(DataConfig(log=second, store=str(store), append=True))
     capsys.readouterr()
     assert preflight(overrides) == 0
@@ -100,7 +109,7 @@ def test_an_older_version_is_read_by_its_number_and_an_unknown_one_is_refused(
     made = [prepare(DataConfig(log=path, store=str(store), append=True)) for path in days(tmp_path, 3)]
     assert versions_of(str(store)) == [1, 2, 3]
     assert [load_manifest(str(store), number) for number in (1, 2, 3, 0)] == [*made, made[-1]]
-    assert preflight(run_of(tmp_path, store, "data.version=2")) == 0
+    begin(run_of(tmp_path, store, "data.version=2"))
     assert json.loads((tmp_path / "run" / "identity.json").read_text())["data.fingerprint"] == made[1].fingerprint
     assert preflight(run_of(tmp_path, store, "data.version=3")) == 2
     assert "holds other data than run_dir=" in capsys.readouterr().err

@@ -16,7 +16,8 @@ from configs.schema.source import TimeUnit
 from configs.url import is_url
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.progress import ProgressReporter
-from data_pipeline.prepare.workspace import StoreBusyError, is_store
+from data_pipeline.prepare.publish import is_store
+from data_pipeline.prepare.workspace import StoreBusyError
 from data_pipeline.store.lease import LeaseError
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.synthetic import write_log

@@ -191,7 +191,9 @@ def _manifest_at(path: AnyPath, store: str) -> Manifest:
 
 
 def _manifest_of(content: dict[str, Any], path: AnyPath) -> Manifest:
-    content = {"features": {}, "time_unit": "", "has_times": True} | content
+    content.setdefault("features", {})
+    content.setdefault("time_unit", "")
+    content.setdefault("has_times", True)
     names = {field.name for field in fields(Manifest)}
     optional = {"version", "item_ids", "user_ids", "feature_codes", "files"}
     if wrong := (set(content) - names) | (names - optional - set(content)):

@@ -10,8 +10,10 @@ from configs.errors import exit_code_of
 from configs.load import load_config
 from configs.saved_run import place_overrides
 from configs.schema import RunConfig
-from data_pipeline.store.manifest import load_manifest
+from data_pipeline.store.manifest import identity_digests
+from data_pipeline.store.paths import path_of
 from train.run_dir.identity import load_run_config, refuse_other_evaluation
+from train.run_dir.store_version import manifest_of_run
 
 
 def evaluated_run(overrides: Sequence[str]) -> RunConfig:
@@ -28,7 +30,7 @@ def main(overrides: Sequence[str]) -> int:
 
 
 def _check(config: RunConfig) -> None:
-    refuse_other_evaluation(config, load_manifest(config.data.store).fingerprint)
+    refuse_other_evaluation(config, identity_digests(manifest_of_run(config, path_of(config.run_dir))))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The processes that a command has started, and a wait for what they do."""
 
+import random
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,3 +30,14 @@ def wait_for(is_so: Callable[[], bool], *, timeout_s: float = PATIENCE_S) -> Non
     while not is_so():
         assert time.monotonic() < deadline, f"not so after {timeout_s} s"
         time.sleep(0.1)
+
+
+def free_port() -> int:
+    """None of those that the system gives to outgoing connections, one of which may take it before node 0 does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        try:
+            socket.create_server(("localhost", port)).close()
+        except OSError:
+            continue
+        return port

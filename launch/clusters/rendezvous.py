@@ -74,9 +74,11 @@ def _report(own: Report, endpoint: str, timeout_s: float, *, is_elastic: bool = 
         try:
             with socket.create_connection((host, port), timeout=CONNECT_S) as connection:
                 was_silent = _converse(_Lines(connection), own)
-            if is_elastic or not was_silent:
+            if was_silent == is_elastic:
                 return
             reason = "what listens there is not node 0 of this job"
+            if is_elastic:  # node 0 has prepared: its agent comes first, and has the first ranks
+                deadline, reason = time.monotonic() + timeout_s, "its ranks have not started"
         except _LostHost as lost:
             deadline = max(deadline, time.monotonic() + RETRY_S)
             reason = str(lost)

@@ -35,7 +35,7 @@ def examine(words: Sequence[str]) -> int:
 
 def rows_of(subject: Subject) -> Iterator[Row]:
     """Every check's row, in order; the last one, the sharded step, takes most of the time."""
-    hardware, run = subject.config.hardware, subject.config
+    hardware, run = subject.here, subject.config
     yield subject.row
     if platform.system() != "Linux":
         fix = "docker run -it --shm-size=8g python:3.12 bash   # a Linux on this machine"

@@ -24,7 +24,7 @@ NCCL_SHARED_MEMORY_GIB = 0.5
 
 
 def check_open_files(hardware: HardwareConfig, num_nodes: int) -> Row:
-    """Whether a rank may hold a socket to every other rank, and its files."""
+    """Whether a rank may hold a socket to every other rank of the job, and its files; ``hardware`` is a node's."""
     needed = OWN_FILES + SOCKETS_PER_PEER * (hardware.num_ranks * num_nodes - 1)
     return _limit_row("open files", resource.RLIMIT_NOFILE, needed, RAISED_FILES, "n")
 

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.errors import ConfigError
-from configs.schema import RunConfig
+from configs.schema import HardwareConfig, RunConfig
 from launch.doctor.row import Row, failed, good
 from launch.doctor.software import install_command
 
@@ -20,6 +20,12 @@ class Subject:
     num_nodes: int
     row: Row
 
+    @property
+    def here(self) -> HardwareConfig:
+        """The hardware of one node: its share of ``hardware.num_ranks``, which are those of the whole job."""
+        hardware = self.config.hardware
+        return replace(hardware, num_ranks=-(-hardware.num_ranks // self.num_nodes))
+
 
 def subject_of(overrides: Sequence[str]) -> Subject:
     """The run that ``overrides`` choose; without Hydra the schema's defaults and a failed row.
@@ -28,15 +34,21 @@ def subject_of(overrides: Sequence[str]) -> Subject:
     """
     num_nodes, own = _num_nodes(overrides), [word for word in overrides if not word.startswith("doctor.")]
     try:
-        from configs.load import load_config  # Hydra may be what is missing
+        from configs.load import left_to_the_machine, load_config  # Hydra may be what is missing
     except ImportError as error:
         found = f"{error}: keys and values were not read, defaults are examined"
         return Subject(RunConfig(), num_nodes, failed("configuration", found, install_command()))
     config = load_config(own)
+    if "hardware.num_ranks" in left_to_the_machine(own):  # those that fit one node
+        config.hardware.num_ranks *= num_nodes
     hardware = config.hardware
-    found = (
-        f"hardware={hardware.name}: hardware.num_ranks={hardware.num_ranks} on {hardware.device}; nodes: {num_nodes}"
-    )
+    if hardware.num_ranks % num_nodes and any(word.startswith("hardware.num_ranks=") for word in own):
+        raise ConfigError(
+            f"hardware.num_ranks={hardware.num_ranks}, the ranks of the whole job, cannot be shared out over "
+            f"{NODES_KEY}={num_nodes}; make it a multiple"
+        )
+    found = f"hardware={hardware.name}: hardware.num_ranks={hardware.num_ranks} on {hardware.device}"
+    found += f"; nodes: {num_nodes}" + (f", {hardware.num_ranks // num_nodes} ranks each" if num_nodes > 1 else "")
     return Subject(config, num_nodes, good("configuration", found))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import ConfigError
 from configs.schema import HardwareConfig
 from launch import cli
 from launch.doctor import devices, examination, network, sharded_step, subject
@@ -108,6 +109,24 @@ def test_the_nodes_are_those_of_the_allocation_or_the_given_ones(monkeypatch: py
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
     assert subject.subject_of(["hardware=h100"]).num_nodes == 4
     assert subject.subject_of(["doctor.nodes=2"]).num_nodes == 2
+
+
+def test_the_ranks_of_the_job_are_shared_out_over_its_nodes(monkeypatch: pytest.MonkeyPatch):
+    """The documented two nodes of eight GPUs, as `launch` and as the doctor of one of the nodes see them."""
+    words = ["hardware=h100", "hardware.num_ranks=16", "doctor.nodes=2"]
+    examined = subject.subject_of(words)
+    assert examined.here.num_ranks == 8
+    assert "num_ranks=16 on cuda; nodes: 2, 8 ranks each" in examined.row.found
+    answering(monkeypatch, devices, Answer(0, json.dumps(SEEN | {"gpus": ["H100"] * 8}) + "\n", ""))
+    monkeypatch.setattr(devices, "answer_of", lambda *_, **__: Answer(0, SMI.format(cuda="13.0"), ""))
+    gpus = next(row for row in devices.look_at_devices(examined.here).rows if row.name == "GPUs")
+    assert gpus.mark is Mark.OK
+    with pytest.raises(ConfigError, match=r"hardware.num_ranks=15"):
+        subject.subject_of(["hardware.num_ranks=15", "doctor.nodes=2"])
+
+
+def test_ranks_that_nobody_set_are_those_that_fit_each_node():
+    assert subject.subject_of(["doctor.nodes=3"]).here.num_ranks == subject.subject_of([]).here.num_ranks
 
 
 def test_without_hydra_the_defaults_are_examined_and_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

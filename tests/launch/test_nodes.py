@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from configs.errors import NODES_MISSING_EXIT_CODE, REQUEUE_EXIT_CODE
 from prepared_store import synthetic_store
-from processes import PATIENCE_S, family_of, wait_for
+from processes import PATIENCE_S, family_of, free_port, wait_for
 from ranks import run_ranks
 from runs import run_stopped_at
 
@@ -23,17 +21,6 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def endpoint() -> str:
     return f"localhost:{free_port()}"
-
-
-def free_port() -> int:
-    """None of those that the system gives to outgoing connections, one of which may take it before node 0 does."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server(("localhost", port)).close()
-        except OSError:
-            continue
-        return port
 
 
 RUN = [

@@ -1,7 +1,6 @@
 """The nodes of a job meet, or each says within the time what is wrong."""
 
 import json
-import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from configs.endpoint import join_endpoint, split_endpoint
 from configs.errors import ConfigError, NodesMissingError
 from launch.clusters.rendezvous import meet
 from launch.clusters.report import PrepareFailed, Report, proof
-from processes import PATIENCE_S, wait_for
+from processes import PATIENCE_S, free_port, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = ["alpha", "beta", "gamma"]
@@ -40,17 +39,6 @@ def met(own: Report, endpoint: str, timeout_s: int = 20) -> list[Report] | str:
 @pytest.fixture
 def endpoint() -> str:
     return f"localhost:{free_port()}"
-
-
-def free_port() -> int:
-    """None of those that the system gives to outgoing connections, one of which may take it before node 0 does."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        try:
-            socket.create_server(("localhost", port)).close()
-        except OSError:
-            continue
-        return port
 
 
 def test_node_0_learns_of_all_whatever_the_order_in_which_they_start(endpoint: str):

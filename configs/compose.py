@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from configs.choices import CHOICES, CONFIG_DIR
 from configs.errors import ConfigError
+from configs.paths import checked_path
 from configs.schema import LossConfig, RunConfig
 from configs.schema.cluster import LaunchConfig
 
@@ -52,9 +53,10 @@ def _search_path(config_dir: str) -> ConfigSearchPathImpl:
     path = ConfigSearchPathImpl()
     path.append("hydra", "pkg://hydra.conf")
     if config_dir:
-        if not Path(config_dir).is_dir():
+        folder = Path(checked_path("config_dir", config_dir)).absolute()
+        if not folder.is_dir():
             raise ConfigError(f"config_dir={config_dir} is no folder; name the one that holds your YAML files")
-        path.append("yours", f"file://{Path(config_dir).absolute()}")
+        path.append("yours", f"file://{folder}")
     path.append("main", f"file://{CONFIG_DIR}")
     path.append("schema", "structured://")
     return path

@@ -195,10 +195,10 @@ def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser
 
 
 def _name(group: str, value: str) -> str:
-    """The name that is chosen; ``experiment=null`` chooses none."""
-    if not _NAME.fullmatch(value) or (value.lower() == "null" and group != PRESETS):
+    """The name that is chosen, in quotes: one that looks like a number is a name as well."""
+    if not _NAME.fullmatch(value) or value.lower() == "null" or len(value) > 200:
         raise ConfigError(f"{group}={_shown(value)}: {group} takes one name, such as {names_of(group)[0]}")
-    return value
+    return _quoted(value)
 
 
 def _quoted(text: str) -> str:

@@ -4,9 +4,10 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, require
+from configs.paths import checked_folder
 from configs.url import is_url
 
 SCHEMES = ("s3", "gs", "hdfs")
@@ -26,15 +27,19 @@ class RunDirConfig(Protocol):
 
 
 def checked_run_dir(run_dir: str) -> str:
-    """``run_dir`` as it is used from here on: ``file://`` is a path; a URL has no slash at its end.
+    """``run_dir`` as it is used from here on: a path as :func:`checked_folder` has it; a URL has no slash at its end.
 
-    Raises :class:`ConfigError` for another scheme, and for a URL that names no folder.
+    Raises :class:`ConfigError` for a store, another scheme, and a URL that names no folder.
     """
-    if not is_url(run_dir):
-        return run_dir
+    if not is_url(run_dir) or run_dir.startswith("file://"):
+        path = checked_folder("run_dir", run_dir)
+        require(bool(path), "run_dir is empty; name a folder or a URL")
+        require(
+            not (Path(path) / "manifest.json").is_file(),
+            f"run_dir={run_dir} is a store; name a folder for the run alone",
+        )
+        return path
     parts = urlsplit(run_dir)
-    if parts.scheme == "file":
-        return unquote(parts.path)
     if parts.scheme not in SCHEMES:
         raise ConfigError(f"run_dir={run_dir}: use s3://, gs://, hdfs://, file:// or a path (docs/object_stores.md)")
     if not parts.path.strip("/") or (parts.scheme != "hdfs" and not parts.netloc):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
+from configs.paths import checked_path
 from launch.command import run_module
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def _with_config_dir(words: Sequence[str]) -> list[str]:
             word = f"config_dir={path if equals else left.pop(0)}"
         found.append(word)
     is_plain = [word for word in found if word.startswith("config_dir=") and "${" not in word and word[11:]]
-    return [f"config_dir={Path(word[11:]).expanduser().absolute()}" if word in is_plain else word for word in found]
+    return [
+        f"config_dir={Path(checked_path('config_dir', word[11:])).absolute()}" if word in is_plain else word
+        for word in found
+    ]
 
 
 def _verb_of(name: str) -> Callable[[list[str]], int]:

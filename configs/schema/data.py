@@ -6,6 +6,7 @@ from enum import Enum
 from configs.bounds import COUNT, check_bounds
 from configs.errors import require
 from configs.machine import suitable_prepare_gib
+from configs.paths import checked_folder, checked_path
 from configs.schema.features import FeatureConfig, check_features
 from configs.schema.source import Layout, SourceConfig
 from configs.schema.split import check_global_time
@@ -135,6 +136,9 @@ class DataConfig:
             prefetch_batches=(0, 10**4),
             prefetch_mib=(0, 2**24),
         )
+        self.log = checked_path("data.log", self.log)
+        self.store = checked_folder("data.store", self.store)
+        self.spill_dir = checked_folder("data.spill_dir", self.spill_dir)
         self.memory_gib = self.memory_gib or suitable_prepare_gib()
         self.num_data_shards = _fitting_shards(self.num_data_shards, self.global_batch_size)
         check_global_time(self)

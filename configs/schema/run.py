@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from configs.bounds import COUNT, SEED, check_bounds
 from configs.errors import require
+from configs.paths import checked_path
 from configs.run_dir import checked_run_dir
 from configs.schema.checkpoint import CheckpointConfig
 from configs.schema.data import DataConfig
@@ -56,6 +57,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)
+        self.config_dir = checked_path("config_dir", self.config_dir)
+        self.scratch_dir = checked_path("scratch_dir", self.scratch_dir)
         for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
             require(not is_url(folder), f"{key}={folder} is a URL; name a local folder (docs/object_stores.md)")
         check_bounds(

@@ -1,12 +1,14 @@
 """``python -m data_pipeline.inspect STORE [--json] [key=value ...]``: tell what is in a store. Needs no torch."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
+from configs.paths import checked_path
 from configs.url import is_url
 from data_pipeline.inspect.picture import HOW_TO_INSTALL, write_picture
 from data_pipeline.inspect.samples import Titles, sample_histories
@@ -40,23 +42,27 @@ def options_of(words: Sequence[str]) -> InspectOptions:
     stores = [word for word in words if "=" not in word and not word.startswith("-")]
     if len(stores) != 1:
         raise ConfigError(f"inspect needs one STORE, got {stores}: shardrec inspect STORE [--json] [key=value ...]")
-    options = InspectOptions(store=stores[0], png="" if is_url(stores[0]) else f"{stores[0].rstrip('/')}.png")
+    store = checked_path("STORE", stores[0])
+    beside = store if Path(store).name not in ("", "..") else str(Path(store).resolve())
+    options = InspectOptions(store=store, png="" if is_url(store) else f"{beside}.png")
     known = [field.name for field in fields(InspectOptions) if field.name not in ("store", "json")]
     for word in words:
         key, is_pair, value = word.partition("=")
         if word == "--json":
             options.json = True
         elif is_pair and key in known:
-            setattr(options, key, _number_of(key, value) if key in ("users", "version") else value)
+            setattr(options, key, _value_of(key, value))
         elif word not in stores:
             raise ConfigError(f"{word} is no option of inspect; it takes --json and {', '.join(known)} as key=value")
     return options
 
 
-def _number_of(key: str, value: str) -> int:
-    if not value.isdecimal():
-        raise ConfigError(f"{key}={value} is no whole number")
-    return int(value)
+def _value_of(key: str, value: str) -> int | str:
+    if key in ("users", "version"):
+        if not re.fullmatch(r"[0-9]{1,6}", value):
+            raise ConfigError(f"{key}={value[:50]} is no whole number up to 999,999")
+        return int(value)
+    return checked_path(key, value) if key in ("png", "titles") else value
 
 
 def _inspect(options: InspectOptions) -> None:

@@ -142,7 +142,7 @@ def test_train_prepares_a_missing_store_first(started: Started, tmp_path: Path) 
     overrides = ["data.log=x.parquet", f"data.store={tmp_path}", *machine]
     assert cli.main(["train", *overrides]) == 0
     (prepare, _), (preflight, _), (train, environment) = started
-    assert prepare == [sys.executable, "-m", "data_pipeline.prepare", *overrides]
+    assert prepare == [sys.executable, "-m", "data_pipeline.prepare", "--wait", *overrides]
     assert preflight == [sys.executable, "-m", "train.preflight", *overrides]
     assert train == [sys.executable, "-m", "train.supervision.elastic_agent", "--ranks=2", "train", *overrides]
     assert environment["OMP_NUM_THREADS"] == "3"

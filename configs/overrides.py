@@ -161,7 +161,7 @@ def _fits(value: Any, types: list[Any]) -> bool:
         case float():
             return float in kinds
         case list():
-            return list in kinds
+            return list in kinds and not any(each is None or isinstance(each, list | dict) for each in value)
         case dict():
             return _has_keys(types)
         case None:

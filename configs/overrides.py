@@ -149,10 +149,10 @@ def _advice(key: str, types: list[Any]) -> str:
 
 def _fits(value: Any, types: list[Any]) -> bool:
     """Whether ``value`` may be of one of ``types``; what refers to another key is looked at when it is resolved."""
-    refers = isinstance(value, str) and "${" in value and not _has_keys(types)
+    kinds = [get_origin(each) or each for each in types]
+    refers = isinstance(value, str) and "${" in value and list not in kinds and not _has_keys(types)
     if not types or str in types or Any in types or refers:
         return True
-    kinds = [get_origin(each) or each for each in types]
     match value:
         case bool():
             return bool in kinds

@@ -69,8 +69,10 @@ class RunConfig:
             num_steps=(0, 10**12),
             log_every_steps=(1, COUNT),
         )
+        key = "data.global_batch_tokens" if self.data.global_batch_tokens else "data.global_batch_size"
+        batch = self.data.global_batch_tokens or self.data.global_batch_size
         require(
-            self.hardware.num_ranks <= (self.data.global_batch_tokens or self.data.global_batch_size),
-            f"hardware.num_ranks={self.hardware.num_ranks} is more than a step can feed, "
-            f"data.global_batch_size={self.data.global_batch_size}: some ranks would never train; raise it",
+            self.hardware.num_ranks <= batch,
+            f"hardware.num_ranks={self.hardware.num_ranks} is more than a step can feed, {key}={batch}: some ranks "
+            f"would never train; raise it",
         )

@@ -7,13 +7,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError
 from configs.schema import DataConfig
 from configs.schema.synthetic import SyntheticConfig
 from data_pipeline import synthetic
 from data_pipeline.prepare.__main__ import make_synthetic_log
 from data_pipeline.prepare.prepare import prepare
-from data_pipeline.split import Subset
 
 CONFIG = SyntheticConfig(num_users=800, num_items=300, mean_length=20, seed=3)
 
@@ -58,7 +57,6 @@ def test_a_small_catalogue_is_never_exhausted(tmp_path: Path) -> None:
     synthetic.write_log(config, str(tmp_path / "log.parquet"))
     prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store")))
     assert max(map(len, histories(str(tmp_path / "store")))) == 20
-    assert 0 < synthetic.oracle_ndcg(config, str(tmp_path / "store"), Subset.TEST) < 1
 
 
 def test_equal_times_are_in_the_order_in_which_events_happened(tmp_path: Path) -> None:
@@ -105,55 +103,12 @@ def test_dirty_rows_are_quarantined_and_change_nothing(tmp_path: Path) -> None:
     assert sum(clean.rows_quarantined.values()) == 0
 
 
-def test_oracle_scores_are_the_generators_frequencies() -> None:
-    """Cluster probabilities given history and taste equal what the generator draws, full clusters included."""
-    config = SyntheticConfig(num_users=1, num_items=60, num_tastes=1, seed=2)
-    world = synthetic.world_of(config)
-    past = np.array([[1, 3] + [cluster + 3 * place for cluster in (0,) for place in range(2, 20)] + [0, 2, 4]])
-    size = past.shape[1]
-    num_seen = np.bincount(past[0] % 3, minlength=3)[None]
-    item = np.concatenate([past, [[-1]]], axis=1)
-    mass = synthetic._cluster_mass(world, item, size, num_seen)[0, 0]
-    assert num_seen[0, 0] == world.cluster_size[0]
-    assert mass[0] == 0
-    assert mass.sum() == pytest.approx(1)
-    rng = np.random.default_rng(0)
-    num_draws = 20_000
-    pasts = np.repeat(past % 3, num_draws, axis=0)
-    chosen = synthetic._draw_clusters(world.taste.cumsum(1), np.zeros(num_draws, np.int64), rng)
-    follows = rng.random(num_draws) < world.transition_probability
-    chosen = np.where(follows, world.successor(pasts[:, -2], pasts[:, -1]), chosen)
-    chosen = synthetic._pass_on_full(world, chosen, pasts)
-    assert np.bincount(chosen, minlength=3) / num_draws == pytest.approx(mass, abs=0.015)
-
-
-def test_oracle_beats_every_wrong_belief(store: str) -> None:
-    """Ranking by another world's probabilities, or by none of the transitions, is worse on average."""
-    best = synthetic.oracle_ndcg(CONFIG, store, Subset.TEST)
-    weaker = SyntheticConfig(num_users=800, num_items=300, mean_length=20, seed=3, transition_probability=0.0)
-    assert best > synthetic.oracle_ndcg(weaker, store, Subset.TEST) + 0.05
-    assert best == pytest.approx(synthetic.oracle_ndcg(CONFIG, store, Subset.VALID), abs=0.06)
-
-
-def test_the_oracle_does_not_depend_on_the_users_it_takes_at_once(
-    store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = synthetic.oracle_ndcg(CONFIG, store, Subset.TEST)
-    monkeypatch.setattr(synthetic, "ORACLE_SCORES", 50 * CONFIG.num_items)
-    assert synthetic.oracle_ndcg(CONFIG, store, Subset.TEST) == pytest.approx(whole, rel=1e-12)
-
-
 def test_memory_grows_with_the_items_and_not_with_their_pairs() -> None:
     def num_bytes(num_items: int) -> int:
         world = synthetic.world_of(SyntheticConfig(num_users=1, num_items=num_items))
         return sum(value.nbytes for name in world.__slots__ if isinstance(value := getattr(world, name), np.ndarray))
 
     assert num_bytes(200_000) < 11 * num_bytes(20_000)
-
-
-def test_another_logs_store_is_refused(store: str) -> None:
-    with pytest.raises(DataError, match="prepare its own log"):
-        synthetic.oracle_ndcg(SyntheticConfig(num_users=800, num_items=100), store, Subset.TEST)
 
 
 def test_an_empty_log_is_refused(tmp_path: Path) -> None:

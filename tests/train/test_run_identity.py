@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.atomic_files import read_json, write_json
 from configs.errors import ConfigError
 from configs.load import load_config
 from stores import write_store
@@ -75,6 +76,17 @@ def test_the_identity_says_which_variant_the_keys_are_of(run_dir: str):
         open_run_folder(load_config(bce), bce, {"data.fingerprint": "f1"})
 
 
+def test_a_key_that_did_not_exist_when_the_run_was_started_has_its_default(run_dir: str):
+    path = Path(run_dir) / IDENTITY
+    older = read_json(path)
+    for key in ("data.crop_fraction", "loss.correct_log_q"):
+        del older[key]
+    write_json(path, older)
+    refuse_other_evaluation(load_run_config(run_dir), {"data.fingerprint": "f1"})
+    with pytest.raises(ConfigError, match=r"trained with data\.crop_fraction=1\.0"):
+        refuse_other_evaluation(load_run_config(run_dir, ["data.crop_fraction=0.5"]), {"data.fingerprint": "f1"})
+
+
 def test_patience_may_change_when_a_run_goes_on(run_dir: str):
     more = [*RUN, f"run_dir={run_dir}", "evaluation.patience=99"]
     open_run_folder(load_config(more), more, {"data.fingerprint": "f1"})
@@ -120,7 +132,7 @@ def test_the_preflight_of_an_evaluation_is_one_line_before_any_rank(
 ):
     store = write_store(tmp_path / "store", [[1, 2, 3]], [[1, 2, 3]])
     overrides = [f"data.store={store}", f"run_dir={tmp_path / 'run'}", "loss=gbce"]
-    open_run_folder(load_config(overrides), overrides, "tiny")
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "tiny"})
     of_run = f"run_dir={tmp_path / 'run'}"
     assert evaluation_preflight([of_run, "hardware.num_ranks=1"]) == 0
     for wrong, named in [

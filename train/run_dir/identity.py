@@ -1,7 +1,7 @@
 """The folder of a run: what it was started with, so that the same folder again resumes and another run is refused."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,23 @@ def _difference(
 ) -> tuple[str, Any, Any]:
     """The first key that differs, the value that is saved and that of ``config``; an empty key where none does.
 
-    Digests that one of the two does not know, as runs and stores of before, are no difference.
+    Digests that one of the two does not know, as runs and stores of before, are no difference. Keys that did not
+    exist when the run was started count as left at their default.
     """
-    saved = saved_identity(folder, config.run_dir)
+    saved = {**_defaults_of(config), **saved_identity(folder, config.run_dir)}
     may_differ = (*may_differ, *(key for key in DIGESTS if key not in data or key not in saved))
     own = identity_of(config, data, may_differ)
     for key in sorted(saved.keys() | own.keys(), key=lambda key: (key.count("."), key)):  # a variant before its keys
         if not _is_among(key, may_differ) and saved.get(key) != own.get(key):
             return key, saved.get(key), own.get(key)
     return "", None, None
+
+
+def _defaults_of(config: RunConfig) -> dict[str, Any]:
+    """The default of every key of the variants of ``config``."""
+    groups = {name: getattr(config, name) for name in (field.name for field in fields(config))}
+    variants = {name: type(group)() for name, group in groups.items() if is_dataclass(group)}
+    return dict(flat(asdict(RunConfig(**variants))))
 
 
 def _is_among(key: str, keys: Collection[str]) -> bool:

@@ -32,6 +32,9 @@ SILENCE_S = 60.0
 HELLO_S = 5.0
 """What listens and says nothing for so long is not node 0's host: in an elastic job it is torchrun's own store."""
 
+HEAD_START_S = 1.0
+"""For node 0 of an elastic job, which holds torchrun's store; on one machine it then has the first ranks too."""
+
 
 class _LostHost(Exception):
     """The connection to node 0 ended without an answer; it may come back."""
@@ -74,11 +77,11 @@ def _report(own: Report, endpoint: str, timeout_s: float, *, is_elastic: bool = 
         try:
             with socket.create_connection((host, port), timeout=CONNECT_S) as connection:
                 was_silent = _converse(_Lines(connection), own)
-            if was_silent == is_elastic:
+            if is_elastic and not was_silent:
+                time.sleep(HEAD_START_S)
+            if is_elastic or not was_silent:
                 return
             reason = "what listens there is not node 0 of this job"
-            if is_elastic:  # node 0 has prepared: its agent comes first, and has the first ranks
-                deadline, reason = time.monotonic() + timeout_s, "its ranks have not started"
         except _LostHost as lost:
             deadline = max(deadline, time.monotonic() + RETRY_S)
             reason = str(lost)

@@ -60,6 +60,8 @@ def shardrec(words: list[str]) -> int:
         return real(words)
     keys = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith("-"))
     if verb == "launch":
+        if rest[0] == "evaluate":
+            provide("evaluate", keys, rest)
         return real([*words, *([] if "--dry-run" in words else ["--dry-run"])])
     is_far = any(value.startswith(FAR) for value in keys.values()) or keys.get("hardware") == "h100"
     if is_far or verb in DRY_VERBS or "experiment" in keys:

@@ -49,7 +49,7 @@ def main() -> int:
     if name == "pip":
         return pip(words)
     if name == "kubectl":
-        return 0 if sys.stdin.read() else 1
+        return 0 if "apply" not in words or sys.stdin.read() else 1
     return 0  # docker, git, apt-get and their like: nothing of ours can be wrong in them
 
 

@@ -70,6 +70,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "config": _config,
         "prepare": _prepare,
         "inspect": _inspect,
+        "prune": _prune,
         "train": _train,
         "launch": _launch,
         "doctor": _doctor,
@@ -103,6 +104,10 @@ def _prepare(overrides: list[str]) -> int:
 
 def _inspect(words: list[str]) -> int:
     return run_module("data_pipeline.inspect", words)
+
+
+def _prune(words: list[str]) -> int:
+    return run_module("data_pipeline.prepare.prune", words)
 
 
 def _train(overrides: list[str]) -> int:

@@ -68,10 +68,17 @@ VERBS = {
             ("--json", "print JSON instead, and write no picture"),
             ("png", "the picture, where matplotlib is installed; empty: none  (STORE.png, beside the store)"),
             ("users", "histories that are shown  (3)"),
+            ("version", "of the store; 0: the newest  (0)"),
             ("titles", "Parquet or CSV file with the titles of the items"),
             ("titles_item", "its column of raw item ids  (item_id)"),
             ("titles_title", "its column of titles  (title)"),
         ),
+    ),
+    "prune": Verb(
+        summary="drop the versions of a store that nobody needs",
+        usage="STORE [--dry-run]",
+        about="Keeps the newest version and those that runs read, names them, and removes the files of the others.",
+        options=(("--dry-run", "say what would be removed, and remove nothing"),),
     ),
     "train": Verb(
         summary="prepare where needed, then train, resuming by itself",

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -38,14 +38,20 @@ def main(words: Sequence[str]) -> int:
     overrides = [word for word in words if word != WAIT]
     try:
         if WAIT in words:
-            return exit_code_of(lambda: _prepare_once(load_config(overrides).data))
-        return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data))
+            return exit_code_of(lambda: _prepare_once(load_config(overrides).data, keys_given(overrides)))
+        return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data, keys_given(overrides)))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
         return INTERRUPTED_EXIT_CODE
 
 
-def _prepare_once(config: DataConfig) -> None:
+def keys_given(overrides: Sequence[str]) -> set[str]:
+    """The keys below ``data`` that a person has typed: what a store remembers does not take their place."""
+    keys = [each.lstrip("+").partition("=")[0] for each in overrides]
+    return {key.removeprefix("data.") for key in keys if key.startswith("data.")}
+
+
+def _prepare_once(config: DataConfig, given: Collection[str]) -> None:
     """Prepare, or wait for whoever does; a store of a synthetic log is looked at again, since choices may differ."""
     is_told = False
     while True:
@@ -53,7 +59,7 @@ def _prepare_once(config: DataConfig) -> None:
             print(f"data.store={config.store} was prepared meanwhile", file=sys.stderr, flush=True)
             return
         try:
-            _prepare_and_tell(config)
+            _prepare_and_tell(config, given)
             return
         except (StoreBusyError, LeaseError) as busy:
             if not is_told:
@@ -62,10 +68,10 @@ def _prepare_once(config: DataConfig) -> None:
             time.sleep(POLL_S)
 
 
-def _prepare_and_tell(config: DataConfig) -> None:
+def _prepare_and_tell(config: DataConfig, given: Collection[str]) -> None:
     start = time.perf_counter()
     make_synthetic_log(config)
-    manifest = prepare(config, ProgressReporter(lambda line: print(line, file=sys.stderr, flush=True)))
+    manifest = prepare(config, ProgressReporter(lambda line: print(line, file=sys.stderr, flush=True)), given)
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")

@@ -60,6 +60,7 @@ class HistoryReader:
         sizes = [self._row_groups.num_users(index) for index in range(len(self._row_groups))]
         self._first_users = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         if self._first_users[-1] != manifest.num_users:
+            self._row_groups.check()
             raise DataError(
                 f"{store}/histories holds {self._first_users[-1]} users, manifest.json says {manifest.num_users}; "
                 f"prepare the store again"

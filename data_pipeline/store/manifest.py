@@ -88,11 +88,11 @@ def load_manifest(store: str, version: int = 0) -> Manifest:
     """
     root = path_of(store)
     if version == 0:
-        return _manifest_at(root / MANIFEST, store)
+        return manifest_at(root / MANIFEST, store)
     path = root / VERSIONS / version_name(version) / MANIFEST
     if path.is_file():
-        return _manifest_at(path, store)
-    newest = _manifest_at(root / MANIFEST, store)
+        return manifest_at(path, store)
+    newest = manifest_at(root / MANIFEST, store)
     if newest.version != version:
         there = ", ".join(map(str, versions_of(store)))
         raise ConfigError(
@@ -107,7 +107,7 @@ def versions_of(store: str) -> list[int]:
     root = path_of(store)
     names = [each.parts[-2] for each in files_in(root / VERSIONS, f"*/{MANIFEST}")]
     found = {int(name) for name in names if name.isdecimal() and name == version_name(int(name))}
-    return sorted(found | {_manifest_at(root / MANIFEST, store).version})
+    return sorted(found | {manifest_at(root / MANIFEST, store).version})
 
 
 def version_name(version: int) -> str:
@@ -170,7 +170,8 @@ def item_counts(store: str, manifest: Manifest) -> np.ndarray:
     return item_table(store, manifest, ["count"]).column("count").to_numpy().astype(np.int64)
 
 
-def _manifest_at(path: AnyPath, store: str) -> Manifest:
+def manifest_at(path: AnyPath, store: str) -> Manifest:
+    """The manifest in a file of ``store``; raises as :func:`load_manifest`."""
     try:
         text = path.read_bytes()
         content = json.loads(text)

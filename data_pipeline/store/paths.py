@@ -238,11 +238,15 @@ def parquet_source(place: AnyPath) -> Path | ObjectFile:
 
 
 def files_in(folder: AnyPath, pattern: str) -> list[AnyPath]:
-    """The files right in ``folder`` whose names fit ``pattern``, in order."""
+    """The files in ``folder`` whose names from there fit ``pattern``, part by part, in order."""
     if isinstance(folder, Path):
         return [*sorted(folder.glob(pattern))]
-    depth = len(folder.parts) + 1
-    return [each for each in folder.files_below() if len(each.parts) == depth and fnmatchcase(each.name, pattern)]
+    depth = pattern.count("/") + 1
+    return [
+        each
+        for each in folder.files_below()
+        if len(each.parts) == len(folder.parts) + depth and fnmatchcase("/".join(each.parts[-depth:]), pattern)
+    ]
 
 
 def objects_of(pattern: str) -> "list[tuple[ObjectPath, bool]]":

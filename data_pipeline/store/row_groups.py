@@ -84,6 +84,11 @@ class RowGroups:
     def __len__(self) -> int:
         return len(self._places)
 
+    def check(self) -> None:
+        """Look at the bytes of every local part; :class:`DataError` for one that is not as it was written."""
+        for part in {id(part): part for part, _ in self._places}.values():
+            part.check()
+
     def num_users(self, index: int) -> int:
         """Rows of row group ``index``."""
         part, row_group = self._places[index]
@@ -102,10 +107,10 @@ class RowGroups:
             source.hold(*span)
             try:
                 return _decoded(source, part.parquet.metadata, row_group, columns), where
-            except (pa.ArrowInvalid, OSError):
+            except (pa.ArrowException, OSError):
                 source.hold(*span)
             return _decoded(source, part.parquet.metadata, row_group, columns), where
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{where}: cannot be read ({error}); prepare the store again") from error
 
     def num_file_bytes(self, index: int) -> int:
@@ -158,7 +163,7 @@ def _open(path: AnyPath, expected: FileSum | None, columns: list[str]) -> _Part:
         )
     except FileNotFoundError as error:
         raise damaged(path, "there is no such file") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); prepare the store again") from error
     missing = sorted(set(columns) - set(part.columns))
     if missing:

@@ -9,6 +9,7 @@ from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.machine import available_memory_gib, num_gpus, torch_is_built_for_gpus, usable_cores
 from configs.memory import check_memory
+from configs.nesting import refuse_nested
 from configs.schema import RunConfig
 from configs.url import is_url
 from launch.command import run_module
@@ -57,6 +58,7 @@ def make_ready(config: RunConfig, overrides: Sequence[str]) -> int:
 
     Returns 0 or the exit code.
     """
+    refuse_nested({"run_dir": config.run_dir, "data.store": config.data.store, "data.log": config.data.log})
     if _must_prepare(config):
         code = run_module("data_pipeline.prepare", ["--wait", *overrides])
         if code:

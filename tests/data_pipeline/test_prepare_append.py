@@ -234,3 +234,26 @@ def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.Captur
     assert "added" not in capsys.readouterr().err
     assert main(keys) == 0
     assert "not added again" in capsys.readouterr().err
+
+
+def test_an_append_takes_the_options_of_the_store_and_refuses_others_by_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = [rows.rename({"user_id": "uid"}) for rows in (random_log(300), random_log(300, seed=1))]
+    for k, rows in enumerate(days):
+        rows.write_csv(tmp_path / f"{k}.csv", separator=";")
+    options = [
+        *("data.columns.user=uid", "data.columns.event_type=event_type", "data.event_types=[buy]"),
+        *("data.deduplicate=false", "data.source.separator=;", "data.features.kind.column=event_type"),
+    ]
+    store = [f"data.store={tmp_path}/store"]
+    assert main([*store, *options, f"data.log={tmp_path}/0.csv"]) == 0
+    append = [*store, "data.append=true", f"data.log={tmp_path}/1.csv"]
+    capsys.readouterr()
+    for other in ("data.event_types=[]", "data.deduplicate=true", "data.features.kind.max_values=7"):
+        assert main([*append, other]) == 2
+        assert other.partition("=")[0] in capsys.readouterr().err
+    assert main(append) == 0
+    grown = load_manifest(f"{tmp_path}/store")
+    assert grown.rows_used == sum((rows["event_type"] == "buy").sum() for rows in days)
+    assert list(grown.features) == ["kind"]

@@ -66,16 +66,24 @@ def workspace_of(
     partial, spill = _partial_of(store), _spill_of(store, spill_dir)
     with _writable(store):
         is_new = _claimed(spill, OF_A_SPILL, store)
-    with _locked(spill, store), _cleared(spill, partial, is_new), _writable(store):
-        _claimed(partial, OF_A_STORE, store, is_ours=not is_new)
-        state = _state_of(spill, provenance)
-        if state is None:
-            _empty(spill, OF_A_SPILL)
-            _empty(partial, OF_A_STORE)
-        yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
-        _refuse_foreign(partial, [*OF_A_STORE, MARK])
-        (partial / MARK).unlink(missing_ok=True)
-        publish(partial)
+    with _locked(spill, store):
+        try:
+            with _writable(store):
+                was_ours = not is_new and (spill / MARK).is_file()
+                _claimed(partial, OF_A_STORE, store, needs_mark=not was_ours)
+        except DataError:
+            if is_new:
+                remove_ours(spill, [MARK])
+            raise
+        with _cleared(spill, partial, is_new), _writable(store):
+            state = _state_of(spill, provenance)
+            if state is None:
+                _empty(spill, OF_A_SPILL)
+                _empty(partial, OF_A_STORE)
+            yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
+            _refuse_foreign(partial, [*OF_A_STORE, MARK])
+            (partial / MARK).unlink(missing_ok=True)
+            publish(partial)
 
 
 def remove_leftovers(store: Path, spill_dir: str) -> None:
@@ -113,8 +121,11 @@ def _spill_of(store: Path, spill_dir: str) -> Path:
     return Path(spill_dir) / f"{store.name}.spill-{hashlib.sha256(str(store.absolute()).encode()).hexdigest()[:12]}"
 
 
-def _claimed(folder: Path, ours: Sequence[str], store: Path, is_ours: bool = False) -> bool:
-    """Make ``folder``, with a mark that it is a prepare's; whether it is new. DataError for somebody else's."""
+def _claimed(folder: Path, ours: Sequence[str], store: Path, needs_mark: bool = False) -> bool:
+    """Make ``folder``, with a mark that it is a prepare's; whether it is new. DataError for somebody else's.
+
+    An empty folder for the spill may be somebody else's; one that becomes a version may not: ``needs_mark``.
+    """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise DataError(
             f"{folder} is in the way of data.store={store}; move it elsewhere, or name another data.store"
@@ -123,7 +134,7 @@ def _claimed(folder: Path, ours: Sequence[str], store: Path, is_ours: bool = Fal
         folder.mkdir(parents=True)
         (folder / MARK).write_text(json.dumps({"store": str(store)}) + "\n", encoding="utf-8")
         return True
-    if not is_ours and not (folder / MARK).is_file() and any(folder.iterdir()):
+    if not (folder / MARK).is_file() and (needs_mark or (ours is OF_A_SPILL and any(folder.iterdir()))):
         raise DataError(
             f"{folder} is in the way of data.store={store}, and no prepare of it has made that folder; move it "
             f"elsewhere, or name another data.store"

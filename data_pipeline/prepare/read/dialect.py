@@ -129,17 +129,31 @@ def _broken_quote(path: Path, fault: Fault, quote: str) -> DataError:
 
 def _with_header(path: Path, dialect: Dialect, wanted: Wanted) -> Dialect:
     """``dialect`` with the names of its columns, and the separator of a first line ``sep=;``."""
-    first = next(blocks_of(path, dialect.encoding, dialect.mends_returns), b"")
-    lines = first.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    first = _first_lines(path, dialect)
+    lines = first.decode(errors="replace").replace("\r\n", "\n").split("\n")
     num_lines = num_records = 0
     if lines[0][:4].lower() == "sep=" and len(lines[0]) == 5:
         dialect, num_lines, num_records = replace(dialect, separator=lines[0][4]), 1, 1
     header = wanted.header
     if not header:
         num_blank = next((k for k, line in enumerate(lines[num_lines:]) if line.strip()), 0)
-        header = _names_in(lines[num_lines + num_blank], dialect.separator, wanted.quote)
+        line = lines[num_lines + num_blank].strip("\r").split("\r")[0]
+        if wanted.quote and line.count(wanted.quote) % 2:
+            fault = Fault(line=num_lines + num_blank + 1, reason="in the header is not closed")
+            raise _broken_quote(path, fault, wanted.quote)
+        header = _names_in(line, dialect.separator, wanted.quote)
         num_lines, num_records = num_lines + num_blank + 1, num_records + 1
     return replace(dialect, header=header, lines_before_rows=num_lines, records_before_rows=num_records)
+
+
+def _first_lines(path: Path, dialect: Dialect) -> bytes:
+    """The beginning of the text, with two lines that are not blank where it has as many."""
+    first = b""
+    for block in blocks_of(path, dialect.encoding, dialect.mends_returns):
+        first += block
+        if sum(bool(line.strip()) for line in first.split(b"\n")[:-1]) > 1:
+            break
+    return first
 
 
 def _names_in(line: str, separator: str, quote: str) -> tuple[str, ...]:

@@ -40,7 +40,9 @@ class QuoteScanner:
         newlines = np.flatnonzero(data == _LINE_FEED)
         quotes = np.flatnonzero(data == self._quote[0])
         if self._escape and len(quotes):
-            quotes = quotes[~_is_escaped(data, quotes, self._escape[0])]
+            is_escaped = _is_escaped(data, quotes, self._escape[0])
+            quotes, escaped = quotes[~is_escaped], quotes[is_escaped]
+            self._check_escaped(newlines, quotes, escaped)
         self._check_places(data, newlines, quotes)
         if not self.fault.line:
             self._count(block, data, newlines, quotes)
@@ -59,6 +61,13 @@ class QuoteScanner:
             num_blank = int(_is_blank(data, np.flatnonzero(data == _LINE_FEED)).sum())
         self.num_records += num_lines - num_blank + (not block.endswith(b"\n"))
 
+    def _check_escaped(self, newlines: np.ndarray, quotes: np.ndarray, escaped: np.ndarray) -> None:
+        """A quote has no need of an escape outside of a quoted field, and who reads one there would not know it."""
+        outside = escaped[(np.searchsorted(quotes, escaped) + self.is_open) % 2 == 0]
+        if len(outside):
+            line = self._num_lines + int(np.searchsorted(newlines, outside[0])) + 1
+            self.fault = Fault(line=line, reason="stands alone")
+
     def _check_places(self, data: np.ndarray, newlines: np.ndarray, quotes: np.ndarray) -> None:
         """A quote that opens follows a separator, a line end or the quote that it doubles; one that closes goes
         before them."""
@@ -71,7 +80,7 @@ class QuoteScanner:
             np.isin(after, (self._separator, _LINE_FEED, _RETURN, quote)),
             np.isin(before, (self._separator, _LINE_FEED, quote)),
         )
-        for k in np.flatnonzero(~is_right):
+        for k in np.flatnonzero(~is_right) if not self.fault.line else ():
             step = 1 if closes[k] else -1
             if not self._is_after_blanks(data, int(quotes[k]), step):
                 line = self._num_lines + int(np.searchsorted(newlines, quotes[k])) + 1

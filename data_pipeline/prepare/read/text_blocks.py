@@ -22,6 +22,8 @@ _MARKS = {
 _OTHERS = {b"PK\x03\x04": "a zip archive", b"PAR1": "a Parquet file"}
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 _BYTES_TO_JUDGE = 4096
+_LONGEST_LINE = 1 << 26
+"""Beyond it, carriage returns alone must be the ends of lines."""
 
 
 def encoding_of(path: Path, wanted: str) -> str:
@@ -61,7 +63,7 @@ def blocks_of(path: Path, encoding: str, mends_returns: bool = False) -> Iterato
             block = held + (raw if decoder is None else decoder.decode(raw, final=not raw).encode())
             if is_first and len(block) >= 3:
                 block, is_first = block.removeprefix(codecs.BOM_UTF8), False
-            cut = len(block) if not raw else _end_of_lines(block)
+            cut = len(block) if not raw else _end_of_lines(block, mends_returns or len(block) > _LONGEST_LINE)
             whole, held = block[:cut], block[cut:]
             if whole:
                 yield _LONE_RETURN.sub(b"\n", whole) if mends_returns and b"\r" in whole else whole
@@ -74,9 +76,10 @@ def num_lone_returns(block: bytes) -> int:
     return block.count(b"\r") - block.count(b"\r\n")
 
 
-def _end_of_lines(block: bytes) -> int:
+def _end_of_lines(block: bytes, by_returns: bool) -> int:
     """The place after the last line end; the last byte is left, since a line feed may follow a carriage return."""
-    return max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1 if b"\n" not in block else block.rfind(b"\n") + 1
+    end = block.rfind(b"\n") + 1
+    return end or (block.rfind(b"\r", 0, -1) + 1 if by_returns else 0)
 
 
 def _unpacked(path: Path) -> BinaryIO:

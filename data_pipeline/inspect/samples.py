@@ -1,6 +1,6 @@
 """A few histories of a store as a person reads them: raw ids or titles, and dates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
+from configs.schema.features import FeatureType
+from data_pipeline.store.features import FIRST_VALUE, MISSING, OTHER, StoredFeature
 from data_pipeline.store.file_sums import check_sum
 from data_pipeline.store.history_reader import HistoryReader
 from data_pipeline.store.manifest import HISTORIES, Manifest, item_table, load_manifest, paths_of
@@ -25,6 +27,8 @@ class SampleHistory:
     num_events: int
     items: list[str]
     times_ms: list[int]
+    features: dict[str, list[str]] = field(default_factory=dict)
+    """By name, the value of each event; of a category that is missing, nothing; of a number, what it became."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,7 +45,7 @@ def sample_histories(
 ) -> list[SampleHistory]:
     """The last ``num_events`` events of ``num_users`` users, evenly spread over the store."""
     manifest = load_manifest(store, version)
-    reader = HistoryReader(store, manifest)
+    reader = HistoryReader(store, manifest, None)
     users = np.unique(np.linspace(0, manifest.num_users - 1, min(num_users, manifest.num_users)).astype(int))
     raw_users = _raw_users(store, manifest, users)
     names = _names_of_items(store, manifest, titles)
@@ -55,9 +59,23 @@ def sample_histories(
                 num_events=len(history.item),
                 items=names.gather(history.item[last].tolist()).to_list(),
                 times_ms=history.timestamp[last].tolist(),
+                features={
+                    name: raw_values(manifest.features[name], values[last])
+                    for name, values in history.features.items()
+                },
             )
         )
     return samples
+
+
+def raw_values(feature: StoredFeature, values: np.ndarray) -> list[str]:
+    """What codes or normalised numbers [T] were in the log: rounded numbers; a hashed value has no way back."""
+    if feature.type is FeatureType.NUMBER:
+        shift, scale = feature.shift_and_scale
+        return [f"{float(value) * scale + shift:.6g}" for value in values]
+    names = {MISSING: "", OTHER: "(other)"}
+    names |= {FIRST_VALUE + index: value for index, value in enumerate(feature.vocabulary)}
+    return [names.get(int(code), f"(bucket {int(code) - FIRST_VALUE})") for code in values]
 
 
 def _names_of_items(store: str, manifest: Manifest, titles: Titles | None) -> pl.Series:

@@ -14,6 +14,7 @@ QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1)
 TOP_FRACTIONS = (0.001, 0.01, 0.1, 0.5)
 _USERS_PER_READ = 8192
 _TIME_BINS = 24
+_CURVE_POINTS = 64
 _YEAR_10000_MS = 253_402_300_800_000
 
 
@@ -38,6 +39,8 @@ class StoreSummary:
     popularity_quantiles: dict[str, int]
     top_shares: dict[str, float]
     """Share of all events that the most popular fraction of the items has."""
+    long_tail: list[tuple[float, float]]
+    """Share of the items, the most popular first, and the share of all events that they have; from 0 to 1."""
     events_over_time: Distribution
 
 
@@ -63,6 +66,7 @@ def summary_of(store: str, version: int = 0) -> StoreSummary:
         item_popularity=by_doubling(np.bincount(popularity)),
         popularity_quantiles=quantiles_of(np.bincount(popularity)),
         top_shares=top_shares_of(popularity),
+        long_tail=long_tail_of(popularity),
         events_over_time=Distribution(edges=edges.tolist(), counts=over_time.tolist()),
     )
 
@@ -95,6 +99,14 @@ def top_shares_of(popularity: np.ndarray) -> dict[str, float]:
         f"{fraction:.1%}": float(popularity[: max(1, round(fraction * len(popularity)))].sum() / total)
         for fraction in TOP_FRACTIONS
     }
+
+
+def long_tail_of(popularity: np.ndarray) -> list[tuple[float, float]]:
+    """The curve of ``popularity`` [V], descending: few points, close to each other where the items are popular."""
+    num_items, total = len(popularity), max(1, int(popularity.sum()))
+    cumulative = np.concatenate([[0], np.cumsum(popularity)])
+    steps = np.unique(np.concatenate([[0], np.geomspace(1, max(num_items, 1), _CURVE_POINTS).astype(np.int64)]))
+    return [(float(step / max(num_items, 1)), float(cumulative[step] / total)) for step in steps if step <= num_items]
 
 
 def moment_of(milliseconds: int) -> str:

@@ -97,9 +97,15 @@ def _feature(feature: StoredFeature) -> str:
 
 def _events(sample: SampleHistory) -> list[str]:
     return [
-        f"{moment_of(time)}  {_printable(item[:_TITLE_WIDTH])}"
-        for time, item in zip(sample.times_ms, sample.items, strict=True)
+        f"{moment_of(time)}  {_printable(item[:_TITLE_WIDTH])}{_features_at(sample, index)}"
+        for index, (time, item) in enumerate(zip(sample.times_ms, sample.items, strict=True))
     ]
+
+
+def _features_at(sample: SampleHistory, index: int) -> str:
+    """The features of an event, after its item; what is missing is left out."""
+    found = [(name, values[index]) for name, values in sample.features.items() if values[index]]
+    return "".join(f"  {name}={_printable(value[:_TITLE_WIDTH])}" for name, value in found)
 
 
 def _quantiles(quantiles: dict[str, int]) -> str:

@@ -1,5 +1,6 @@
 """`shardrec inspect` tells what is in a store, and says so where it cannot."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from configs.schema.features import FeatureConfig, FeatureType
 from data_pipeline.inspect.__main__ import main
+from data_pipeline.inspect.picture import figure_of
 from data_pipeline.inspect.samples import Titles, sample_histories
 from data_pipeline.inspect.summary import (
     Distribution,
@@ -216,3 +218,41 @@ def test_features_are_told_with_their_statistics(tmp_path: Path, capsys: pytest.
     assert "price number, 50.0% missing, mean 2, deviation 0.7071, 1 to 3" in told
     assert main([store, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["manifest"]["features"]["kind"]["vocabulary"] == ["view", "buy\n"]
+
+
+def test_the_long_tail_is_the_share_of_events_of_the_most_popular_items(tmp_path: Path) -> None:
+    curve = summary_of(small_store(tmp_path)).long_tail
+    assert (curve[0], curve[-1]) == ((0.0, 0.0), (1.0, 1.0))
+    assert dict(curve)[1 / 9] == summary_of(str(tmp_path / "store")).top_shares["10.0%"]
+    slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in itertools.pairwise(curve)]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(slopes))
+
+
+def test_every_panel_of_the_picture_has_a_title_and_says_what_its_axes_count(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    panels = figure_of(summary_of(small_store(tmp_path)), figure).axes
+    assert len(panels) == 4
+    for panel in panels:
+        assert panel.get_title()
+        assert "(" in panel.get_xlabel()
+        assert panel.get_ylabel()
+    assert "(seconds)" in panels[-1].get_xlabel()
+
+
+def test_a_printed_history_holds_the_features_as_the_log_had_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(1, k, START + 1000 * k, price, kind) for k, (price, kind) in enumerate(PRICES)]
+    names = ["user_id", "item_id", "timestamp", "price", "kind"]
+    pl.DataFrame(rows, schema=names, orient="row").write_parquet(tmp_path / "log.parquet")
+    features = {"price": FeatureConfig(type=FeatureType.NUMBER), "kind": FeatureConfig(type=FeatureType.CATEGORY)}
+    store = str(tmp_path / "store")
+    prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=store, features=features))
+    (sample,) = sample_histories(store, 1, 8)
+    assert sample.features["kind"] == ["a", "b", "", "a"]
+    assert [float(price) for price in sample.features["price"]] == pytest.approx([2.5, 10, 2.5, 4])
+    assert main([store, "png="]) == 0
+    assert "price=2.5  kind=a" in capsys.readouterr().out.replace("kind=a  price=2.5", "price=2.5  kind=a")
+
+
+PRICES = [(2.5, "a"), (10.0, "b"), (2.5, None), (4.0, "a")]

@@ -126,7 +126,7 @@ def test_a_sweep_over_a_store_that_is_not_there_prepares_it_once_and_trains_all(
         "data=synthetic",
         "data.synthetic.num_users=300",
         "data.synthetic.num_items=50",
-        f"data.log={tmp_path}/log",
+        f"data.log={tmp_path}/log.parquet",
     ]
     sweep = ["-m", "seed=1,2,3,4", "num_steps=5", "cluster.nodes=1", "hardware.num_ranks=1", *log]
     with launched(slurm, store, tmp_path / "sweep", *sweep) as command:
@@ -157,7 +157,7 @@ def test_a_folder_with_a_percent_sign_a_rank_with_its_log_and_its_processors_and
         done = subprocess.run(launch, env=slurm, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         evaluation = json.loads((run_dir / "evaluation.json").read_text())
-        assert evaluation["quality"]["test"] == quality_of(run_dir)
+        assert evaluation["test"] == quality_of(run_dir)
         (run_dir / "evaluation.json").unlink()
     assert (run_dir / "evaluate-job.sbatch").is_file()
 

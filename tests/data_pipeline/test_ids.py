@@ -133,3 +133,21 @@ def test_every_spelling_of_a_number_is_one_kind(number: object) -> None:
 @given(st.text())
 def test_a_kind_is_its_own_kind(text: str) -> None:
     assert kind_of(kind_of(text)) == kind_of(text)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_flags_and_floats_are_features_of_either_type_in_every_format(ending: str, tmp_path: Path) -> None:
+    values = pl.Series([1.5, 2.25, 1.5] * 8)
+    table = pl.DataFrame(ROWS, schema=NAMES, orient="row").with_columns(price=values, flag=values > 2)
+    log = tmp_path / f"log.{ending}"
+    {"parquet": table.write_parquet, "csv": table.write_csv, "jsonl": table.write_ndjson}[ending](log)
+    kinds = {"a": ("price", "number"), "b": ("price", "category"), "c": ("flag", "number"), "d": ("flag", "category")}
+    keys = [
+        f"data.features.{name}.{key}"
+        for name, pair in kinds.items()
+        for key in map("=".join, zip(("column", "type"), pair, strict=True))
+    ]
+    features = prepared(log, *keys)[0].features
+    assert [features[name].num_missing for name in kinds] == [0, 0, 0, 0]
+    assert [sorted(features[name].vocabulary) for name in "bd"] == [["1.5", "2.25"], ["false", "true"]]
+    assert features["c"].mean == pytest.approx(1 / 3)

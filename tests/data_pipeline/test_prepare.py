@@ -239,7 +239,9 @@ def test_what_cannot_be_used_is_one_clear_error_and_leaves_nothing(tmp_path: Pat
     (tmp_path / "notes.txt").write_text("not a log")
     (tmp_path / "bad.jsonl").write_text('{"user_id": 1, "item_id": 2, "timestamp": 3}\n{"user_id": 1, "it')
     check(log_of(tmp_path, [([1], 1, 1, "view")], "type.parquet"), r"type\.parquet.*'user_id'.*List")
-    check(log_of(tmp_path, [(1, 1, "monday", "view")], "time.parquet"), "non_integer_timestamp 1")
+    check(
+        log_of(tmp_path, [(1, 1, "monday", "view")], "time.parquet"), "texts like 'monday', which are read as no time"
+    )
     check(log_of(tmp_path, [("a", 1, 1, "view")], "mix/b.parquet"), "no event .* is left", min_user_events=2)
     for name in ("cut.parquet", "hole.parquet"):
         check(str(tmp_path / name), rf"{name} cannot be read")

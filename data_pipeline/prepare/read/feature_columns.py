@@ -25,13 +25,9 @@ def typed_column(name: str) -> str:
 
 def check_type(path: AnyPath, name: str, feature: FeatureConfig, column: str, dtype: pl.DataType) -> None:
     """Raise :class:`DataError` for a typed column that cannot hold the feature."""
-    is_string = dtype in (pl.String, pl.Categorical, pl.Enum)
-    if feature.type is FeatureType.NUMBER:
-        fits, wanted = is_string or dtype.is_numeric(), "numbers or their text"
-    else:
-        is_whole = dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
-        fits, wanted = is_string or is_whole or dtype == pl.Boolean, "strings, integers or booleans"
-    if not fits and dtype != pl.Null:
+    fits = dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null)
+    wanted = "numbers, booleans" + (" or their text" if feature.type is FeatureType.NUMBER else " or strings")
+    if not fits:
         raise DataError(
             f"{path}: column {column!r} (data.features.{name}) is {dtype}; data.features.{name}.type="
             f"{feature.type.value} takes {wanted}"
@@ -45,8 +41,16 @@ def typed_value(feature: FeatureConfig, text: pl.Expr, raw: pl.Expr, is_number: 
     """
     if feature.type is FeatureType.CATEGORY:
         return text
-    number = (raw if is_number else without_thousands(text.str.strip_chars())).cast(pl.Float64, strict=False)
+    number = (raw if is_number else _digits_of(text)).cast(pl.Float64, strict=False)
     return number.fill_nan(None) + 0.0  # no negative zero: it is written and summed up as another number
+
+
+def _digits_of(text: pl.Expr) -> pl.Expr:
+    """A flag as 1 or 0, a number without the separators of its thousands."""
+    trimmed = text.str.strip_chars()
+    flag = trimmed.str.to_lowercase()
+    plain = pl.when(flag == "true").then(pl.lit("1")).when(flag == "false").then(pl.lit("0"))
+    return plain.otherwise(without_thousands(trimmed))
 
 
 def reasons_of(name: str, feature: FeatureConfig, text: pl.Expr, is_number: bool) -> list[pl.Expr]:

@@ -9,15 +9,22 @@ _MOST_NAMES = 40
 def missing_column(path: AnyPath, key: str, name: str, there: list[str]) -> DataError:
     """The error of a file that has no column ``name``, which the config's ``key`` asks for, but ``there``."""
     shown = ", ".join(there[:_MOST_NAMES]) + (f" and {len(there) - _MOST_NAMES} more" if there[_MOST_NAMES:] else "")
-    also = ""
+    also = _separator_in(there)
     if key == "timestamp":
-        also = ", or to nothing where the order of the rows is the order of the events"
+        also += ", or to nothing where the order of the rows is the order of the events"
     elif any("\ufffd" in each for each in there):
-        also = "; they are no UTF-8: set data.source.encoding, such as latin-1"
+        also += "; they are no UTF-8: set data.source.encoding, such as latin-1"
     return DataError(
         f"{path} has no column {name!r} ({config_key(key)}); its columns are {shown}; "
         f"set {config_key(key)} to one of them{also}"
     )
+
+
+def _separator_in(there: list[str]) -> str:
+    """What helps where one name holds all names of a header."""
+    names = {";": ";", "\t": "tab", "|": "|", ":": "::", " ": "whitespace"}
+    found = next((name for mark, name in names.items() if len(there) == 1 and mark in there[0]), "")
+    return f", or data.source.separator={found!r} if that is what stands between the columns" if found else ""
 
 
 def config_key(key: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from launch.command import ROOT
 from launch.doctor.row import Row, doubtful, failed, good
 
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+"""Those that Shardrec was tried on (`requires-python` of `pyproject.toml`)."""
 PINNED = ("2.13.0", "1.8.0", "1.8.0")
 """torch, fbgemm-gpu and torchrec of `pyproject.toml` and `tools/fbgemm_shim`."""
 TRIPLES = {
@@ -21,7 +22,7 @@ TRIPLES = {
     "2.14": ("1.9.0", "1.9"),
 }
 """Release of torch: the fbgemm and torchrec that were built for it. Others load and fail later, or not at all."""
-OTHERS = ("hydra-core", "pyarrow", "polars", "numpy", "tensorboard", "xxhash")
+OTHERS = ("hydra-core", "pyarrow", "polars", "numpy", "tensorboard", "xxhash", "safetensors")
 HYDRA = ((1, 3, 6), (1, 5))
 """From, below: earlier ones run code of a configuration (GHSA-37p2-j732-x8pj)."""
 
@@ -34,11 +35,14 @@ def check_software(device: str) -> Iterator[Row]:
 
 
 def check_python() -> Row:
-    """Whether this Python is new enough."""
+    """Whether this Python is new enough, and not newer than what was tried."""
     found = f"{'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})"
+    newest, oldest = (".".join(map(str, number)) for number in (NEWEST_PYTHON, OLDEST_PYTHON))
+    if tuple(sys.version_info[:2]) > NEWEST_PYTHON:
+        fix = f"cd {shlex.quote(str(ROOT))} && rm -rf .venv && make setup PYTHON=python{newest}"
+        return doubtful("Python", f"{found} is newer than {newest}, the newest that was tried", fix)
     if tuple(sys.version_info[:2]) >= OLDEST_PYTHON:
         return good("Python", found)
-    oldest = ".".join(map(str, OLDEST_PYTHON))
     fix = f"cd {shlex.quote(str(ROOT))} && rm -rf .venv && make setup PYTHON=python{oldest}"
     return failed("Python", f"{found} is older than {oldest}", fix)
 

@@ -31,6 +31,21 @@ def test_an_old_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_failed(software.check_python(), "3.10.4", "make setup PYTHON=python3.11")
 
 
+def test_a_python_that_was_not_tried_is_doubtful_and_the_bounds_are_those_of_the_metadata(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    (oldest, newest) = (".".join(map(str, each)) for each in (software.OLDEST_PYTHON, software.NEWEST_PYTHON))
+    major, minor = software.NEWEST_PYTHON
+    assert supported == f">={oldest},<{major}.{minor + 1}"
+    monkeypatch.setattr(
+        software, "sys", SimpleNamespace(version_info=(major, minor + 1, 0), executable="/usr/bin/python3")
+    )
+    row = software.check_python()
+    assert row.mark is Mark.WARN
+    assert f"make setup PYTHON=python{newest}" in row.fix
+
+
 def test_the_triple_that_is_told_is_the_one_that_is_installed() -> None:
     pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     shim = tomllib.loads((ROOT / "tools" / "fbgemm_shim" / "pyproject.toml").read_text())["project"]

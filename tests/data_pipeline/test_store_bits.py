@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from train.evaluation.baselines import baseline_quality
 from train.preflight import check
 
 NUM_FLIPS, NUM_CUTS = 200, 50
+CONFIG = load_config(["data.global_batch_tokens=80"])
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,8 @@ def read_all(store: Path) -> list[object]:
 
 
 def _read(store: Path, version: int) -> object:
-    words = [f"data.store={store}", f"data.version={version}", "data.global_batch_tokens=80", f"run_dir={store}-run"]
-    config = load_config(words)
-    check(config, words)
+    config = replace(CONFIG, run_dir=f"{store}-run", data=replace(CONFIG.data, store=str(store), version=version))
+    check(config, [])
     manifest = load_manifest(str(store), version)
     stream = SequenceStream(config.data, seed=0, rank=0, world_size=1, features=["kind"])
     batches = stream.batches()

@@ -100,7 +100,8 @@ class _Look:
         self.returns_end_rows = self.has_escaped_quote = False
         for block in blocks_of(path, dialect.encoding, dialect.mends_returns):
             scanner.add(block)
-            self.has_escaped_quote |= bool(escaped_quote) and escaped_quote in block
+            if wanted.quote and wanted.quote.encode() in block:
+                self.has_escaped_quote |= escaped_quote in block
             self.returns_end_rows |= _has_rows_between_returns(block, separator, len(header))
         scanner.close()
         self.num_records, self.fault = scanner.num_records, scanner.fault

@@ -25,15 +25,17 @@ _UUID = r"(?i)^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?")
 
 
-def text_of(file: LogFile, name: str) -> pl.Expr:
-    """Column ``name`` as text without the blanks around it; null where it is blank or stands for none."""
+def text_of(file: LogFile, name: str, *, with_blanks: bool = False) -> pl.Expr:
+    """Column ``name`` as text, without the blanks around it but for ``with_blanks``; null where it is blank or stands
+    for none."""
     dtype, raw = file.schema[name], pl.col(name)
     if dtype.is_float():
         text = pl.coalesce(_whole_of_float(raw, dtype).cast(pl.String), raw.fill_nan(None).cast(pl.String))
     else:
         text = raw.cast(pl.String, strict=False)
-    text = text.str.strip_chars()
-    return pl.when((text != "") & ~text.is_in(file.source.missing)).then(text)
+    stripped = text.str.strip_chars()
+    is_some = (stripped != "") & ~stripped.is_in(file.source.missing)
+    return pl.when(is_some).then(text if with_blanks else stripped)
 
 
 def id_text(file: LogFile, name: str) -> pl.Expr:

@@ -7,6 +7,7 @@ import polars as pl
 from configs.errors import DataError
 from configs.schema import ColumnsConfig
 from configs.schema.features import column_of
+from configs.schema.source import Layout
 from data_pipeline.prepare.read.feature_columns import event_column, reasons_of, typed_column, typed_value
 from data_pipeline.prepare.read.formats import scan_file
 from data_pipeline.prepare.read.id_values import MAX_ID_BYTES, NOT_UTF8, id_number, id_text, kind_text, text_of
@@ -123,7 +124,8 @@ def _with_reason(
 def _values_of(file: LogFile, name: str) -> tuple[pl.Expr, pl.Expr, bool]:
     """A feature's column as text (null where blank or a word for nothing), as it is, and whether it is numeric."""
     column = column_of(name, file.features[name])
-    return text_of(file, column), pl.col(column), file.schema[column].is_numeric()
+    text = text_of(file, column, with_blanks=file.layout is not Layout.DELIMITED)
+    return text, pl.col(column), file.schema[column].is_numeric()
 
 
 def _id(file: LogFile, name: str, id_type: pl.DataType) -> pl.Expr:

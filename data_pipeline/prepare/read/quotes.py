@@ -56,7 +56,7 @@ class QuoteScanner:
         num_lines = block.count(b"\n")
         self._num_lines += num_lines
         num_blank = 0
-        if block[:1] in (b"\n", b"\r") or b"\n\n" in block or b"\n\r\n" in block:
+        if block[:1] in (b"\n", b"\r") or b"\n\n" in block or (b"\r" in block and b"\n\r\n" in block):
             data = np.frombuffer(block, dtype=np.uint8)
             num_blank = int(_is_blank(data, np.flatnonzero(data == _LINE_FEED)).sum())
         self.num_records += num_lines - num_blank + (not block.endswith(b"\n"))

@@ -73,7 +73,8 @@ def blocks_of(path: Path, encoding: str, mends_returns: bool = False) -> Iterato
 
 def num_lone_returns(block: bytes) -> int:
     """Carriage returns of ``block`` that no line feed follows."""
-    return block.count(b"\r") - block.count(b"\r\n")
+    num_returns = block.count(b"\r")
+    return num_returns - block.count(b"\r\n") if num_returns else 0
 
 
 def _end_of_lines(block: bytes, by_returns: bool) -> int:

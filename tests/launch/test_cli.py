@@ -113,7 +113,7 @@ def test_a_folder_of_ones_own_reaches_every_process(
     (tmp_path / "mine" / "experiment" / "ours.yaml").write_text("# @package _global_\nnum_epochs: 3\n")
     (tmp_path / "manifest.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", *flag, "experiment=ours", "data.store=."]) == 0
+    assert cli.main(["train", *flag, "experiment=ours", "data.store=store"]) == 0
     assert len(started) == 2
     for words, _ in started:
         assert f"config_dir={tmp_path / 'mine'}" in words

@@ -175,15 +175,23 @@ class StoreBusyError(DataError):
 
 @contextmanager
 def _locked(spill: Path, store: Path) -> Iterator[None]:
-    """Hold the only lock on ``spill``; the system frees it however this process ends."""
-    folder = os.open(spill, os.O_RDONLY)
+    """Hold the only lock on ``spill``; the system frees it however this process ends.
+
+    Another prepare that ends takes the folder away, so a lock may be one on a folder that is no more.
+    """
+    busy = StoreBusyError(f"data.store={store} is being prepared by another process; wait until it ends")
+    try:
+        folder = os.open(spill, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise busy from error
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.fstat(folder), os.stat(spill))
         except OSError as error:
-            raise StoreBusyError(
-                f"data.store={store} is being prepared by another process; wait until it ends"
-            ) from error
+            raise busy from error
+        if not is_there:
+            raise busy
         yield
     finally:
         os.close(folder)

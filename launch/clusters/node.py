@@ -6,6 +6,7 @@ ranks.
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from launch.clusters.local import make_ready
 from launch.clusters.rendezvous import meet, wait_for_host
 from launch.clusters.rendezvous_host import Host
 from launch.clusters.report import MeetingStopped, PrepareFailed, Report
-from launch.command import hold_stop_signals, run_module
+from launch.command import STOP_SIGNALS, hold_stop_signals, run_module
 from launch.verbs import TRAIN, VERBS, Verb, compose
 
 
@@ -70,6 +71,8 @@ def run_node(place: NodeSpec, config: RunConfig, overrides: Sequence[str]) -> in
     except MeetingStopped:
         print("told to end while the nodes met: nothing was begun, start it again", file=sys.stderr, flush=True)
         return REQUEUE_EXIT_CODE
+    if not place.verb.saves_when_stopped:  # its ranks would never answer the signals that wait
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     os.environ[RANK_LOG] = str(local_run_dir(config) / "logs" / f"{place.verb.log_prefix}rank-{{rank}}.log")
     nodes = _nodes_flag(place.fewest_nodes, place.nodes)
     flags = [f"--ranks={ranks_per_node(config, place.nodes)}", nodes]

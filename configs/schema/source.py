@@ -58,6 +58,10 @@ class SourceConfig:
     """Earlier events are quarantined. Naive times are UTC."""
     latest_time: str = "2100-01-01"
     """Events from this time on are quarantined. Naive times are UTC."""
+    snapshot: str = ""
+    """Version of a Delta table, or snapshot, tag or branch of an Iceberg table, that is read; empty: the newest."""
+    max_skipped_fraction: float = 0.05
+    """Share of the bytes in a folder that may lie in files that nothing says to be a part of the log."""
     missing: list[str] = field(default_factory=lambda: ["NULL", "null", "\\N", "NaN", "nan", "None"])
     """Words that stand for no id."""
 
@@ -67,6 +71,8 @@ class SourceConfig:
                 f"data.source.separator={self.separator!r} must not be empty and data.source.quote={self.quote!r} "
                 f"must be one character or none"
             )
+        if not 0 <= self.max_skipped_fraction <= 1:
+            raise ConfigError(f"data.source.max_skipped_fraction={self.max_skipped_fraction} must lie in [0, 1]")
         if self.quote and self.quote == self.separator:
             raise ConfigError(f"data.source.quote and data.source.separator are both {self.quote!r}; change one")
         if self.escape != "auto" and (len(self.escape) > 1 or self.escape in (*self.quote, self.separator, "\n")):

@@ -191,11 +191,12 @@ def _flat(features: object) -> dict[str, object]:
 
 
 def new_files(
-    existing: ExistingStore, config: DataConfig, paths: list[AnyPath]
+    existing: ExistingStore, config: DataConfig, paths: list[AnyPath], paths_of_tables: Collection[str] = ()
 ) -> tuple[list[AnyPath], list[tuple[AnyPath, str]]]:
     """The files of ``paths`` that the store does not hold, and those that it holds with the path they came by.
 
-    A file is known by its bytes, whatever its name. DataError for a known path with other bytes.
+    A file is known by its bytes, whatever its name; one of ``paths_of_tables`` by its path, which is used once: two
+    commits may write the same rows. DataError for a known path with other bytes.
     """
     path_of = dict(
         zip(existing.provenance.digests, (str(path) for path, _, _ in existing.provenance.files), strict=True)
@@ -207,7 +208,7 @@ def new_files(
             known.append((path, str(path)))
             continue
         digest = digest_of(path)
-        if digest in path_of:
+        if digest in path_of and str(path) not in paths_of_tables:
             known.append((path, path_of[digest]))
             continue
         if str(path) in path_of.values():
@@ -222,11 +223,13 @@ def new_files(
 
 def joined(existing: ExistingStore, added: Provenance) -> Provenance:
     """The provenance of the store with the files of ``added``."""
+    roots = {table["root"] for table in added.tables}
     return Provenance(
         options=existing.provenance.options,
         files=[*existing.provenance.files, *added.files],
         digests=[*existing.provenance.digests, *added.digests],
         num_appends=existing.provenance.num_appends + 1,
+        tables=[*(old for old in existing.provenance.tables if old["root"] not in roots), *added.tables],
     )
 
 

@@ -1,15 +1,16 @@
 """What a prepare of a store that is there already has to do: nothing, add files, or make another version."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing, with_options_of
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.provenance import Provenance, provenance_of
-from data_pipeline.prepare.read.sources import find_log_files
-from data_pipeline.store.manifest import Manifest
+from data_pipeline.prepare.read.log_files import LogFiles, find_log
+from data_pipeline.prepare.read.tables import refuse_rewritten
+from data_pipeline.store.manifest import MANIFEST, Manifest
 from data_pipeline.store.paths import AnyPath, path_of
 
 
@@ -20,13 +21,18 @@ class Plan:
 
     config: DataConfig
     version: int
-    paths: list[AnyPath] = field(default_factory=list)
+    log: LogFiles = field(default_factory=LogFiles)
     existing: ExistingStore | None = None
+
+    @property
+    def paths(self) -> list[AnyPath]:
+        """The files of the log."""
+        return self.log.paths
 
     @property
     def provenance(self) -> Provenance:
         """What the version will have been made from, without the digests of its new files."""
-        added = provenance_of(self.config, self.paths)
+        added = provenance_of(self.config, self.paths, self.log.tables)
         return joined(self.existing, added) if self.existing else added
 
 
@@ -37,11 +43,13 @@ def plan_of(
     where that has everything already."""
     if config.append and saved is not None:
         config = with_options_of(saved, config, given)
-    paths = log_files_outside(config)
-    plan = Plan(config=config, version=newest.version + 1, paths=paths)
+    log = log_files_outside(config, progress)
+    plan = Plan(config=config, version=newest.version + 1, log=log)
     if config.append:
         plan.existing = existing = open_existing(path_of(config.store), config)
-        plan.paths, known = new_files(existing, config, paths)
+        refuse_rewritten(existing.provenance.tables, log.tables, config.store)
+        new, known = new_files(existing, config, log.paths, log.paths_of_tables())
+        plan.log = replace(log, paths=new)
         for path, before in known:
             progress.say(f"{path} is in {existing.place} already, added as {before}: not added again")
         return plan if plan.paths else None
@@ -55,13 +63,20 @@ def plan_of(
     return plan
 
 
-def log_files_outside(config: DataConfig) -> list[AnyPath]:
+def log_files_outside(config: DataConfig, progress: ProgressReporter) -> LogFiles:
     """The log's files; :class:`ConfigError` where one of them is a file of the store."""
-    paths = find_log_files(config.log, config.source)
-    store = path_of(config.store)
-    for path in paths:
+    store, place = path_of(config.store), path_of(config.log)
+    if config.log and store.parts[: len(place.parts)] == place.parts and (store / MANIFEST).is_file():
+        raise ConfigError(
+            f"data.log={config.log} names {store / MANIFEST}, which is a file of data.store={store}; name the log "
+            f"alone"
+        )
+    log = find_log(config.log, config.source, config.columns)
+    for line in log.lines():
+        progress.say(line)
+    for path in log.paths:
         if path.parts[: len(store.parts)] == store.parts:
             raise ConfigError(
                 f"data.log={config.log} names {path}, which is a file of data.store={store}; name the log alone"
             )
-    return paths
+    return log

@@ -71,19 +71,21 @@ def prepare(config: DataConfig, progress: ProgressReporter | None = None, given:
         plan.version = next_version(store)
     else:
         plan = Plan(config=replace(config, store=str(store)), version=next_version(store))
-        plan.paths = log_files_outside(plan.config)
+        plan.log = log_files_outside(plan.config, progress)
     return _make(plan, progress)
 
 
 def _make(plan: Plan, progress: ProgressReporter) -> Manifest:
-    config, paths = plan.config, plan.paths
-    with local_text(paths, config, progress) as readable:
-        files = open_log(readable, config.columns, config.source, config.features)
+    config, paths, views = plan.config, plan.paths, [plan.log.view(path) for path in plan.paths]
+    with local_text(paths, config, progress, views) as readable:
+        files = open_log(readable, config.columns, config.source, config.features, views)
         for file, path in zip(files, paths, strict=True):
             file.name = str(path)
         _tell_of_empty_files(files, progress)
         if not config.columns.timestamp:
             number_rows(files, plan.existing.manifest.rows_read if plan.existing else 0)
+        if notes := [f"note: {file.note}, such as in {file.name}" for file in files if file.note]:
+            progress.say(notes[0])
         if config.engine is Engine.SPARK:
             return _prepare_on_spark(plan, files, progress)
         fallback = TimeUnit.MS
@@ -102,7 +104,7 @@ def _tell_of_empty_files(files: list[LogFile], progress: ProgressReporter) -> No
 
 def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progress: ProgressReporter) -> Manifest:
     """The store of ``files``, which are the paths of ``plan`` opened, by its ``config`` with the times settled."""
-    existing, provenance = plan.existing, provenance_of(plan.config, plan.paths)
+    existing, provenance = plan.existing, provenance_of(plan.config, plan.paths, plan.log.tables)
     id_types = _id_types(config, existing, files)
     started_from = {
         **asdict(provenance),
@@ -187,6 +189,9 @@ def _finished(plan: Plan, prepared: PreparedStore, work: Workspace, provenance: 
     """The manifest of what was made, with the sums of all its files; the provenance is saved as one of them."""
     manifest = _manifest(prepared, work.state, plan.existing)
     manifest.has_times = bool(plan.config.columns.timestamp)
+    manifest.files_skipped = list(plan.log.skipped)
+    tables = {each.root: each.version for each in plan.log.tables}
+    manifest.tables = (plan.existing.manifest.tables if plan.existing else {}) | tables
     _check_nothing_is_lost(manifest)
     save_provenance(work.store, provenance)
     return sealed(manifest, work.store, plan.version, plan.existing.quarantine if plan.existing else {})

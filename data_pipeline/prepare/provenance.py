@@ -11,7 +11,9 @@ from pathlib import Path
 from configs.atomic_files import parse_json_with_sum, write_json
 from configs.errors import DataError
 from configs.schema import DataConfig
+from configs.schema.source import SourceConfig
 from data_pipeline.prepare.read.sources import reading
+from data_pipeline.prepare.read.tables import TableVersion
 from data_pipeline.store.file_sums import checked_bytes
 from data_pipeline.store.manifest import FORMAT_VERSION, PREPARED_FROM, Manifest, paths_of
 from data_pipeline.store.paths import AnyPath, ObjectFile
@@ -26,6 +28,9 @@ _OPTIONS = (
     "max_bad_fraction",
 )
 
+_NO_CONTENT = ("snapshot", "max_skipped_fraction")
+"""Keys of the source whose effect is seen in the files themselves."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Provenance:
@@ -38,18 +43,32 @@ class Provenance:
     digests: list[str] = field(default_factory=list)
     """SHA-256 of each file's bytes, or an object's ETag and size; what a file is recognised by under another name."""
     num_appends: int = 0
+    tables: list[dict[str, object]] = field(default_factory=list)
+    """Each table of a lake that the files are of, as a ``TableVersion``."""
 
     def is_same_build(self, other: "Provenance") -> bool:
         """Whether the files, as they are now, and the options make the same store."""
         mine, others = (asdict(provenance) for provenance in (self, other))
-        return all(mine[key] == others[key] for key in ("options", "files"))
+        for each in (mine, others):
+            each["options"] = {**each["options"], "source": _source_that_counts(each["options"]["source"])}
+        return all(mine[key] == others[key] for key in ("options", "files", "tables"))
 
 
-def provenance_of(config: DataConfig, paths: Sequence[AnyPath]) -> Provenance:
-    """The files as they are now, without their digests, and the options."""
+def provenance_of(config: DataConfig, paths: Sequence[AnyPath], tables: Sequence[TableVersion] = ()) -> Provenance:
+    """The files as they are now, without their digests, the tables that they are of, and the options."""
     options = asdict(config)
     named = (*_OPTIONS, *(["features"] if config.features else []))  # without any a store is as it always was
-    return Provenance(options={key: options[key] for key in named}, files=[_as_it_is(path) for path in paths])
+    return Provenance(
+        options={key: options[key] for key in named},
+        files=[_as_it_is(path) for path in paths],
+        tables=[asdict(table) for table in tables],
+    )
+
+
+def _source_that_counts(source: dict[str, object]) -> dict[str, object]:
+    """Stores of before lack keys that have come since; they were made with what is the default now."""
+    whole = {**asdict(SourceConfig()), **source}
+    return {key: value for key, value in whole.items() if key not in _NO_CONTENT}
 
 
 def _as_it_is(path: AnyPath) -> list[object]:

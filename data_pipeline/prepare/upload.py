@@ -59,7 +59,7 @@ def _plan_at(
     target: ObjectPath, config: DataConfig, given: Collection[str], progress: ProgressReporter
 ) -> Plan | None:
     if not (target / MANIFEST).is_file():
-        return Plan(config=config, version=1, paths=log_files_outside(config))
+        return Plan(config=config, version=1, log=log_files_outside(config, progress))
     newest = load_manifest(target.url)
     return plan_of(config, newest, saved_provenance(target.url, newest), given, progress)
 

@@ -63,6 +63,10 @@ class Manifest:
     """Of the log's times that were numbers, as it was told or found by ``auto``."""
     has_times: bool = True
     """False for a log without times, whose events have running numbers; the key is not written where true."""
+    files_skipped: list[str] = field(default_factory=list)
+    """Files of the log's folder that nothing said to be a part of the log."""
+    tables: dict[str, str] = field(default_factory=dict)
+    """The version that was read of each table of a lake, by its root."""
     version: int = field(default=1, compare=False)
     """The store's first version is 1; each append, and each prepare of something else, makes one more."""
     item_ids: str = field(default="", compare=False)
@@ -196,7 +200,7 @@ def _manifest_of(content: dict[str, Any], path: AnyPath) -> Manifest:
     content.setdefault("time_unit", "")
     content.setdefault("has_times", True)
     names = {field.name for field in fields(Manifest)}
-    optional = {"version", "item_ids", "user_ids", "feature_codes", "files"}
+    optional = {"files_skipped", "tables", "version", "item_ids", "user_ids", "feature_codes", "files"}
     if wrong := (set(content) - names) | (names - optional - set(content)):
         raise DataError(f"{path}: keys {sorted(wrong)} are missing or unknown; prepare the store again")
     try:

@@ -212,7 +212,7 @@ class ObjectPath:
         system, path = connection_of(self.url, is_read=False)
 
         def once() -> None:
-            with opened() as source, system.open_output_stream(path) as stream:
+            with opened() as source, system.open_output_stream(path, compression=None) as stream:
                 shutil.copyfileobj(source, stream, _COPY_BYTES)
 
         with_retries(self.url, once)

@@ -16,6 +16,7 @@ from configs.schema import DataConfig
 from configs.schema.source import Layout, SourceConfig, TimeUnit
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.read import formats, sources
+from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.store.manifest import Manifest
 from dirty.case import Case, Event, Outcome
 from dirty.page import CASES, PAGE, page
@@ -94,7 +95,7 @@ def test_an_input_has_the_outcome_of_the_catalogue(
     check_quarantine(store, case)
 
 
-def _scan_and_remove(path: Path, names: dict[str, str], source: SourceConfig) -> formats.Scan:
+def _scan_and_remove(path: Path, names: dict[str, str], source: SourceConfig, view: FileView) -> formats.Scan:
     scan = formats.scan_file(path, names, source)
     scan.rows.collect_schema()
     path.unlink()

@@ -230,6 +230,7 @@ def test_a_killed_append_leaves_the_old_store_whole(tmp_path: Path) -> None:
 def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = days_in(tmp_path / "log", random_log(50), 1)
     keys = ["data=log", f"data.log={path}", f"data.store={tmp_path}/store", "data.append=true"]
+    keys.append("data.source.time_unit=ms")
     assert main(keys) == 0
     assert "added" not in capsys.readouterr().err
     assert main(keys) == 0

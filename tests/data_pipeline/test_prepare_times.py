@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from logs import Interrupting, files_of
+from logs import Interrupting, files_of, newest_of
 
 from configs.schema import DataConfig
 from configs.schema.source import SourceConfig, TimeUnit
@@ -40,6 +40,7 @@ def sorted_items(log: pl.DataFrame) -> dict[int, list[int]]:
 
 
 def items_in(store: Path) -> dict[int, list[int]]:
+    store = newest_of(store)
     raw = pl.read_parquet(store / "items.parquet")["raw_item"]
     rows = pl.read_parquet(store / "histories" / "*.parquet").select("raw_user", "item").rows()
     return {user: [raw[item] for item in items] for user, items in rows}

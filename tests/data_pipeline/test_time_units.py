@@ -96,16 +96,14 @@ def test_rows_in_two_units_are_refused_unless_they_are_few(tmp_path: Path) -> No
         prepared(tmp_path)
 
 
-def test_an_append_takes_the_unit_of_its_own_files_and_the_stores_for_counters(tmp_path: Path) -> None:
+def test_an_append_takes_the_unit_of_the_store(tmp_path: Path) -> None:
     source = SourceConfig(time_unit=TimeUnit.S)
     store = str(tmp_path / "store")
     log_of([0, 1]).write_parquet(tmp_path / "a.parquet")
     log_of([2, 3, 4]).write_parquet(tmp_path / "b.parquet")
-    log_of([START_S * 1000, START_S * 1000]).write_parquet(tmp_path / "c.parquet")
     prepare(DataConfig(log=str(tmp_path / "a.parquet"), store=store, source=source))
-    append = [DataConfig(log=str(tmp_path / f"{name}.parquet"), store=store, append=True) for name in "bc"]
-    assert prepare(append[0]).last_time_ms == 4000
-    assert prepare(append[1]).last_time_ms == START_S * 1000
+    append = DataConfig(log=str(tmp_path / "b.parquet"), store=store, append=True)
+    assert prepare(append).last_time_ms == 4000
 
 
 @pytest.mark.parametrize("unit", [TimeUnit.AUTO, TimeUnit.S])

@@ -65,7 +65,7 @@ FOLDERS = [
     Case(
         name="files that are no data beside the log",
         make=files({**ONE, "README.md": "x", "schema.json": "{}"}),
-        rule="in a folder only the endings of logs are read (.json only where the file itself is named)",
+        rule="papers are passed over; what is not known by its name or content is counted and named",
     ),
     Case(
         name="data in a format that is not read",

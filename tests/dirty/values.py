@@ -113,7 +113,7 @@ IDS = [
     Case(
         name="lists as ids",
         make=parquet(lambda: users_as([1, 2], [3])),
-        says=("log.parquet", "'user_id'", "List(Int64)"),
+        says=("log.parquet", "'user_id'", "List"),
     ),
     Case(
         name="structs as ids",

@@ -262,7 +262,7 @@ def _log_source(
         num_rows = file.path.stat().st_size // _BYTES_PER_TEXT_ROW + 1
     else:
         with reading(file.path):
-            num_rows = num_rows_in(file.path)
+            num_rows = num_rows_in(file.path) - file.view.num_deleted
     batch_rows = min(rows_per_block(config), ROWS_PER_BATCH)
 
     def batches(skip: int) -> Iterator[pl.DataFrame]:

@@ -4,6 +4,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema.features import FeatureConfig, FeatureType
+from data_pipeline.prepare.read.arrow_types import words_of
 from data_pipeline.prepare.read.times import without_thousands
 from data_pipeline.store.paths import AnyPath
 
@@ -29,7 +30,7 @@ def check_type(path: AnyPath, name: str, feature: FeatureConfig, column: str, dt
     wanted = "numbers, booleans" + (" or their text" if feature.type is FeatureType.NUMBER else " or strings")
     if not fits:
         raise DataError(
-            f"{path}: column {column!r} (data.features.{name}) is {dtype}; data.features.{name}.type="
+            f"{path}: column {column!r} (data.features.{name}) is {words_of(dtype)}; data.features.{name}.type="
             f"{feature.type.value} takes {wanted}"
         )
 

@@ -7,9 +7,10 @@ import polars as pl
 
 from configs.schema.source import Layout, SourceConfig
 from data_pipeline.prepare.read.delimited import has_extra_field, scan_delimited, scan_fields
+from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.history_lines import scan_history_lines
 from data_pipeline.prepare.read.json_lines import scan_json
-from data_pipeline.prepare.read.parquet import scan_parquet
+from data_pipeline.prepare.read.parquet import field_ids_of, scan_parquet
 from data_pipeline.store.paths import AnyPath
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -44,17 +45,22 @@ def file_layout_of(path: AnyPath, source: SourceConfig) -> Layout:
     return by_suffix.get(suffix_of(path), Layout.AUTO)
 
 
-def scan_file(path: AnyPath, names: dict[str, str], source: SourceConfig, first_row: int = 0) -> Scan:
+def scan_file(
+    path: AnyPath, names: dict[str, str], source: SourceConfig, first_row: int = 0, view: FileView | None = None
+) -> Scan:
     """A scan of ``path`` from ``first_row`` on in which the columns ``names`` (ours -> the log's) can be looked up.
 
     Raises ``DataError`` for a file of another kind than its layout, and what Polars raises for an unreadable one.
     """
-    layout = file_layout_of(path, source)
+    layout, view = file_layout_of(path, source), view or FileView()
     if layout is Layout.PARQUET:
-        return _scan_parquet(path, names, first_row)
+        return _scan_parquet(path, names, first_row, view)
     assert isinstance(path, Path), "text of an object store is read from a local copy"
-    scan = _scan_text(path, layout, names, source)
-    return replace(scan, rows=scan.rows.slice(first_row)) if first_row else scan
+    is_json = layout is Layout.JSON_LINES
+    in_file = {key: name for key, name in names.items() if not (is_json and name in view.constants)}
+    scan = _scan_text(path, layout, in_file, source)
+    rows = view.as_columns(scan.rows, set(names.values()), {})
+    return replace(scan, rows=rows.slice(first_row) if first_row else rows)
 
 
 def _scan_text(path: Path, layout: Layout, names: dict[str, str], source: SourceConfig) -> Scan:
@@ -72,9 +78,10 @@ def _scan_text(path: Path, layout: Layout, names: dict[str, str], source: Source
     return Scan(rows=rows, broken=has_extra_field(), num_records=num_records)
 
 
-def _scan_parquet(path: AnyPath, names: dict[str, str], first_row: int) -> Scan:
+def _scan_parquet(path: AnyPath, names: dict[str, str], first_row: int, view: FileView) -> Scan:
     """As it is typed, but binary columns in use as text: old writers did not say that their strings are strings."""
-    rows = scan_parquet(path, first_row)
+    rows = scan_parquet(path, first_row, view)
+    rows = view.as_columns(rows, set(names.values()), field_ids_of(path) if view.field_ids else {})
     schema = rows.collect_schema()
     binary = [name for name in dict.fromkeys(names.values()) if schema.get(name) == pl.Binary]
     text = [pl.col(name).map_batches(_text_of, return_dtype=pl.String(), is_elementwise=True) for name in binary]

@@ -9,7 +9,6 @@ from configs.schema import ColumnsConfig
 from configs.schema.features import column_of
 from configs.schema.source import Layout
 from data_pipeline.prepare.read.feature_columns import event_column, reasons_of, typed_column, typed_value
-from data_pipeline.prepare.read.formats import scan_file
 from data_pipeline.prepare.read.id_values import MAX_ID_BYTES, NOT_UTF8, id_number, id_text, kind_text, text_of
 from data_pipeline.prepare.read.sources import LogFile, column_names, reading
 from data_pipeline.prepare.read.times import MAX_MS, NS_PER_MS, nanoseconds
@@ -31,7 +30,7 @@ def typed_rows(
     From ``first_row`` on, which Parquet finds without reading what is before it.
     """
     names = column_names(columns, file.features)
-    scan = scan_file(file.path, names, file.source, first_row).rows if first_row else file.scan
+    scan = file.scan_from(names, first_row).rows if first_row else file.scan
     rows = _with_reason(file, scan, names, id_types, first_row)
     out = {key: pl.col(_TYPED[key]) for key in ("user", "item", "timestamp")}
     if "event_type" in names:

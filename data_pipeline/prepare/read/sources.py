@@ -1,32 +1,27 @@
-"""Find the files of a log, in order of arrival, and read their columns as one kind of table."""
+"""The files of a log, opened: their columns as one kind of table, whatever their formats."""
 
 import errno
-import glob
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
 from configs.schema import ColumnsConfig
 from configs.schema.features import FeatureConfig, column_of
 from configs.schema.source import Layout, SourceConfig
+from data_pipeline.prepare.read.arrow_types import words_of
 from data_pipeline.prepare.read.delimited import EXTRA
 from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.feature_columns import check_type
-from data_pipeline.prepare.read.formats import (
-    SUFFIXES,
-    file_layout_of,
-    scan_file,
-    suffix_of,
-)
+from data_pipeline.prepare.read.file_view import FileView
+from data_pipeline.prepare.read.formats import Scan, file_layout_of, scan_file
 from data_pipeline.prepare.read.locate_error import locate_corruption
+from data_pipeline.prepare.read.log_files import find_log_files as find_log_files
 from data_pipeline.prepare.read.missing_column import config_key, missing_column
-from data_pipeline.store.paths import AnyPath, objects_of, path_of
+from data_pipeline.store.paths import AnyPath
 
 _UNREADABLE = (
     pl.exceptions.PolarsError,
@@ -34,21 +29,6 @@ _UNREADABLE = (
     pa.ArrowException,
     UnicodeDecodeError,
 )
-_UNREAD_SUFFIXES = [
-    ".orc",
-    ".avro",
-    ".feather",
-    ".arrow",
-    ".xlsx",
-    ".zip",
-    ".tar",
-    ".tgz",
-    ".bz2",
-    ".xz",
-    ".7z",
-    ".rar",
-]
-"""Formats of data that a folder's files may not silently be left out for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -72,6 +52,14 @@ class LogFile:
     """Whether it holds no row, so that its columns, if any, have not been looked at."""
     first_number: int = 0
     """The number of the first row over all files, which stands for its time in a log without times."""
+    view: FileView = field(default_factory=FileView)
+    """What a table and the folders say of it."""
+    note: str = ""
+    """What a person should know of how it is read."""
+
+    def scan_from(self, names: dict[str, str], first_row: int) -> Scan:
+        """The file again, from ``first_row`` on."""
+        return scan_file(self.path, names, self.source, first_row, self.view)
 
     @property
     def layout(self) -> Layout:
@@ -101,100 +89,20 @@ def reading(path: AnyPath) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {place}{reason}; mend or remove the file") from error
 
 
-def find_log_files(log: str, source: SourceConfig | None = None) -> list[AnyPath]:
-    """Places of ``log`` (a file, a folder with all below it, or a glob), sorted by name: the order of arrival.
-
-    In a folder, names that start with ``.`` or ``_`` are left out, as Spark and Hive do, and so are endings that are
-    no log's; links are followed, each folder once. A folder that a glob names is taken with all below it.
-    """
-    source = source or SourceConfig()
-    if not log:
-        raise ConfigError("data.log is empty; set it to a file, a folder or a glob of Parquet, CSV or JSON lines")
-    place = path_of(log)
-    found = _local_files(place) if isinstance(place, Path) else _objects(place.url)
-    if not found:
-        raise DataError(
-            f"data.log={log} names no file; give a {', '.join(SUFFIXES)} file, a folder or a glob of them"
-        )
-    for file in found:
-        if isinstance(file, Path) and not file.is_file():
-            raise DataError(f"{file} is no regular file; data.log takes files")
-        if file_layout_of(file, source) is Layout.AUTO:
-            raise DataError(
-                f"{file} is of an unknown format; data.log takes {', '.join(SUFFIXES)}, and others where "
-                f"data.source.layout says how they are written"
-            )
-    return sorted(found, key=lambda file: file.parts)
-
-
-def _local_files(path: Path) -> set[AnyPath]:
-    named = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
-    found: set[AnyPath] = set()
-    for entry in named:
-        found.update(_files_below(entry) if entry.is_dir() else [entry])
-    return found
-
-
-def _objects(url: str) -> set[AnyPath]:
-    """Objects by the rules for local files: those that are named, and of those below a folder the ones of a log.
-
-    Empty objects whose names end with a slash stand for folders in some tools; they are none of a log's files.
-    """
-    found: set[AnyPath] = set()
-    for place, is_named in objects_of(url):
-        below = place.parts[len(path_of(url).parts) :]
-        if is_named:
-            found.add(place)
-        elif "_delta_log" in below:
-            _refuse_delta(url)
-        elif not any(name.startswith((".", "_")) for name in below):
-            _refuse_unread(place)
-            found.update([place] if suffix_of(place) in SUFFIXES else [])
-    return found
-
-
-def _files_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if "_delta_log" in folders:
-            _refuse_delta(place)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        files = [Path(place) / name for name in names if not name.startswith((".", "_"))]
-        for file in files:
-            _refuse_unread(file)
-        found += [file for file in files if suffix_of(file) in SUFFIXES]
-    return found
-
-
-def _refuse_delta(place: str) -> None:
-    raise DataError(
-        f"{place} is a Delta table: its folder also holds files that no longer count; export it to Parquet"
-    )
-
-
-def _refuse_unread(file: AnyPath) -> None:
-    if suffix_of(file) in _UNREAD_SUFFIXES or file.suffix.lower() in _UNREAD_SUFFIXES:
-        raise DataError(f"{file} is of a format that is not read; convert it, or move it out of data.log")
-
-
-def _raise(error: OSError) -> None:
-    raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
-
-
 def open_log(
     paths: Sequence[AnyPath],
     columns: ColumnsConfig,
     source: SourceConfig | None = None,
     features: dict[str, FeatureConfig] | None = None,
+    views: Sequence[FileView] | None = None,
 ) -> list[LogFile]:
-    """Open every file and check that it has the columns, with fitting types; reads only the files' headers."""
-    return [_open(path, columns, source or SourceConfig(), features or {}) for path in paths]
+    """Open every file and check that it has the columns, with fitting types; reads only the files' headers.
+
+    ``views`` are of the files, where they are not read by their names alone.
+    """
+    source, views = source or SourceConfig(), views or [FileView() for _ in paths]
+    pairs = zip(paths, views, strict=True)
+    return [_open(path, columns, view.source(source), features or {}, view) for path, view in pairs]
 
 
 def column_names(columns: ColumnsConfig, features: dict[str, FeatureConfig] | None = None) -> dict[str, str]:
@@ -205,13 +113,19 @@ def column_names(columns: ColumnsConfig, features: dict[str, FeatureConfig] | No
     return names | {f"features.{name}": column_of(name, feature) for name, feature in (features or {}).items()}
 
 
-def _open(path: AnyPath, columns: ColumnsConfig, source: SourceConfig, features: dict[str, FeatureConfig]) -> LogFile:
+def _open(
+    path: AnyPath, columns: ColumnsConfig, source: SourceConfig, features: dict[str, FeatureConfig], view: FileView
+) -> LogFile:
     names = column_names(columns, features)
     with reading(path):
         if is_empty(path, source):
             return _without_rows(path, names, source, features)
-        scan = scan_file(path, names, source)
+        scan = scan_file(path, names, source, view=view)
         schema = scan.rows.collect_schema()
+        note = _match_blanks(schema, names, view)
+        if note:
+            scan = scan_file(path, names, source, view=view)
+            schema = scan.rows.collect_schema()
     for key, name in names.items():
         if name not in schema:
             raise missing_column(path, key, name, [there for there in schema.names() if there != EXTRA])
@@ -231,7 +145,18 @@ def _open(path: AnyPath, columns: ColumnsConfig, source: SourceConfig, features:
         features=features,
         needed=tuple(name for key, name in names.items() if key in ("user", "item", "timestamp")),
         num_records=scan.num_records,
+        view=view,
+        note=note,
     )
+
+
+def _match_blanks(schema: pl.Schema, names: dict[str, str], view: FileView) -> str:
+    """Let ``view`` find columns whose names have blanks around them in the file, as in ``user_id, item_id``."""
+    stripped = {there.strip(): there for there in schema.names()}
+    matched = {name: stripped[name] for name in names.values() if name not in schema and name in stripped}
+    view.physical |= matched
+    there = ", ".join(map(repr, matched.values()))
+    return f"the blanks around the columns' names {there} do not count" if matched else ""
 
 
 def _without_rows(
@@ -260,4 +185,6 @@ def _check_types(path: AnyPath, names: dict[str, str], schema: pl.Schema) -> Non
             fits = dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
             wanted = "numbers, strings or booleans"
         if not fits and dtype != pl.Null:
-            raise DataError(f"{path}: column {name!r} ({config_key(key)}) is {dtype}; it must hold {wanted}")
+            raise DataError(
+                f"{path}: column {name!r} ({config_key(key)}) is {words_of(dtype)}; it must hold {wanted}"
+            )

@@ -12,6 +12,7 @@ vocabularies, and the histories once more, a row group at a time, for the finger
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ ROWS_PER_PIECE = 2_000_000
 
 def survey(session: SparkSession, files: list[LogFile], config: DataConfig) -> list[dict[str, Any]]:
     """Of each file: ``digest``, and whether ``user`` and ``item`` hold integers where it is text."""
-    pieces = [Piece(path=_path_of(file), file=number) for number, file in enumerate(files)]
+    pieces = [Piece(path=_path_of(file), file=number, view=file.view) for number, file in enumerate(files)]
     found = arrow_of(over(session, len(pieces), tasks.survey(pieces, config), tasks.SURVEY)).to_pylist()
     _raise_first(found, "file")
     return sorted(found, key=lambda row: row["file"])
@@ -72,7 +73,9 @@ def run_on_spark(
     _raise_first(told, "file")
     _count(told, config, work.state)
     broken = sorted({row["file"] for row in told if row["count_of"].startswith(tasks.BROKEN)})
-    _keep_broken(session, [Piece(path=_path_of(files[k]), file=k) for k in broken], config, id_types, work)
+    _keep_broken(
+        session, [Piece(path=_path_of(files[k]), file=k, view=files[k].view) for k in broken], config, id_types, work
+    )
     check_some_rows(work.state.rows_read, config)
     check_fraction(work.state.rows_quarantined, work.state.rows_read, config.max_bad_fraction)
     check_kinds(work.state.kinds_seen, config, progress)
@@ -102,23 +105,18 @@ def _path_of(file: LogFile) -> Path:
 
 def _pieces_of(file: LogFile, number: int) -> list[Piece]:
     """Runs of row groups with at least ``ROWS_PER_PIECE`` rows, but for the last."""
-    if file.is_text:
-        return [Piece(path=_path_of(file), file=number, first_number=file.first_number)]
+    whole = Piece(path=_path_of(file), file=number, first_number=file.first_number, view=file.view)
+    if file.is_text or file.view.has_deleted:
+        return [whole]
     with reading(file.path):
         footer = pq.read_metadata(_path_of(file))
         lengths = [footer.row_group(k).num_rows for k in range(footer.num_row_groups)]
-    pieces = [Piece(path=_path_of(file), file=number, first_number=file.first_number, num_rows=0)]
+    pieces = [replace(whole, num_rows=0)]
     for length in lengths:
         last = pieces[-1]
         assert last.num_rows is not None, "pieces of Parquet have an end"
         if last.num_rows >= ROWS_PER_PIECE:
-            last = Piece(
-                path=_path_of(file),
-                file=number,
-                first_number=file.first_number,
-                first_row=last.first_row + last.num_rows,
-                num_rows=0,
-            )
+            last = replace(whole, first_row=last.first_row + last.num_rows, num_rows=0)
             pieces.append(last)
         last.num_rows = (last.num_rows or 0) + length
     return pieces

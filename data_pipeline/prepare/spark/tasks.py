@@ -7,7 +7,7 @@ back as a row with a ``failure``: raised, Spark would try it four times over and
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -31,9 +31,10 @@ from data_pipeline.prepare.partition.sorting import run_lengths, runs_of
 from data_pipeline.prepare.partition.spill_files import ranges_of
 from data_pipeline.prepare.provenance import digest_of
 from data_pipeline.prepare.read.feature_columns import event_column
+from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.id_values import text_among_ids
 from data_pipeline.prepare.read.quarantine import check_all_read, typed_rows, write_quarantine
-from data_pipeline.prepare.read.sources import column_names, open_log, reading
+from data_pipeline.prepare.read.sources import LogFile, column_names, open_log, reading
 from data_pipeline.prepare.read.time_units import TimeCounts, count_times
 from data_pipeline.prepare.write.feature_statistics import EventBlocks, Tally
 from data_pipeline.prepare.write.histories import times_and_columns
@@ -81,6 +82,12 @@ class Piece:
     first_row: int = 0
     num_rows: int | None = None
     """None: to the end."""
+    view: FileView = field(default_factory=FileView)
+
+    def opened(self, config: DataConfig, features: bool = True) -> LogFile:
+        """The file, opened."""
+        views = [self.view]
+        return open_log([self.path], config.columns, config.source, config.features if features else None, views)[0]
 
 
 def scan_schema(config: DataConfig, id_types: dict[str, pl.DataType]) -> pa.schema:
@@ -101,7 +108,7 @@ def survey(pieces: list[Piece], config: DataConfig) -> Task:
         for piece in _pieces_of(batches, pieces):
             row: dict[str, object] = {"file": piece.file}
             try:
-                [file] = open_log([piece.path], config.columns, config.source)
+                file = piece.opened(config, features=False)
                 row["digest"] = digest_of(piece.path)
                 names = column_names(config.columns)
                 row |= {key: text_among_ids(file, names[key]) for key in ("user", "item")}
@@ -144,7 +151,7 @@ def quarantine(pieces: list[Piece], config: DataConfig, id_types: dict[str, pl.D
     """A task of ids (index into ``pieces``, whole files): write a file's broken rows into ``folder``."""
 
     def write(piece: Piece, attempt: Path) -> None:
-        [file] = open_log([piece.path], config.columns, config.source, config.features)
+        file = piece.opened(config)
         write_quarantine(file, config.columns, id_types, attempt, piece.file)
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -254,7 +261,7 @@ def _pieces_of(batches: Iterable[pa.RecordBatch], pieces: list[Piece]) -> Iterat
 def _rows_of(piece: Piece, config: DataConfig, id_types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     """Typed and judged rows; reading ends with the piece, not with the file."""
     left = piece.num_rows
-    [file] = open_log([piece.path], config.columns, config.source, config.features)
+    file = piece.opened(config)
     file.first_number = piece.first_number
     rows = typed_rows(file, config.columns, id_types, piece.first_row)
     num_read = 0

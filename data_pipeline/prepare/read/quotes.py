@@ -124,8 +124,9 @@ class QuoteScanner:
         last_of = np.append(starts[1:], len(ends)) - 1
         for k in np.flatnonzero(all_full & (lengths > 1) & ~is_inside[last_of]):
             last = int(last_of[k])
-            start = int(ends[last - 1]) + 1 if last else 0
-            if self._looks_like_a_row(block[start : int(ends[last])]):
+            outer = {last} if k == 0 and self.is_open else {int(starts[k]), last}
+            lines = [block[int(ends[n - 1]) + 1 if n else 0 : int(ends[n])] for n in outer]
+            if all(map(self._looks_like_a_row, lines)):
                 line = self._num_lines + last + 1
                 self.fault = Fault(line=line, reason="closes a field that would swallow whole rows")
                 return

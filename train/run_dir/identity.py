@@ -146,8 +146,9 @@ def _difference(
 
 def _defaults_of(config: RunConfig) -> dict[str, Any]:
     """The default of every key of the variants of ``config``."""
-    groups = {name: getattr(config, name) for name in (field.name for field in fields(config))}
-    variants = {name: type(group)() for name, group in groups.items() if is_dataclass(group)}
+    groups: dict[str, Any] = {name: getattr(config, name) for name in (field.name for field in fields(config))}
+    chosen: dict[str, Any] = {name: type(group) for name, group in groups.items() if is_dataclass(group)}
+    variants: dict[str, Any] = {name: variant() for name, variant in chosen.items()}
     return dict(flat(asdict(RunConfig(**variants))))
 
 

@@ -29,6 +29,10 @@ class DataError(ValueError):
     """A log or a store is wrong; the message names the file, the place in it and what to do."""
 
 
+class ToldByRankZero(ConfigError):
+    """What rank 0 raised as well, and tells: a second line of it is for the logs of other machines alone."""
+
+
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run ``command``: its own exit code (none is 0), or 2 after one line on stderr for what a person can mend.
 
@@ -39,10 +43,17 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except (ConfigError, DataError) as error:
+        if isinstance(error, ToldByRankZero) and os.environ.get("LOCAL_RANK") != "0":
+            return USAGE_EXIT_CODE
         rank = os.environ.get("RANK")
         where = f"rank {rank}: " if rank not in (None, "0") else ""
-        print(f"{where}{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"{where}{_kind_of(error)}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return NODES_MISSING_EXIT_CODE if isinstance(error, NodesMissingError) else USAGE_EXIT_CODE
+
+
+def _kind_of(error: ConfigError | DataError) -> str:
+    """A person has two kinds to tell apart; ours may have finer ones."""
+    return "ConfigError" if isinstance(error, ConfigError) else "DataError"
 
 
 def require(condition: bool, message: str) -> None:

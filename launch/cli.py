@@ -1,13 +1,15 @@
 """``shardrec VERB key=value ...``: says what it will do, starts it, and returns its exit code."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import USAGE_EXIT_CODE, ConfigError, exit_code_of
+from configs.errors import USAGE_EXIT_CODE, ConfigError, ToldByRankZero, exit_code_of
 from configs.paths import checked_path
+from configs.terminal import survive_lost_output
 from launch.command import run_module
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ CONFIG_DIR_FLAG = "--config-dir"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code of what it started, or 2 after one line on stderr."""
+    if arguments is None:
+        survive_lost_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         from launch.help import general_help
@@ -82,7 +86,20 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         close = get_close_matches(name, verbs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
         raise ConfigError(f"{name} is not a verb; {hint}")
+    if name in ("train", "launch", "evaluate"):
+        _refuse_torchrun(name)
     return verbs[name]
+
+
+def _refuse_torchrun(verb: str) -> None:
+    """Of the processes that torchrun starts each would start a whole run of its own; the first one says so."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ:
+        kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
+        module = "train.evaluate" if verb == "evaluate" else "train"
+        raise kind(
+            f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
+            f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
+        )
 
 
 def _config(overrides: list[str]) -> int:

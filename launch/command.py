@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from configs.lifeline import tie_when_started, tied_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 """Where our packages lie."""
 
@@ -20,8 +22,13 @@ BOUND_KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPAC
 in every step, so they grew by 1.5 MiB a step. (Both names: oneDNN's own cache and torch's in front of it.)"""
 
 
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
-"""What training answers by saving, once it can."""
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP}
+"""What training answers by saving, once it can. SIGHUP only where it is not ignored, as ``nohup`` has it."""
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    """Whether whoever started this process wants signal ``number`` to pass it by."""
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def hold_stop_signals() -> None:
@@ -40,11 +47,11 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, i
     environment = module_environment(os.environ)
     if num_threads:
         environment["OMP_NUM_THREADS"] = str(num_threads)
-    command = [sys.executable, "-m", module, *arguments]
-    print(f"shardrec: {shlex.join(command[1:])}", file=sys.stderr, flush=True)
+    print(f"shardrec: {shlex.join(['-m', module, *arguments])}", file=sys.stderr, flush=True)
     if is_training:
         hold_stop_signals()
-    return wait_for(subprocess.Popen(command, env=environment))
+    command = [sys.executable, "-m", "configs.start", module, *arguments]
+    return wait_for(subprocess.Popen(command, env=tied_environment(environment), preexec_fn=tie_when_started()))
 
 
 def module_environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -57,8 +64,8 @@ def module_environment(own: Mapping[str, str]) -> dict[str, str]:
 def wait_for(child: "subprocess.Popen[bytes]") -> int:
     """Wait for ``child``; 128 + n where signal n ended it, as a shell says.
 
-    SIGTERM and SIGUSR1 are handed on, the first that comes and no more: after a second one torchrun's agent would not
-    wait for its ranks. A terminal sends Ctrl-C to the child itself, which needs time to save: it is not killed here.
+    SIGTERM, SIGUSR1 and SIGHUP are handed on, the first that comes and no more. A terminal sends Ctrl-C to the child
+    itself, which needs time to save: it is not killed here. What ``nohup`` lets us ignore stays ignored.
     """
     handed_on: list[int] = []
 
@@ -67,7 +74,8 @@ def wait_for(child: "subprocess.Popen[bytes]") -> int:
             handed_on.append(number)
             child.send_signal(number)
 
-    handlers = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    handed = [signal.SIGTERM, signal.SIGUSR1, *([] if is_ignored(signal.SIGHUP) else [signal.SIGHUP])]
+    handlers = {number: signal.signal(number, hand_on) for number in handed}
     handlers[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:

@@ -2,6 +2,8 @@
 
 import sys
 
+from configs.lifeline import end_with_starter
+from configs.terminal import survive_lost_output
 from shardrec import put_first
 
 
@@ -10,6 +12,9 @@ def start() -> None:
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         sys.exit(2)
+    survive_lost_output()
+    end_with_starter()
+    # Only now: torch takes seconds to load, in which this process could outlive the one that started it.
     from train.run import main
     from train.supervision.process_exit import run_and_exit
 

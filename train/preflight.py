@@ -6,13 +6,16 @@ Without torch: it takes a moment, and torchrun's own traceback does not bury the
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.nesting import refuse_nested
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
+from configs.url import is_url
 from data_pipeline.store.features import chosen_features
+from data_pipeline.store.lease import refuse_if_written
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import refuse_other_run
@@ -31,6 +34,8 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     refuse_other_origin(config, overrides, manifest)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
     _refuse_unwritable(config)
+    if not is_url(config.run_dir):
+        refuse_if_written(Path(config.run_dir), f"run_dir={config.run_dir}")
     refuse_other_run(path_of(config.run_dir), config, identity_digests(manifest))
     for line in (note_grown_log(config, overrides), note_newer_version(config, manifest)):
         if line:

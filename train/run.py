@@ -38,6 +38,7 @@ from train.progress import RunProgress
 from train.run_dir.identity import mark_stopped, open_run_folder
 from train.run_dir.store_version import at_version, manifest_of_run, pin
 from train.run_dir.sync import RunSync, synced_run
+from train.run_dir.writer import writing_run
 from train.sharding import dense_parameters, placement_of, shard
 from train.state import TrainState
 from train.supervision.stop_signals import StopVote
@@ -53,6 +54,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         process_group(config.hardware) as device,
         Watchdog(config.hardware) as watchdog,
         StopVote(control_group()) as stop,
+        writing_run(config, watchdog.heartbeat) as check_writer,
         synced_run(config, watchdog.heartbeat) as sync,
     ):
         config = _at_version_of_run(config)
@@ -68,7 +70,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         state = build_state(config, manifest, num_steps, collectives, device)
         watchdog.follow(lambda: state.step)
         with (
-            DiskCheckpointer(local_run_dir(config), config.checkpoint, watchdog.heartbeat, sync) as checkpointer,
+            _checkpointer(config, watchdog, sync, check_writer) as checkpointer,
             _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
         ):
             if _is_finished(config, state, progress, num_steps):
@@ -103,6 +105,12 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
                 return _stopped(config, state, sync)
             _finish(state, config, manifest, progress, checkpointer, validator)
         return 0
+
+
+def _checkpointer(
+    config: RunConfig, watchdog: Watchdog, sync: RunSync | None, check_writer: Callable[[], None]
+) -> DiskCheckpointer:
+    return DiskCheckpointer(local_run_dir(config), config.checkpoint, watchdog.heartbeat, sync, check_writer)
 
 
 def _stream(config: RunConfig, collectives: ProcessGroupCollectives) -> SequenceStream:

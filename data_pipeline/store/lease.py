@@ -39,13 +39,20 @@ class Lease:
     ``fence`` grows by one with every writer of the place.
     """
 
-    def __init__(self, place: AnyPath, what: str, is_alive: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        place: AnyPath,
+        what: str,
+        is_alive: Callable[[], None] = lambda: None,
+        on_loss: Callable[[str], None] = lambda words: None,
+    ) -> None:
         """Take the lease of ``place``; ``what`` names it in messages, as the user typed it (``run_dir=runs/a``).
 
         Raises :class:`LeaseError` while another writer is there. One that was killed is waited for, and one on
-        another machine is watched for up to ``STALE_S``; ``is_alive`` is called meanwhile. Makes the folder.
+        another machine is watched for up to ``STALE_S``; ``is_alive`` is called meanwhile. ``on_loss`` is called with
+        the reason, on a thread, when the lease is found to be lost. Makes the folder.
         """
-        self._place, self._what, self._lost = place, what, ""
+        self._place, self._what, self._lost, self._on_loss = place, what, "", on_loss
         self._records: Records = records_of(place)
         self._lock = _open_lock(place, what) if isinstance(place, Path) else None
         self._is_over = threading.Event()
@@ -165,6 +172,8 @@ class Lease:
                 self._lost = self._removed()
             except (DataError, OSError):
                 continue  # no answer is no loss: check() asks again before anything is published
+        if self._lost and not self._is_over.is_set():
+            self._on_loss(self._lost)
 
     def _loss(self) -> str:
         """Why the lease is lost; empty while it is held."""
@@ -194,6 +203,10 @@ class Presence:
         """The writer of the job has the lease; ``what`` as of :class:`Lease`."""
         self._file = _open_lock(folder, what, "members")
         _try_lock(self._file, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """The process goes on, and no longer belongs to the job."""
+        os.close(self._file)
 
 
 def refuse_if_written(place: Path, what: str) -> None:

@@ -78,8 +78,7 @@ def run_node(place: NodeSpec, config: RunConfig, overrides: Sequence[str]) -> in
     flags = [f"--ranks={ranks_per_node(config, place.nodes)}", nodes]
     flags += [f"--endpoint={place.endpoint}", f"--run-id={place.run_id}"]
     flags += [f"--join-timeout={place.timeout_s}", f"--max-restarts={place.max_restarts}"]
-    host = ["--host"] if place.node == 0 else []
-    arguments = [*flags, *host, place.verb.module, *overrides]
+    arguments = [*flags, f"--node={place.node}", place.verb.module, *overrides]
     num_threads = config.hardware.num_threads
     is_training = place.verb.saves_when_stopped
     return run_module("train.supervision.elastic_agent", arguments, num_threads=num_threads, is_training=is_training)

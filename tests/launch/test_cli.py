@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,14 +31,16 @@ class Ended:
 
 
 class Started(list[tuple[list[str], dict[str, str]]]):
-    """The commands that were started; ``codes`` are the exit codes to answer, then 0."""
+    """The commands that were started, as ``python -m MODULE``; ``codes`` are the exit codes to answer, then 0."""
 
     def __init__(self) -> None:
         super().__init__()
         self.codes: list[int] = []
 
-    def start(self, command: list[str], *, env: dict[str, str]) -> Ended:
-        self.append((command, env))
+    def start(self, command: list[str], *, env: dict[str, str], preexec_fn: Callable[[], None]) -> Ended:
+        python, *through, module = command[:4]
+        assert through == ["-m", "configs.start"], "so that it ends with the command"
+        self.append(([python, "-m", module, *command[4:]], env))
         return Ended(self.codes.pop(0) if self.codes else 0)
 
 

@@ -68,9 +68,12 @@ class DiskCheckpointer:
         config: CheckpointConfig,
         heartbeat: Callable[[], None] = lambda: None,
         sync: RunSync | None = None,
+        check_writer: Callable[[], None] = lambda: None,
     ) -> None:
         """``heartbeat`` is called from time to time while files are read and written; ``sync``: of a run that is
-        kept in an object store, of whose checkpoints ``run_dir`` holds the list. Collective."""
+        kept in an object store, of whose checkpoints ``run_dir`` holds the list. ``check_writer`` raises on
+        rank 0 where this job may write no more: a checkpoint is not made whole then. Collective."""
+        self._check_writer = check_writer
         self.folder, self.config, self._heartbeat, self._sync = Path(run_dir) / CHECKPOINTS, config, heartbeat, sync
         self._on_leaders = on_rank_zero if sync is None else sync.on_node_leaders
         self._group = control_group()
@@ -206,6 +209,7 @@ class DiskCheckpointer:
         dist.gather_object(files, all_files, dst=0, group=self._group)
         listed = {file: found for part in all_files or [] for file, found in part.items()}
         text = from_rank_zero(lambda: record_text(save.step, save.progress, listed), self._group)
+        on_rank_zero(self._check_writer, self._group)
         if sync is not None:
             sync.complete(save.name, text, self.config.keep_last, self._group)
         self._on_leaders(lambda: self._make_whole(save.name, text), self._group)

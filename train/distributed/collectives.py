@@ -1,5 +1,6 @@
 """The real collectives behind ``models.collectives.Collectives``."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,13 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, ToldByRankZero
 from configs.schema import HardwareConfig
+from train.distributed.environment import check_environment, use_loopback
 
 Value = TypeVar("Value")
 
 WATCHDOG_FIRST_S = 60
 """Collectives wait so much longer than ``hardware.timeout_s``: the watchdog names the rank, a collective cannot."""
+CONTROL_TIMEOUT = timedelta(days=7)
 
 
 class ProcessGroupCollectives:
@@ -65,7 +68,7 @@ def on_rank_zero(action: Callable[[], object], group: dist.ProcessGroup | None =
             message = [str(error)]
     dist.broadcast_object_list(message, src=0, group=group)
     if message[0] is not None:
-        raise ConfigError(message[0])
+        raise ConfigError(message[0]) if dist.get_rank() == 0 else ToldByRankZero(message[0])
 
 
 def from_rank_zero(action: Callable[[], Value], group: dist.ProcessGroup | None = None) -> Value:
@@ -87,8 +90,11 @@ def on_all_ranks(action: Callable[[], object], group: dist.ProcessGroup | None =
 
 
 def control_group() -> dist.ProcessGroup:
-    """A new gloo group of all ranks, for what must not mix with training's own collectives. Collective."""
-    group = dist.new_group(backend="gloo")
+    """A new gloo group of all ranks, for what must not mix with training's own collectives. Collective.
+
+    It waits as long as the watchdog lets it, which knows ``hardware.timeout_s``: one rank may send files for an hour.
+    """
+    group = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
     assert group is not None, "every rank is a member"
     return group
 
@@ -107,6 +113,9 @@ def process_group(config: HardwareConfig) -> Iterator[torch.device]:
 
     A group that is there already is used and left alone.
     """
+    check_environment(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # both may be missing
+        use_loopback()
     timeout = timedelta(seconds=config.timeout_s + WATCHDOG_FIRST_S)
     backend = "gloo" if config.device == "cpu" else "nccl"
     torch.set_num_threads(config.num_threads)

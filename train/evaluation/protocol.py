@@ -1,5 +1,6 @@
 """Who is ranked against what: every user of a split, once, against the whole catalogue."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,15 @@ from train.evaluation.ranking import rank_targets
 from train.state import TrainState
 
 
-def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset: Subset) -> np.ndarray:
-    """Rank of every target of ``subset`` ``[N]``. Collective."""
+def target_ranks_of(
+    state: TrainState,
+    config: RunConfig,
+    num_items: int,
+    subset: Subset,
+    is_stop_requested: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
+    """Rank of every target of ``subset`` ``[N]``. Collective. Raises :class:`StopRequested` where a rank was asked to
+    stop."""
     batches = evaluation_batches(
         config.data,
         subset,
@@ -33,6 +41,7 @@ def target_ranks_of(state: TrainState, config: RunConfig, num_items: int, subset
         leave_out_seen=config.evaluation.leave_out_seen,
         collectives=state.collectives,
         device=state.device,
+        is_stop_requested=is_stop_requested,
     )
     return_freed_memory()
     return ranks
@@ -59,11 +68,13 @@ class Validator:
     config: RunConfig
     num_items: int
     every_steps: int
+    is_stop_requested: Callable[[], bool] = lambda: False
 
     def is_due(self, step: int) -> bool:
         """Whether the run is validated after ``step``."""
         return step % self.every_steps == 0
 
     def quality(self, state: TrainState) -> dict[str, float]:
-        """Exact quality on validation, the same on every rank. Collective."""
-        return quality_of(target_ranks_of(state, self.config, self.num_items, Subset.VALID))
+        """Exact quality on validation, the same on every rank; :class:`StopRequested` on all where one was asked to
+        stop. Collective."""
+        return quality_of(target_ranks_of(state, self.config, self.num_items, Subset.VALID, self.is_stop_requested))

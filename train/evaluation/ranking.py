@@ -3,7 +3,7 @@
 B queries of all ranks, V items, v items of this rank's slice, D the width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from models.collectives import Collectives
 from models.loss.item_shard import slice_of
 
 
+class StopRequested(Exception):
+    """A stop signal came while targets were ranked; raised on every rank after the same batch."""
+
+
 @torch.no_grad()
 def rank_targets(
     model: DistributedModelParallel,
@@ -24,12 +28,13 @@ def rank_targets(
     leave_out_seen: bool,
     collectives: Collectives,
     device: torch.device,
+    is_stop_requested: Callable[[], bool] = lambda: False,
 ) -> np.ndarray:
     """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
 
     Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
     no candidate when ``leave_out_seen``: its rank is infinite. Collective; ranks may bring different numbers of
-    batches.
+    batches. Raises :class:`StopRequested` on all ranks, between two batches, where one of them was asked to stop.
     """
     model.eval()
     items = slice_of(num_items, collectives)
@@ -37,7 +42,10 @@ def rank_targets(
     found = []
     while True:
         batch = next(batches, None)
-        if not _any(batch is not None, collectives, device):
+        is_more, is_stop = _any((batch is not None, is_stop_requested()), collectives, device)
+        if is_stop:
+            raise StopRequested
+        if not is_more:
             break
         local = _empty(device) if batch is None else batch.to(device)
         query = model(local.history, items_none(device), is_training=False).query
@@ -92,8 +100,9 @@ def _slice_vectors(model: DistributedModelParallel, items: range, device: torch.
     return vectors
 
 
-def _any(value: bool, collectives: Collectives, device: torch.device) -> bool:
-    return bool(collectives.max(torch.tensor(int(value), device=device)))
+def _any(values: tuple[bool, ...], collectives: Collectives, device: torch.device) -> list[bool]:
+    """For each of ``values`` whether it is so on any rank, by one collective."""
+    return [bool(value) for value in collectives.max(torch.tensor(values, dtype=torch.int64, device=device)).tolist()]
 
 
 def _empty(device: torch.device) -> EvaluationBatch:

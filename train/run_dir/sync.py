@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,8 @@ from configs.errors import ConfigError, DataError
 from configs.schema import RunConfig
 from configs.url import is_url
 from train.distributed.collectives import control_group, on_all_ranks
+from train.distributed.heartbeat import heartbeating
 from train.run_dir.remote_copy import Files, RemoteRun
-
-HEARTBEAT_S = 1.0
-"""How often a rank says that it gets on while the client, which ends what does not, is at work."""
 
 
 class ObjectStoreError(ConfigError):
@@ -81,7 +78,7 @@ class RunSync:
         that ends the run."""
         if dist.get_rank() == 0 and self._is_reachable:
             try:
-                with _heartbeating(self._heartbeat):
+                with heartbeating(self._heartbeat):
                     self.remote.send_records()
             except (DataError, OSError) as error:
                 print(f"warning: the last lines of metrics.jsonl were not sent: {error}", file=sys.stderr, flush=True)
@@ -90,7 +87,7 @@ class RunSync:
         """Only a rank that is at work itself beats: those that wait for it must not hide that it hangs."""
 
         def beating() -> None:
-            with _heartbeating(self._heartbeat):
+            with heartbeating(self._heartbeat):
                 action()
 
         try:
@@ -119,20 +116,3 @@ def synced_run(config: RunConfig, heartbeat: Callable[[], None]) -> Iterator[Run
         sync.send_last_records()
         raise
     sync.send_records()
-
-
-@contextmanager
-def _heartbeating(heartbeat: Callable[[], None]) -> Iterator[None]:
-    is_over = threading.Event()
-
-    def keep_beating() -> None:
-        while not is_over.wait(HEARTBEAT_S):
-            heartbeat()
-
-    thread = threading.Thread(target=keep_beating, name="remote copy", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()

@@ -11,18 +11,15 @@ import logging
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import torch.distributed.elastic.rendezvous.registry as rendezvous
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
-from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.api import (
     RendezvousClosedError,
     RendezvousConnectionError,
@@ -30,35 +27,18 @@ from torch.distributed.elastic.rendezvous.api import (
 )
 
 from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, NodesMissingError, exit_code_of
+from configs.lifeline import tied_environment
 from configs.load import load_config
 from configs.run_dir import local_run_dir
 from configs.schema import RunConfig
+from train.distributed.environment import check_environment, use_loopback
+from train.distributed.meeting import Node, meeting_of
 from train.run_dir.identity import STOPPED
 from train.supervision.process_exit import AGENT_REPORTS_ERRORS
-from train.supervision.stop_signals import release_stop_signals
+from train.supervision.stop_signals import answered_signals, release_stop_signals
 
 LOST_PEER = ("Connection reset by peer", "Connection closed by peer", "ncclRemoteError")
 """What gloo and NCCL say when the process at the other end is gone."""
-LAST_CALL_S = 5
-"""How long an elastic job that has enough nodes waits for more."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Node:
-    """This machine's part of a job; the defaults are a job of one machine."""
-
-    num_ranks: int
-    min_nodes: int = 1
-    max_nodes: int = 1
-    endpoint: str = "localhost:0"
-    """``HOST:PORT`` where the nodes meet."""
-    run_id: str = ""
-    """The same on all nodes of one start of a job."""
-    is_host: bool = True
-    """Whether the meeting point is on this machine; of one machine it always is."""
-    max_restarts: int = 0
-    join_timeout_s: int = 60
-    """How long the nodes wait for one another."""
 
 
 def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[str]) -> int:
@@ -67,22 +47,24 @@ def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[
     128 + n where signal n ended a rank; 75 where a stop signal came here and the ranks have saved.
     Raises :class:`NodesMissingError` where the nodes do not meet.
     """
-    os.environ[AGENT_REPORTS_ERRORS] = "1"
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+    check_environment(config.hardware, node.num_ranks)
+    if node.max_nodes == 1:
+        use_loopback()
+    os.environ |= tied_environment({AGENT_REPORTS_ERRORS: "1"})
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in _stop_signals())
     if node.min_nodes < node.max_nodes:
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # with it shared, a node that joins hangs all (2.13)
     logging.disable(logging.ERROR)  # the agent's own reports, which this function replaces
     handler = None
     try:
-        handler = rendezvous.get_rendezvous_handler(_meeting(node))
+        handler = meeting_of(node)
         spec = WorkerSpec(
             role="default",
             local_world_size=node.num_ranks,
             entrypoint=sys.executable,
-            args=("-m", module, *overrides),
+            args=("-m", "configs.start", module, *overrides),
             rdzv_handler=handler,
             max_restarts=node.max_restarts,
-            local_addr=_address(node),
         )
         result = _Agent(spec, DefaultLogsSpecs(), shutdown_timeout=config.hardware.timeout_s).run()
     except SignalException as stop:
@@ -104,6 +86,8 @@ class _Agent(LocalElasticAgent):
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         started = super()._start_workers(worker_group)
+        for number in _stop_signals():  # as torch has it, but once: a second one would end the wait for the ranks
+            signal.signal(number, _stop_once)
         release_stop_signals()  # those that came since this process was started; its handlers stand only now
         return started
 
@@ -118,25 +102,14 @@ class _Agent(LocalElasticAgent):
         return result
 
 
-def _meeting(node: Node) -> RendezvousParameters:
-    choices: dict[str, Any] = {"timeout": node.join_timeout_s, "join_timeout": node.join_timeout_s}
-    choices["is_host"] = node.is_host or node.max_nodes == 1  # torchrun would guess by the name of the machine
-    if node.min_nodes < node.max_nodes:
-        choices |= {"last_call_timeout": LAST_CALL_S}
-    return RendezvousParameters(
-        backend="c10d",
-        endpoint=node.endpoint,
-        run_id=node.run_id or uuid.uuid4().hex,
-        min_nodes=node.min_nodes,
-        max_nodes=node.max_nodes,
-        local_addr=_address(node),
-        **choices,
-    )
+def _stop_signals() -> list[signal.Signals]:
+    return [*answered_signals(), signal.SIGQUIT]
 
 
-def _address(node: Node) -> str | None:
-    """Of this machine for the ranks; None: by its name, which need not resolve where there is no other machine."""
-    return "localhost" if node.max_nodes == 1 else None
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    for each in _stop_signals():
+        signal.signal(each, lambda number, frame: None)
+    raise SignalException(f"signal {number}", sigval=signal.Signals(number))
 
 
 def _report_failure(failures: dict[int, ProcessFailure]) -> int:
@@ -181,9 +154,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="train.supervision.elastic_agent", description=__doc__)
     parser.add_argument("--ranks", type=int, required=True, help="processes of this node")
     parser.add_argument("--nodes", default="1", help="NUMBER, or FEWEST:MOST of an elastic job")
-    parser.add_argument("--endpoint", default="localhost:0", help="HOST:PORT where the nodes meet")
+    parser.add_argument("--node", type=int, default=0, help="which one this is, from 0, where the nodes meet")
+    parser.add_argument("--endpoint", default="", help="HOST:PORT where several nodes meet")
     parser.add_argument("--run-id", default="", help="the same on all nodes of one start")
-    parser.add_argument("--host", action="store_true", help="the meeting point is on this node")
     parser.add_argument("--max-restarts", type=int, default=0)
     parser.add_argument("--join-timeout", type=int, default=60, help="seconds")
     parser.add_argument("module")
@@ -192,11 +165,11 @@ def main(arguments: Sequence[str]) -> int:
     fewest, _, most = told.nodes.partition(":")
     node = Node(
         num_ranks=told.ranks,
+        node=told.node,
         min_nodes=int(fewest),
         max_nodes=int(most or fewest),
         endpoint=told.endpoint,
         run_id=told.run_id,
-        is_host=told.host,
         max_restarts=told.max_restarts,
         join_timeout_s=told.join_timeout,
     )

@@ -6,8 +6,14 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""What launchers send: torchrun and preemption, Ctrl-C, Slurm's warning before the time limit."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""Sent by torchrun and preemption, by Ctrl-C, by Slurm before the time limit, by a terminal that goes."""
+
+
+def answered_signals() -> list[signal.Signals]:
+    """:data:`SIGNALS` without SIGHUP where it is ignored: under ``nohup`` a run goes on when its terminal goes."""
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in SIGNALS if not (is_nohup and number == signal.SIGHUP)]
 
 
 def release_stop_signals() -> None:
@@ -27,6 +33,11 @@ class StopVote:
         self._is_requested = False
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
         self._handlers: dict[int, object] = {}
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether this rank was asked; others may not have been, or not yet."""
+        return self._is_requested
 
     def is_agreed(self) -> bool:
         """The outcome of the vote that was cast at the boundary before, the same on every rank. Collective."""
@@ -49,7 +60,7 @@ class StopVote:
         return bool(ballot.item())
 
     def __enter__(self) -> "StopVote":
-        self._handlers = {number: signal.signal(number, self._request) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._request) for number in answered_signals()}
         release_stop_signals()
         return self
 

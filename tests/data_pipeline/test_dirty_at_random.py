@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from configs.schema.source import SourceConfig
+from configs.schema.source import SourceConfig, TimeUnit
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.manifest import Manifest
 from dirty.fuzz import accounted
 from processes import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
+MILLISECONDS = SourceConfig(time_unit=TimeUnit.MS)  # a few random times tell no unit
 LATEST = SourceConfig().latest_ms
 BLANK = re.compile("[\t\x0b\x0c\x1e \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 """Unicode's white space, and the record separator."""
@@ -39,7 +40,7 @@ def prepared(data: bytes, name: str) -> Manifest:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / name
         log.write_bytes(data)
-        return prepare(DataConfig(log=str(log), store=f"{folder}/store", max_bad_fraction=1.0))
+        return prepare(DataConfig(log=str(log), store=f"{folder}/store", source=MILLISECONDS, max_bad_fraction=1.0))
 
 
 def reason_of_time(time: float | None) -> str | None:

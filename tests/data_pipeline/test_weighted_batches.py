@@ -14,11 +14,11 @@ from data_pipeline.split import Subset
 from data_pipeline.stream.cumulative_weights import CumulativeWeights
 from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
 from data_pipeline.stream.sequences import SequenceRule
-from stores import random_histories, write_store
+from stores import random_histories, time_of_quantile, write_store
 
 NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS, longest=40)
-VALID_START = 799  # a fraction of the span 0..999 of TIMES
+VALID_START = time_of_quantile([time for times in TIMES for time in times], 0.8)
 MAX_HISTORY = 6
 NUM_SHARDS = 4
 TOKENS = {"global_batch_tokens": 900}

@@ -11,6 +11,7 @@ import pytest
 
 from configs.errors import DataError
 from configs.schema import DataConfig, Split
+from configs.schema.source import SourceConfig, TimeUnit
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
 from stores import time_of_quantile
@@ -41,7 +42,8 @@ def store(log: dict[int, list[Event]], tmp_path_factory: pytest.TempPathFactory)
     rows = [(user, item, time) for user, events in log.items() for time, item in events]
     user, item, time = zip(*rows, strict=True)
     pq.write_table(pa.table({"user_id": user, "item_id": item, "timestamp": time}), folder / "log.parquet")
-    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store")))
+    source = SourceConfig(time_unit=TimeUnit.MS)
+    prepare(DataConfig(log=str(folder / "log.parquet"), store=str(folder / "store"), source=source))
     return str(folder / "store")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchrec.optim.keyed import KeyedOptimizerWrapper
 
+from configs.schema import TableOptimizer
 from train.run_dir.flatten import flat
 from train.state import TrainState
 
@@ -64,13 +65,20 @@ def optimizer_state_of(state: TrainState) -> list[RunTensor]:
         if kind == "dense":
             found += [_run_tensor(f"optimizer.{name}.{slot}", value) for slot, value in flat(slots)]
         else:
-            found += _table_state(weight_name, weights[weight_name], dict(flat(slots)), state)
+            found += table_state(
+                weight_name, weights[weight_name], dict(flat(slots)), state.table_optimizer, state.step
+            )
     return sorted(found, key=lambda tensor: tensor.name)
 
 
 def after_loading(state: TrainState) -> None:
-    """Tell the optimizers that their state was filled in place."""
+    """Tell the optimizers that their state was filled in place, and ``state.step`` set."""
     state.optimizer.post_load_state_dict()
+    for name, part in state.optimizer.optimizers:
+        is_fused = name == "table" and not isinstance(part, KeyedOptimizerWrapper)
+        if is_fused and state.table_optimizer is TableOptimizer.ADAM:
+            # fbgemm corrects Adam's averages by a count of steps that is in no state_dict
+            part.set_optimizer_step(state.step)
 
 
 def not_finite_in(tensors: list[RunTensor]) -> list[str]:
@@ -86,10 +94,13 @@ def _is_finite(part: Tensor) -> bool:
     return bool(part.detach().sum(dtype=torch.float64).isfinite())  # a sum of float32 cannot overflow
 
 
-def _table_state(weight_name: str, weight: Any, slots: dict[str, Any], state: TrainState) -> list[RunTensor]:
-    """The state of one table: fbgemm's or torch's, laid out over the shards of ``weight``."""
-    table = weight_name.split(".")[-2]
-    kind = state.table_optimizer.value
+def table_state(
+    weight_name: str, weight: Any, slots: dict[str, Any], optimizer: TableOptimizer, step: int
+) -> list[RunTensor]:
+    """The state of one table, fbgemm's or torch's by their own names in ``slots``, over the shards of ``weight``."""
+    table, kind = weight_name.split(".")[-2], optimizer.value
+    if kind == "adam":
+        slots = {"step": torch.tensor(float(step)), **slots}  # fbgemm has it in no state_dict
     found = []
     for slot, value in slots.items():
         name = slot.rpartition(".")[2]  # fbgemm's is "item.momentum1"

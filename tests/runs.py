@@ -16,6 +16,7 @@ from data_pipeline.split import Subset
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from train.distributed.collectives import ProcessGroupCollectives
+from train.evaluation import protocol
 from train.evaluation.protocol import target_ranks_of
 from train.objective import Objective
 from train.run import build_state, run
@@ -41,6 +42,25 @@ def run_stopped_at(overrides: list[str], step: int) -> int:
 
     Objective.__call__ = signalled  # type: ignore[method-assign]
     return run_here(overrides)
+
+
+def run_stopped_while_it_ranks(overrides: list[str], subset: str) -> int:
+    """The last rank alone gets SIGUSR1 when it reads the second batch of the first ranking of ``subset``."""
+    real, is_over = protocol.evaluation_batches, [False]
+
+    def signalled(config: Any, which: Subset, **options: Any) -> Any:
+        for number, batch in enumerate(real(config, which, **options)):
+            is_due = which.value == subset and options["batch_size"] > 1 and number == 1 and not is_over[0]
+            if is_due and dist.get_rank() == dist.get_world_size() - 1:
+                is_over[0] = True
+                os.kill(os.getpid(), signal.SIGUSR1)
+            yield batch
+
+    protocol.evaluation_batches = signalled  # type: ignore[assignment]
+    try:
+        return run_here(overrides)
+    finally:
+        protocol.evaluation_batches = real
 
 
 def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:

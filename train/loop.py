@@ -24,23 +24,18 @@ class Tracker(Protocol):
 
     def is_due(self, step: int) -> bool:
         """Whether ``step`` is logged."""
-        ...
 
     def count(self, metrics: StepMetrics) -> None:
         """Add a step's tokens, without a wait for the device."""
-        ...
 
     def log(self, step: int, metrics: StepMetrics) -> None:
         """Write the step down. Collective."""
-        ...
 
     def account(self, progress: RunProgress) -> None:
         """Write time and tokens up to now into ``progress``. Collective."""
-        ...
 
     def log_quality(self, step: int, quality: dict[str, float]) -> None:
         """Write a validation down."""
-        ...
 
 
 class Checkpointer(Protocol):
@@ -48,15 +43,12 @@ class Checkpointer(Protocol):
 
     def is_due(self, step: int) -> bool:
         """Whether ``step`` is saved."""
-        ...
 
     def save(self, state: TrainState, progress: RunProgress) -> None:
         """Save the run. Collective."""
-        ...
 
     def save_best(self, state: TrainState, progress: RunProgress) -> None:
         """Keep the best model so far. Collective."""
-        ...
 
 
 class Validator(Protocol):
@@ -64,11 +56,9 @@ class Validator(Protocol):
 
     def is_due(self, step: int) -> bool:
         """Whether the run is validated after ``step``."""
-        ...
 
     def quality(self, state: TrainState) -> dict[str, float]:
         """Exact quality, the same on every rank. Collective."""
-        ...
 
 
 def train(
@@ -84,7 +74,12 @@ def train(
     checkpointer: Checkpointer,
     validator: Validator,
 ) -> Outcome:
-    """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better."""
+    """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better.
+
+    What ``validator`` raises where it is stopped passes through: the run can be saved then as at any step.
+    """
+    if validator.is_due(state.step) and progress.misses_validation(state.step):  # the last session was stopped in it
+        _validate(state, progress, tracker, checkpointer, validator)
     while state.step < num_steps and progress.validations_without_improvement < patience:
         if is_stop_agreed():  # collective
             return Outcome.STOPPED

@@ -64,6 +64,10 @@ class RunProgress:
         """Whether ``step`` lies in a range that ended in a rollback."""
         return any(first <= step < end for first, end in self.skipped_ranges)
 
+    def misses_validation(self, step: int) -> bool:
+        """Whether the validation that was due after ``step`` did not come to its end."""
+        return self.validated_step < step and step > 0 and not self.is_skipped(step - 1)
+
     def merge_after_rollback(self, later: "RunProgress", step: int) -> None:
         """Keep, after a rollback, what ``later``, which had reached ``step``, knows of bad steps."""
         self.num_nonfinite_steps, self.num_rollbacks = later.num_nonfinite_steps, later.num_rollbacks + 1

@@ -27,6 +27,7 @@ from train.distributed.collectives import (
 )
 from train.evaluation.ending import ending_of
 from train.evaluation.protocol import Validator, require_targets
+from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import split_report
 from train.evaluation.summary import Summary, print_table, summarise, write_summary
 from train.loop import Outcome, train
@@ -80,31 +81,50 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
             if collectives.rank == 0:
                 print(_run_banner(config, state, manifest, num_steps), flush=True)
             every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
-            validator = Validator(config, manifest.num_items, every_steps)
-            outcome = Outcome.DIVERGED
-            while outcome is Outcome.DIVERGED:
-                with closing(stream.batches(start=state.step)) as batches:
-                    outcome = train(
-                        state,
-                        batches,
-                        progress,
-                        num_steps=num_steps,
-                        patience=config.evaluation.patience,
-                        nonfinite=config.nonfinite,
-                        is_stop_agreed=stop.is_agreed,
-                        tracker=tracker,
-                        checkpointer=checkpointer,
-                        validator=validator,
-                    )
-                if outcome is Outcome.DIVERGED:
-                    progress = roll_back(state, progress, checkpointer, config)
+            validator = Validator(config, manifest.num_items, every_steps, lambda: stop.is_requested)
+            outcome, progress = _train(
+                config, state, stream, progress, num_steps, stop, tracker, checkpointer, validator
+            )
             tracker.account(progress)
             checkpointer.save(state, progress)
             checkpointer.wait()
             if outcome is Outcome.STOPPED:
                 return _stopped(config, state, sync)
-            _finish(state, config, manifest, progress, checkpointer, validator)
-        return 0
+            return _finish(state, config, manifest, progress, checkpointer, sync, validator, watchdog, check_writer)
+
+
+def _train(
+    config: RunConfig,
+    state: TrainState,
+    stream: SequenceStream,
+    progress: RunProgress,
+    num_steps: int,
+    stop: StopVote,
+    tracker: RunTracker,
+    checkpointer: DiskCheckpointer,
+    validator: Validator,
+) -> tuple[Outcome, RunProgress]:
+    """Train, again from the last checkpoint where the run diverged, until it is trained or stopped. Collective."""
+    while True:
+        try:
+            with closing(stream.batches(start=state.step)) as batches:
+                outcome = train(
+                    state,
+                    batches,
+                    progress,
+                    num_steps=num_steps,
+                    patience=config.evaluation.patience,
+                    nonfinite=config.nonfinite,
+                    is_stop_agreed=stop.is_agreed,
+                    tracker=tracker,
+                    checkpointer=checkpointer,
+                    validator=validator,
+                )
+        except StopRequested:  # in a validation, with which the next start begins
+            outcome = Outcome.STOPPED
+        if outcome is not Outcome.DIVERGED:
+            return outcome, progress
+        progress = roll_back(state, progress, checkpointer, config)
 
 
 def _checkpointer(
@@ -288,14 +308,25 @@ def _finish(
     manifest: Manifest,
     progress: RunProgress,
     checkpointer: DiskCheckpointer,
+    sync: RunSync | None,
     validator: Validator,
-) -> None:
-    """Restore the best model, rank the test events once, write the summary. Collective."""
+    watchdog: Watchdog,
+    check_writer: Callable[[], None],
+) -> int:
+    """Restore the best model, rank the test events once, write the summary; the exit code. Collective."""
     num_trained = state.step
     if state.collectives.rank == 0:
         print(ending_of(config, progress, num_trained, state.schedule.num_steps), flush=True)
-    _restore_best(state, progress, checkpointer, validator)
-    summary = summarise(state, config, manifest, progress, num_trained)
+    try:
+        _restore_best(state, progress, checkpointer, validator)
+        summary = summarise(
+            state, config, manifest, progress, num_trained, watchdog.heartbeat, validator.is_stop_requested
+        )
+    except StopRequested:  # all is saved: the next start ranks and counts
+        state.step = num_trained
+        return _stopped(config, state, sync)
     if state.collectives.rank == 0:
+        check_writer()
         write_summary(summary, local_run_dir(config) / "summary.json")
         print_table(summary)
+    return 0

@@ -23,9 +23,10 @@ from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from processes import family_of
 from ranks import run_ranks
-from runs import run_here, run_stopped_at
+from runs import run_here, run_stopped_at, run_stopped_while_it_ranks
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives
+from train.evaluation import baselines
 from train.objective import Objective
 from train.run import build_state
 from train.sharding import local_shards, table_weights
@@ -98,6 +99,31 @@ def test_one_signal_to_one_rank_stops_all_at_the_same_step_and_the_run_goes_on_b
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
+@pytest.mark.parametrize(("subset", "step"), [("valid", 10), ("test", NUM_STEPS)])
+def test_a_signal_while_targets_are_ranked_is_answered_between_two_batches_and_the_run_goes_on_bit_for_bit(
+    store: str, whole: Path, tmp_path: Path, subset: str, step: int
+):
+    overrides = [*overrides_of(store, tmp_path / "run"), "evaluation.batch_size=4"]
+    assert run_ranks(2, run_stopped_while_it_ranks, overrides, subset) == [REQUEUE_EXIT_CODE] * 2
+    assert int((tmp_path / "run" / "STOPPED").read_text()) == step
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert run_ranks(2, run_here, overrides) == [0, 0]
+    assert metrics_of(tmp_path / "run") == metrics_of(whole)
+    ours, theirs = (
+        json.loads((folder / "summary.json").read_text())["quality"] for folder in (tmp_path / "run", whole)
+    )
+    assert ours == theirs
+
+
+def test_a_signal_while_rank_0_counts_baselines_is_answered_and_the_next_start_counts_them(
+    store: str, whole: Path, tmp_path: Path
+):
+    assert run_ranks(2, run_stopped_while_it_counts, overrides_of(store, tmp_path / "run"))[0] == REQUEUE_EXIT_CODE
+    assert int((tmp_path / "run" / "STOPPED").read_text()) == NUM_STEPS
+    assert run_ranks(2, run_here, overrides_of(store, tmp_path / "run")) == [0, 0]
+    assert metrics_of(tmp_path / "run") == metrics_of(whole)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no index"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     store: str, whole: Path, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
@@ -168,6 +194,23 @@ def overrides_of(store: str, run_dir: Path) -> list[str]:
 def losses_of(run_dir: Path) -> dict[int, float]:
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def metrics_of(run_dir: Path) -> list[dict[str, float]]:
+    """What was written down of losses and validations, without the times."""
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in ("elapsed_s", "tokens_per_s")} for row in rows]
+
+
+def run_stopped_while_it_counts(overrides: list[str]) -> int:
+    real = baselines.HistoryReader.read
+
+    def signalled(self: Any, start: int, stop: int) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, start, stop)
+
+    baselines.HistoryReader = type("Signalled", (baselines.HistoryReader,), {"read": signalled})  # type: ignore[misc]
+    return run_here(overrides)
 
 
 def state_of(overrides: list[str]) -> TrainState:

@@ -4,8 +4,9 @@ Every baseline orders the whole catalogue without ties, so a target's rank is 1 
 user's seen items placed before it. Nothing of size users x items is ever made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,9 @@ RECENT_MS = 7 * 86_400_000
 CHUNK_USERS = 16_384
 
 
-def baseline_quality(config: DataConfig, subset: Subset, leave_out_seen: bool) -> dict[str, dict[str, float]]:
+def baseline_quality(
+    config: DataConfig, subset: Subset, leave_out_seen: bool, on_chunk: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, float]]:
     """``quality_of`` each baseline over the evaluable users of ``subset``, counted on the training events alone.
 
     - ``popular``: items by number of training events, ties by raw item id ascending;
@@ -31,13 +34,14 @@ def baseline_quality(config: DataConfig, subset: Subset, leave_out_seen: bool) -
 
     With ``leave_out_seen`` the items of the full history before the target are no candidates, and a target among
     them is a miss. Users with fewer than 3 events train but are not evaluated under leave-one-out. Not collective.
-    Raises DataError when no user is evaluable.
+    ``on_chunk`` is called before each of many reads, and may raise. Raises DataError when no user is evaluable.
     """
     manifest = load_manifest(config.store, config.version)
     rule = split_rule(config, manifest)
-    baselines = _count(rule, config.store, manifest)
+    chunks = partial(_chunks, config.store, manifest, on_chunk)
+    baselines = _count(rule, config.store, manifest, chunks)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in baselines}
-    for chunk in _chunks(config.store, manifest):
+    for chunk in chunks():
         cases = _cases_of(chunk, rule, subset)
         for name, baseline in baselines.items():
             ranks[name].append(_ranks(cases, baseline, leave_out_seen))
@@ -82,13 +86,15 @@ class _Cases:
     seen_item: np.ndarray  # [S]
 
 
-def _count(rule: SplitRule, store: str, manifest: Manifest) -> dict[str, _Baseline]:
+def _count(
+    rule: SplitRule, store: str, manifest: Manifest, chunks: Callable[[], Iterator[Histories]]
+) -> dict[str, _Baseline]:
     raw_item = item_table(store, manifest, ["item", "raw_item"]).sort_by("item")["raw_item"]
     raw_order = np.argsort(np.argsort(raw_item.to_numpy(zero_copy_only=False), kind="stable"))
     count, recent, num_items = np.zeros_like(raw_order), np.zeros_like(raw_order), len(raw_order)
     pair, pair_count = np.empty(0, np.int64), np.empty(0, np.int64)
-    recent_start_ms = _last_training_time(rule, store, manifest) - RECENT_MS
-    for chunk in _chunks(store, manifest):
+    recent_start_ms = _last_training_time(rule, chunks) - RECENT_MS
+    for chunk in chunks():
         user = _user_of_event(chunk.offsets)
         training = _training_events(rule, chunk)
         count += np.bincount(chunk.item[training], minlength=num_items)
@@ -106,8 +112,8 @@ def _count(rule: SplitRule, store: str, manifest: Manifest) -> dict[str, _Baseli
     }
 
 
-def _last_training_time(rule: SplitRule, store: str, manifest: Manifest) -> int:
-    times = [chunk.timestamp[_training_events(rule, chunk)].max(initial=0) for chunk in _chunks(store, manifest)]
+def _last_training_time(rule: SplitRule, chunks: Callable[[], Iterator[Histories]]) -> int:
+    times = [chunk.timestamp[_training_events(rule, chunk)].max(initial=0) for chunk in chunks()]
     return int(max(times, default=0))
 
 
@@ -155,9 +161,10 @@ def _ranks(cases: _Cases, baseline: _Baseline, leave_out_seen: bool) -> np.ndarr
     return ranks
 
 
-def _chunks(store: str, manifest: Manifest) -> Iterator[Histories]:
+def _chunks(store: str, manifest: Manifest, on_chunk: Callable[[], None]) -> Iterator[Histories]:
     reader = HistoryReader(store, manifest)
     for start in range(0, manifest.num_users, CHUNK_USERS):
+        on_chunk()
         yield reader.read(start, min(start + CHUNK_USERS, manifest.num_users))
 
 

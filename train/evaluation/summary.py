@@ -1,5 +1,6 @@
 """``summary.json``: quality with intervals and baselines, throughput, cost; and the table at the end of a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from configs.load import variants_of
 from configs.schema import RunConfig
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest, identity_digests
+from train.distributed.heartbeat import heartbeating
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
 from train.evaluation.cost import cost_of
@@ -17,6 +19,7 @@ from train.evaluation.ending import ended_by
 from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report
 from train.evaluation.protocol import target_ranks_of
+from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import seen_warning
 from train.evaluation.verdict import verdict_of
 from train.progress import RunProgress
@@ -31,12 +34,15 @@ def summarise(
     manifest: Manifest,
     progress: RunProgress,
     num_steps: int,
+    heartbeat: Callable[[], None] = lambda: None,
+    is_stop_requested: Callable[[], bool] = lambda: False,
 ) -> Summary:
-    """Rank the test events with ``state`` and gather all that a run tells. Collective."""
+    """Rank the test events with ``state`` and gather all that a run tells. Collective; see :func:`quality_report`."""
     world_size = state.collectives.world_size
+    quality = quality_report(state, config, manifest, heartbeat, is_stop_requested)
     return {
         **variants_of(config),
-        "quality": quality_report(state, config, manifest) | {"valid": progress.quality},
+        "quality": quality | {"valid": progress.quality},
         "throughput": {
             "tokens": progress.num_tokens,
             "wall_s": progress.wall_s,
@@ -59,11 +65,31 @@ def summarise(
     }
 
 
-def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> Summary:
-    """Test quality, its 95 % intervals, the baselines, a verdict, and for a synthetic log the oracle. Collective."""
-    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST)
+def quality_report(
+    state: TrainState,
+    config: RunConfig,
+    manifest: Manifest,
+    heartbeat: Callable[[], None] = lambda: None,
+    is_stop_requested: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """Test quality, its 95 % intervals, the baselines, a verdict, and for a synthetic log the oracle. Collective.
+
+    Rank 0 counts alone, calls ``heartbeat`` meanwhile, and gives the others nothing. Raises :class:`StopRequested`
+    where a rank was asked to stop: on all ranks while they rank, on rank 0 while it counts.
+    """
+    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST, is_stop_requested)
     if state.collectives.rank:
         return {}
+
+    def go_on() -> None:
+        if is_stop_requested():
+            raise StopRequested
+
+    with heartbeating(heartbeat):
+        return _report_of(ranks, config, go_on)
+
+
+def _report_of(ranks: np.ndarray, config: RunConfig, go_on: Callable[[], None]) -> Summary:
     intervals = bootstrap_intervals(ranks, config.evaluation.num_bootstrap_samples, config.seed)
     report: Summary = {
         "test": quality_of(ranks),
@@ -71,7 +97,7 @@ def quality_report(state: TrainState, config: RunConfig, manifest: Manifest) -> 
         "num_test_users": len(ranks),
         "seen_left_out": config.evaluation.leave_out_seen,
         "num_seen_test_targets": int(np.isinf(ranks).sum()),  # the only targets without a rank
-        "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen),
+        "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen, go_on),
     }
     return {**report, "verdict": verdict_of(report), **oracle_report(config)}
 

@@ -117,7 +117,7 @@ class FolderRecords:
     def read(self, number: int) -> str:
         """Empty where it is not there."""
         try:
-            return (self.folder / _name(number)).read_text(encoding="utf-8")
+            return (self.folder / _name(number)).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -207,7 +207,7 @@ class ObjectRecords:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.place / name).read_text()
+            return (self.place / name).read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
 

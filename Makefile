@@ -41,7 +41,7 @@ test-gpu:
 	$(BIN)/pytest -m gpu -rs
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --dist loadfile -m slow -rs
 
 check: $(STAMP)
 	$(BIN)/ruff check .

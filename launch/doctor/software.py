@@ -11,7 +11,7 @@ from pathlib import Path
 from launch.command import ROOT
 from launch.doctor.row import Row, doubtful, failed, good
 
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 11)
 """Those that Shardrec was tried on (`requires-python` of `pyproject.toml`)."""
 PINNED = ("2.13.0", "1.8.0", "1.8.0")
 """torch, fbgemm-gpu and torchrec of `pyproject.toml` and `tools/fbgemm_shim`."""

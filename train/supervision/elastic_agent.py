@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -39,6 +39,9 @@ from train.supervision.stop_signals import answered_signals, release_stop_signal
 
 LOST_PEER = ("Connection reset by peer", "Connection closed by peer", "ncclRemoteError")
 """What gloo and NCCL say when the process at the other end is gone."""
+LAST_WORDS_S = 5
+"""How long ranks that have lost another one may still tell and send what they have logged."""
+SAVING_S = 30
 
 
 def start_ranks(node: Node, module: str, config: RunConfig, overrides: Sequence[str]) -> int:
@@ -90,6 +93,11 @@ class _Agent(LocalElasticAgent):
             signal.signal(number, _stop_once)
         release_stop_signals()  # those that came since this process was started; its handlers stand only now
         return started
+
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:
+        """Ranks that have lost one cannot save; those that make room for a node that joins can."""
+        has_lost = worker_group.state in (WorkerState.FAILED, WorkerState.UNHEALTHY)
+        self._shutdown(timeout=LAST_WORDS_S if has_lost else SAVING_S)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)

@@ -16,10 +16,9 @@ from configs.schema.source import TimeUnit
 from configs.url import is_url
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.progress import ProgressReporter
-from data_pipeline.prepare.publish import is_store
-from data_pipeline.prepare.workspace import StoreBusyError
 from data_pipeline.store.lease import LeaseError
-from data_pipeline.store.manifest import Manifest
+from data_pipeline.store.manifest import MANIFEST, Manifest
+from data_pipeline.store.paths import path_of
 from data_pipeline.synthetic import write_log
 
 INTERRUPTED_EXIT_CODE = 130
@@ -52,16 +51,18 @@ def keys_given(overrides: Sequence[str]) -> set[str]:
 
 
 def _prepare_once(config: DataConfig, given: Collection[str]) -> None:
-    """Prepare, or wait for whoever does; a store of a synthetic log is looked at again, since choices may differ."""
-    is_told = False
+    """Prepare, or wait for whoever does; a store of a synthetic log is looked at again, since choices may differ,
+    and so is one that was there before: what is waited for is its next version."""
+    is_told, newest = False, path_of(config.store) / MANIFEST
+    was_there = newest.is_file()
     while True:
-        if is_told and config.synthetic.num_users == 0 and is_store(Path(config.store)):
+        if is_told and not was_there and config.synthetic.num_users == 0 and newest.is_file():
             print(f"data.store={config.store} was prepared meanwhile", file=sys.stderr, flush=True)
             return
         try:
             _prepare_and_tell(config, given)
             return
-        except (StoreBusyError, LeaseError) as busy:
+        except LeaseError as busy:
             if not is_told:
                 print(f"waiting: {busy}", file=sys.stderr, flush=True)
             is_told = True

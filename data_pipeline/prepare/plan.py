@@ -1,6 +1,6 @@
 """What a prepare of a store that is there already has to do: nothing, add files, or make another version."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from configs.errors import ConfigError, DataError
@@ -23,6 +23,8 @@ class Plan:
     version: int
     log: LogFiles = field(default_factory=LogFiles)
     existing: ExistingStore | None = None
+    check: Callable[[], None] = lambda: None
+    """Raises when another process writes the store now; called before something is published."""
 
     @property
     def paths(self) -> list[AnyPath]:

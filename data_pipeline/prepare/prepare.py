@@ -29,6 +29,7 @@ from data_pipeline.prepare.read.row_numbers import number_rows
 from data_pipeline.prepare.read.sources import LogFile, column_names, open_log
 from data_pipeline.prepare.read.time_units import TimeCounts, settle_times
 from data_pipeline.prepare.spellings import tell_of_spellings
+from data_pipeline.prepare.store_lease import writing_store
 from data_pipeline.prepare.upload import prepare_and_upload
 from data_pipeline.prepare.workspace import State, Workspace, remove_leftovers, workspace_of
 from data_pipeline.prepare.write.fingerprint import feature_codes_digest, item_ids_digest
@@ -59,20 +60,28 @@ def prepare(config: DataConfig, progress: ProgressReporter | None = None, given:
     if isinstance(store, ObjectPath):
         return prepare_and_upload(config, given, _make, progress)
     store = store.resolve()  # behind a link it is made where the link leads
+    while True:
+        plan = _plan_at(store, config, given, progress)
+        if plan is None:
+            remove_leftovers(store, config.spill_dir)
+            return load_manifest(str(store))
+        with writing_store(store, f"data.store={config.store}") as lease:
+            if next_version(store) == plan.version:  # else another process has made one meanwhile
+                plan.check = lease.check
+                return _make(plan, progress)
+
+
+def _plan_at(store: Path, config: DataConfig, given: Collection[str], progress: ProgressReporter) -> Plan | None:
+    """What makes the next version; None where the newest one has everything already."""
+    config = replace(config, store=str(store))
     finish_publication(store)
     if is_store(store):
         newest = load_manifest(str(store))
-        plan = plan_of(
-            replace(config, store=str(store)), newest, saved_provenance(str(store), newest), given, progress
-        )
-        if plan is None:
-            remove_leftovers(store, config.spill_dir)
-            return newest
-        plan.version = next_version(store)
-    else:
-        plan = Plan(config=replace(config, store=str(store)), version=next_version(store))
-        plan.log = log_files_outside(plan.config, progress)
-    return _make(plan, progress)
+        plan = plan_of(config, newest, saved_provenance(str(store), newest), given, progress)
+        if plan is not None:
+            plan.version = next_version(store)
+        return plan
+    return Plan(config=config, version=next_version(store), log=log_files_outside(config, progress))
 
 
 def _make(plan: Plan, progress: ProgressReporter) -> Manifest:
@@ -115,7 +124,7 @@ def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progr
         "spill": "nanoseconds",
     }
     made = list[Manifest]()
-    publish = publisher_of(Path(config.store), lambda: made[0])
+    publish = publisher_of(Path(config.store), lambda: made[0], plan.check)
     with (
         workspace_of(Path(config.store), config.spill_dir, started_from, publish) as work,
         digests_of(plan.paths) as digests,
@@ -146,7 +155,7 @@ def _prepare_on_spark(plan: Plan, files: list[LogFile], progress: ProgressReport
     config, made = plan.config, list[Manifest]()
     names, provenance = column_names(config.columns), provenance_of(config, plan.paths)
     started_from = {**asdict(provenance), "version": plan.version, "engine": ENGINE}
-    publish = publisher_of(Path(config.store), lambda: made[0])
+    publish = publisher_of(Path(config.store), lambda: made[0], plan.check)
     with session_of(config) as session:
         found = survey(session, files, config)
         counts = [TimeCounts(**json.loads(row["times"])) for row in found]

@@ -3,13 +3,13 @@
 import json
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.url import is_url
-from data_pipeline.prepare.workspace import writer_of
+from data_pipeline.prepare.store_lease import writing_store
 from data_pipeline.store.manifest import (
     LENGTHS,
     MANIFEST,
@@ -48,9 +48,10 @@ def prune(store: str, is_dry: bool = False) -> Iterator[str]:
     """
     place = path_of(store)
     place = place.resolve() if isinstance(place, Path) else place
-    newest = load_manifest(str(place))
-    with writer_of(place, "") if isinstance(place, Path) and not is_dry else nullcontext():
-        versions = versions_of(str(place))
+    load_manifest(str(place))  # nothing is made at a place that holds no store
+    with ExitStack() as held:
+        check = _is_free if is_dry else held.enter_context(writing_store(place, f"store {store}")).check
+        newest, versions = load_manifest(str(place)), versions_of(str(place))
         reasons = _reasons(place, newest.version)
         for version in versions:
             if version in reasons:
@@ -59,12 +60,17 @@ def prune(store: str, is_dry: bool = False) -> Iterator[str]:
                 files = _only_of(place, load_manifest(str(place), version), versions, {*reasons})
                 yield f"version {version}: would be removed, {_size_of(files)}"
             else:
+                check()
                 _hide(place, version)
                 if version in (pinned := _reasons(place, newest.version)):  # a run has begun to read it just now
                     _show(place, version)
                     yield f"version {version}: kept, {pinned[version]}"
         if not is_dry:
-            yield from _remove_hidden(place)
+            yield from _remove_hidden(place, check)
+
+
+def _is_free() -> None:
+    """A dry run removes nothing, and so has nothing to check."""
 
 
 def _reasons(place: AnyPath, newest: int) -> dict[int, str]:
@@ -117,10 +123,11 @@ def _show(place: AnyPath, version: int) -> None:
     (folder / _PRUNED).unlink()
 
 
-def _remove_hidden(place: AnyPath) -> Iterator[str]:
+def _remove_hidden(place: AnyPath, check: Callable[[], None]) -> Iterator[str]:
     """Remove the files of the versions that are hidden, those of a prune that was killed included."""
     kept = versions_of(str(place))
     for record in files_in(place / VERSIONS, f"*/{_PRUNED}"):
+        check()
         version = int(record.parts[-2])
         files = _only_of(place, manifest_at(record, str(place)), kept, {*kept})
         left = [name for name, size in files.items() if not _remove(place / name, size)]

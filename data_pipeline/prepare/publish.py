@@ -54,8 +54,13 @@ def base_of(version: int) -> str:
     return "" if version == 1 else f"{VERSIONS}/{version_name(version)}/"
 
 
-def publisher_of(store: Path, manifest_of: Callable[[], Manifest]) -> Callable[[Path], None]:
-    """What moves a filled folder to its place in ``store`` and makes it the newest version, ``manifest_of()``."""
+def publisher_of(
+    store: Path, manifest_of: Callable[[], Manifest], check: Callable[[], None]
+) -> Callable[[Path], None]:
+    """What moves a filled folder to its place in ``store`` and makes it the newest version, ``manifest_of()``.
+
+    ``check`` raises where this process may no longer do so, and is called right before.
+    """
 
     def publish(folder: Path) -> None:
         manifest = manifest_of()
@@ -65,10 +70,12 @@ def publisher_of(store: Path, manifest_of: Callable[[], Manifest]) -> Callable[[
             own.mkdir(parents=True, exist_ok=True)
             (own / MANIFEST).write_text(text, encoding="utf-8")
             (folder / MANIFEST).write_text(text, encoding="utf-8")
+            check()
             folder.rename(store)  # over an empty folder, too
             return
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         (folder / _NEWEST).write_text(text, encoding="utf-8")
+        check()
         _keep_first_manifest(store)
         target = store / VERSIONS / version_name(manifest.version)
         if os.path.lexists(target):

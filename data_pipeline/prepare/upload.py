@@ -15,7 +15,9 @@ from data_pipeline.prepare.plan import Plan, log_files_outside, plan_of
 from data_pipeline.prepare.progress import ProgressReporter
 from data_pipeline.prepare.provenance import saved_provenance
 from data_pipeline.prepare.publish import base_of, finish_publication, is_store
+from data_pipeline.prepare.store_lease import writing_store
 from data_pipeline.store.file_sums import files_below
+from data_pipeline.store.lease_records import is_of_lease
 from data_pipeline.store.manifest import MANIFEST, VERSIONS, Manifest, load_manifest, manifest_text, version_name
 from data_pipeline.store.paths import ObjectPath
 
@@ -41,16 +43,33 @@ def prepare_and_upload(
             f"data.store={config.store} is made on a local disk first; set data.spill_dir to a folder with room for "
             f"the log's events and the store"
         )
-    plan = _plan_at(target, replace(config, store=target.url), given, progress)
-    if plan is None:
-        return load_manifest(target.url)
+    while True:
+        plan = _plan_at(target, replace(config, store=target.url), given, progress)
+        if plan is None:
+            return load_manifest(target.url)
+        with writing_store(target, f"data.store={config.store}") as lease:
+            if _next_version(target) == plan.version:  # else another process has sent one meanwhile
+                plan.check = lease.check
+                return _make_and_send(target, plan, make, progress)
+
+
+def _next_version(target: ObjectPath) -> int:
+    return load_manifest(target.url).version + 1 if (target / MANIFEST).is_file() else 1
+
+
+def _make_and_send(
+    target: ObjectPath,
+    plan: Plan,
+    make: Callable[[Plan, ProgressReporter], Manifest],
+    progress: ProgressReporter,
+) -> Manifest:
     _refuse_others(target, plan.version)
     version = plan.version
     digest = hashlib.sha256(target.url.encode()).hexdigest()[:12]
-    local = Path(config.spill_dir) / f"{target.name}.sent-{digest}"
+    local = Path(plan.config.spill_dir) / f"{target.name}.sent-{digest}"
     plan.config, plan.version = replace(plan.config, store=str(local)), 1
     manifest = _made_here(plan, make, progress)
-    sent = _send(local, target, version, manifest, progress)
+    sent = _send(local, target, version, manifest, plan.check, progress)
     remove_ours(local, OF_A_STORE)
     return sent
 
@@ -83,6 +102,7 @@ def _refuse_others(target: ObjectPath, version: int) -> None:
     """Refuse a place where somebody's objects are; what an interrupted sending has left is none of them."""
     base = base_of(version)
     names = [place.url[len(target.url) + 1 :] for place in target.files_below()]
+    names = [name for name in names if not is_of_lease(name)]
     if _SENDING in names:
         names = [name for name in names if not _is_ours(name, base)]
     foreign = [name for name in names if name.startswith(base)]
@@ -97,9 +117,20 @@ def _is_ours(name: str, base: str) -> bool:
     )
 
 
-def _send(local: Path, target: ObjectPath, version: int, manifest: Manifest, progress: ProgressReporter) -> Manifest:
-    """The files of ``local`` as ``version`` of ``target``; the manifest when a listing has all others, as long."""
+def _send(
+    local: Path,
+    target: ObjectPath,
+    version: int,
+    manifest: Manifest,
+    check: Callable[[], None],
+    progress: ProgressReporter,
+) -> Manifest:
+    """The files of ``local`` as ``version`` of ``target``; the manifest when a listing has all others, as long.
+
+    ``check`` raises where another process sends there now.
+    """
     base = base_of(version)
+    check()
     (target / _SENDING).write_bytes(json.dumps({"version": version}).encode())
     own = {name: path for name, path in files_below(local).items() if name in manifest.files}
     for place in target.files_below():
@@ -116,6 +147,7 @@ def _send(local: Path, target: ObjectPath, version: int, manifest: Manifest, pro
     files = {f"{base}{name}" if name in own else name: each for name, each in manifest.files.items()}
     sent = replace(manifest, version=version, files=dict(sorted(files.items())))
     text = manifest_text(sent).encode()
+    check()
     (target / VERSIONS / version_name(version) / MANIFEST).write_bytes(text)
     (target / MANIFEST).write_bytes(text)
     (target / _SENDING).unlink()

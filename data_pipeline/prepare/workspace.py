@@ -1,11 +1,10 @@
 """The two folders of a prepare at work, the version that it fills and the spill beside it: both outlive a kill."""
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import polars as pl
 
 from configs.errors import DataError
 from data_pipeline.prepare.ownership import MARK, OF_A_SPILL, OF_A_STORE, foreign_in, remove_ours
+from data_pipeline.prepare.store_lease import writing_store
+from data_pipeline.store.lease import LeaseError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,53 +61,40 @@ def workspace_of(
 
     When the block ends well, ``publish`` moves the filled folder to its place; an error removes of both folders what
     a prepare has written, and leaves ``store`` as it was; a kill leaves all three. Raises ``DataError`` for
-    a folder that cannot be written, for somebody else's files in its way, and while another prepare of the same store
-    is at work.
+    a folder that cannot be written and for somebody else's files in its way. The caller holds the lease of the store.
     """
     partial, spill = _partial_of(store), _spill_of(store, spill_dir)
     with _writable(store):
         is_new = _claimed(spill, OF_A_SPILL, store)
-    with _locked(spill, store):
-        try:
-            with _writable(store):
-                was_ours = not is_new and (spill / MARK).is_file()
-                _claimed(partial, OF_A_STORE, store, needs_mark=not was_ours)
-        except DataError:
-            if is_new:
-                remove_ours(spill, [MARK])
-            raise
-        with _cleared(spill, partial, is_new), _writable(store):
-            state = _state_of(spill, provenance)
-            if state is None:
-                _empty(spill, OF_A_SPILL)
-                _empty(partial, OF_A_STORE)
-            yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
-            _refuse_foreign(partial, [*OF_A_STORE, MARK])
-            (partial / MARK).unlink(missing_ok=True)
-            publish(partial)
+    try:
+        with _writable(store):
+            was_ours = not is_new and (spill / MARK).is_file()
+            _claimed(partial, OF_A_STORE, store, needs_mark=not was_ours)
+    except DataError:
+        if is_new:
+            remove_ours(spill, [MARK])
+        raise
+    with _cleared(spill, partial, is_new), _writable(store):
+        state = _state_of(spill, provenance)
+        if state is None:
+            _empty(spill, OF_A_SPILL)
+            _empty(partial, OF_A_STORE)
+        yield Workspace(store=partial, spill=spill, state=state or State(), provenance=provenance)
+        _refuse_foreign(partial, [*OF_A_STORE, MARK])
+        (partial / MARK).unlink(missing_ok=True)
+        publish(partial)
 
 
 def remove_leftovers(store: Path, spill_dir: str) -> None:
     """Remove what a prepare left that was killed after its version was in place, before it had cleared up."""
     spill = _spill_of(store, spill_dir)
     if (spill / MARK).is_file():
-        with _locked(spill, store):
+        with (
+            suppress(LeaseError),
+            writing_store(store, f"data.store={store}"),
+        ):  # else it is at work there
             remove_ours(_partial_of(store), [*OF_A_STORE, MARK])
             remove_ours(spill, [*OF_A_SPILL, MARK])
-
-
-@contextmanager
-def writer_of(store: Path, spill_dir: str) -> Iterator[None]:
-    """Hold the store as its only writer, for a change that needs no space to work in."""
-    spill = _spill_of(store, spill_dir)
-    with _writable(store):
-        is_new = _claimed(spill, OF_A_SPILL, store)
-    with _locked(spill, store):
-        try:
-            yield
-        finally:
-            if is_new:
-                remove_ours(spill, [MARK])
 
 
 def _partial_of(store: Path) -> Path:
@@ -169,34 +157,6 @@ def _unwritable(store: Path, error: Exception) -> DataError:
     return DataError(f"data.store={store} cannot be written: {reason}")
 
 
-class StoreBusyError(DataError):
-    """Another process prepares the same store: it will be there, or free, when that has ended."""
-
-
-@contextmanager
-def _locked(spill: Path, store: Path) -> Iterator[None]:
-    """Hold the only lock on ``spill``; the system frees it however this process ends.
-
-    Another prepare that ends takes the folder away, so a lock may be one on a folder that is no more.
-    """
-    busy = StoreBusyError(f"data.store={store} is being prepared by another process; wait until it ends")
-    try:
-        folder = os.open(spill, os.O_RDONLY)
-    except FileNotFoundError as error:
-        raise busy from error
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_there = os.path.samestat(os.fstat(folder), os.stat(spill))
-        except OSError as error:
-            raise busy from error
-        if not is_there:
-            raise busy
-        yield
-    finally:
-        os.close(folder)
-
-
 @contextmanager
 def _cleared(spill: Path, partial: Path, is_new: bool) -> Iterator[None]:
     """Remove both folders at an end of either kind; an interrupt is none, and leaves what the next start needs.
@@ -206,7 +166,7 @@ def _cleared(spill: Path, partial: Path, is_new: bool) -> Iterator[None]:
     marks = [MARK] if is_new or (spill / MARK).is_file() else []
     try:
         yield
-    except ForeignFiles:
+    except (ForeignFiles, LeaseError):  # after a loss both are the next writer's
         raise
     except Exception:  # whatever it is
         remove_ours(partial, [*OF_A_STORE, MARK])

@@ -36,7 +36,7 @@ class LeaseError(ConfigError):
 class Lease:
     """The right to write below a place, held from the making of this to :meth:`release`; a context.
 
-    ``fence`` grows by one with every writer of the place.
+    ``fence`` grows by one with every writer of the place, and begins anew once it was withdrawn.
     """
 
     def __init__(
@@ -83,15 +83,30 @@ class Lease:
 
     def release(self) -> None:
         """Let the next writer in at once. May be called twice."""
-        if self._is_over.is_set():
+        if self._has_stopped():
             return
-        self._is_over.set()
-        self._thread.join()
         if not self._lost:
             self.writer.has_released = True
             with suppress(DataError, OSError):  # the next writer then waits until the record is stale
                 self._records.write(self.fence, self.writer)
         _close(self._lock)
+
+    def withdraw(self) -> None:
+        """As :meth:`release`, and remove what the lease has written: for a place that shall hold nothing else."""
+        if self._has_stopped():
+            return
+        with suppress(DataError, OSError):  # what stays is of a process that has ended, which the next writer sees
+            if not self._lost and not self._loss():
+                self._records.remove(self.fence)
+        _close(self._lock)
+
+    def _has_stopped(self) -> bool:
+        """End the renewing; whether it was ended before."""
+        if self._is_over.is_set():
+            return True
+        self._is_over.set()
+        self._thread.join()
+        return False
 
     def __enter__(self) -> "Lease":
         return self
@@ -121,6 +136,8 @@ class Lease:
         last = self._records.newest()
         if last:
             self._wait_until_free(last, is_alive)
+            if self._records.newest() != last:
+                return 0  # withdrawn, or another one was faster
         if self._records.create(last + 1, self.writer, is_alive):
             return last + 1
         holder = self._first_of(last + 1, is_alive)
@@ -220,7 +237,7 @@ def refuse_if_written(place: Path, what: str) -> None:
 
 def _refusal(what: str, holder: Writer | None) -> LeaseError:
     who = f"by {holder}" if holder else "by another process"
-    ends = f"end it there (`kill {holder.process}`: a run saves first)" if holder else "end that process"
+    ends = f"end it there (`kill {holder.process}`: what it has done is kept)" if holder else "end that process"
     return LeaseError(f"{what} is being written {who}; wait until it has ended, {ends}, or choose another")
 
 
@@ -228,6 +245,8 @@ def _open_lock(place: Path, what: str, name: str = "lock") -> int:
     try:
         (place / FOLDER).mkdir(parents=True, exist_ok=True)
         return os.open(place / FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise  # withdrawn by the last writer, just now
     except OSError as error:
         raise ConfigError(f"{what} cannot be written: {error.strerror}; choose another") from error
 

@@ -25,6 +25,7 @@ STALE_S = 20.0
 whoever wants to write watches the record for so long."""
 POLL_S = 0.5
 _RECORD = re.compile(r"\d{8}\.json")
+_OBJECT = re.compile(rf"{re.escape(FOLDER)}/\d{{8}}\.(json|claim-[0-9a-f]+)")
 _MAX_COMMAND = 200
 
 
@@ -139,6 +140,13 @@ class FolderRecords:
                 old.unlink(missing_ok=True)
         return True
 
+    def remove(self, number: int) -> None:
+        """The record, and the folder with its locks where no other writer has come."""
+        (self.folder / _name(number)).unlink(missing_ok=True)
+        for name in ("lock", "members"):
+            (self.folder / name).unlink(missing_ok=True)
+        self.folder.rmdir()
+
 
 class ObjectRecords:
     """The records below a URL. A store that lists what was written (S3 does, since 2020) is asked this way:
@@ -172,6 +180,10 @@ class ObjectRecords:
         for name in [claim, *outdated]:
             self._remove(name)
         return has_won
+
+    def remove(self, number: int) -> None:
+        """The record."""
+        self._remove(_name(number))
 
     def _is_first(self, number: int, claim: str, contender: Writer, is_alive: Callable[[], None]) -> bool:
         watches = dict[str, Watch]()
@@ -219,6 +231,11 @@ class ObjectRecords:
 
 
 Records = FolderRecords | ObjectRecords
+
+
+def is_of_lease(name: str) -> bool:
+    """Whether a lease has written the object ``name``, by its path from the place."""
+    return _OBJECT.fullmatch(name) is not None
 
 
 def records_of(place: AnyPath) -> Records:

@@ -33,6 +33,7 @@ PLACES = [
         "store.replaced/mine",
         "store.spill/cuts.block",
     ),
+    *("store.writing", "store.writing/mine", "store.writing/.writer/mine"),
     *("beside.txt", "store2/manifest.json"),
 ]
 KINDS = ["file", "folder", "link to a file", "link to a folder", "dangling link"]

@@ -1,7 +1,6 @@
 """A prepare that is ended at any moment goes on, and the store is the same to the last byte."""
 
 import errno
-import fcntl
 import itertools
 import os
 from collections.abc import Callable
@@ -193,17 +192,6 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     monkeypatch.undo()
     assert main(keys) == 0
     assert "goes on after" in capsys.readouterr().err
-
-
-def test_two_at_work_on_one_store_are_refused(tmp_path: Path) -> None:
-    log = log_in(tmp_path)
-    (tmp_path / "store.spill").mkdir()
-    folder = os.open(tmp_path / "store.spill", os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    with pytest.raises(DataError, match=r"data\.store=.*store is being prepared by another process"):
-        prepare(DataConfig(log=log, store=str(tmp_path / "store")))
-    os.close(folder)
-    assert prepare(DataConfig(log=log, store=str(tmp_path / "store"))).rows_used == 600
 
 
 @pytest.mark.parametrize("is_append", [False, True])

@@ -1,6 +1,5 @@
 """Runs of a sweep that share a store which is not there: one prepares it, the others wait, and none fails."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.prepare.workspace import _spill_of
+from data_pipeline.prepare.store_lease import writing_store
 from data_pipeline.store.manifest import load_manifest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,19 +35,15 @@ def test_four_at_once_make_one_log_and_one_store(tmp_path: Path, words: list[str
 
 
 def test_who_waits_goes_on_when_the_other_one_ends(tmp_path: Path, words: list[str]) -> None:
-    """The other one is a process that holds the lock and is then killed: the one that waits prepares by itself."""
-    spill = _spill_of(tmp_path / "store", "")
-    spill.mkdir(parents=True)
-    lock = os.open(spill, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    waiting = started("--wait", *words)
-    assert waiting.stdout is not None
-    line = next(line for line in waiting.stdout if line.startswith("waiting: "))
-    assert f"data.store={tmp_path}/store is being prepared" in line
-    refused = started(*words)
-    assert "is being prepared" in refused.communicate()[0]
-    assert refused.returncode == 2
-    os.close(lock)
+    """The other one ends without a store: the one that waits prepares by itself."""
+    with writing_store(tmp_path / "store", "held"):
+        waiting = started("--wait", *words)
+        assert waiting.stdout is not None
+        line = next(line for line in waiting.stdout if line.startswith("waiting: "))
+        assert f"data.store={tmp_path}/store is being written by process {os.getpid()} of" in line
+        refused = started(*words)
+        assert f"is being written by process {os.getpid()} of" in refused.communicate()[0]
+        assert refused.returncode == 2
     told, _ = waiting.communicate()
     assert waiting.returncode == 0, told
     assert load_manifest(str(tmp_path / "store")).num_users == 300

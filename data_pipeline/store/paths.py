@@ -12,6 +12,7 @@ import shutil
 import threading
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -204,9 +205,19 @@ class ObjectPath:
         partial.replace(target)
 
     def unlink(self) -> None:
-        """Remove the object."""
+        """Remove the object. One that a try has removed whose answer was lost is removed, and not missing."""
         system, path = connection_of(self.url)
-        with_retries(self.url, lambda: system.delete_file(path))
+        tries = count(1)
+
+        def once() -> None:
+            is_first = next(tries) == 1
+            try:
+                system.delete_file(path)
+            except FileNotFoundError:
+                if is_first:
+                    raise
+
+        with_retries(self.url, once)
 
     def _write(self, opened: Any) -> None:
         system, path = connection_of(self.url, is_read=False)

@@ -234,6 +234,25 @@ def test_only_the_bytes_of_the_data_shards_of_a_rank_are_read(proxy: FaultyProxy
     assert len(asked) == 2, "one request a row group, not one a column"
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3, 4])
+def test_an_object_is_removed_whichever_request_of_it_fails(proxy: FaultyProxy, failing: int) -> None:
+    """A removal is several requests: what is asked again after the one that counts finds nothing there."""
+    place = ObjectPath(f"s3://{BUCKET}/removed-{failing}/folder/object")
+    place.write_bytes(b"here")
+    seen: list[str] = []
+
+    def fault(method: str, path: str) -> str:
+        seen.append(method)
+        return "500" if len(seen) == failing else ""
+
+    proxy.fault = fault
+    place.unlink()
+    proxy.fault = lambda method, path: ""
+    assert not place.is_file()
+    with pytest.raises(FileNotFoundError):
+        place.unlink()
+
+
 def test_a_file_url_is_the_local_path_and_other_schemes_are_refused(local: str) -> None:
     assert load_manifest(f"file://{local}") == load_manifest(local)
     assert path_of(f"file://{local}") == Path(local)

@@ -14,7 +14,7 @@ class CheckpointConfig:
     keep_last: int = 2
     """Newest checkpoints that are kept; the best one is kept besides."""
     asynchronous: bool = True
-    """Write checkpoints while training goes on; false: training waits until they are on disk."""
+    """Write checkpoints while training continues; false: training waits until they are on disk."""
 
     def __post_init__(self) -> None:
         check_bounds("checkpoint.", self, every_steps=(1, COUNT), keep_last=(1, COUNT))

@@ -21,7 +21,7 @@ class ClusterConfig:
     nodes: int = 1
     """Machines of the job, which share ``hardware.num_ranks`` evenly."""
     min_nodes: int = 0
-    """An elastic job goes on with this many nodes; 0: it needs all of them."""
+    """An elastic job continues with this many nodes; 0: it needs all of them."""
     max_restarts: int = 0
     """Times that failed ranks are started again from the last checkpoint."""
     rendezvous_timeout_s: int = 600

@@ -79,9 +79,9 @@ class DataConfig:
     memory_gib: float = 0.0
     """GiB of events that prepare holds in memory, the rest on disk; auto, or 0: a quarter of the machine's memory."""
     spill_dir: str = ""
-    """Folder in which prepare keeps what does not fit in memory; empty: beside the store."""
+    """Folder in which prepare keeps what does not fit in memory; empty: next to the store."""
     append: bool = False
-    """Add the log to a store that is there, instead of making it anew."""
+    """Add the log to a store that is there, instead of preparing it from this log alone."""
     engine: Engine = Engine.EMBEDDED
     """Program that prepares: Polars on this machine, or Spark."""
     spark_master: str = ""

@@ -22,7 +22,7 @@ class HardwareConfig:
     num_ranks: int = 0
     """Processes of the whole job, one device each; auto, or 0: one a GPU, or one a core of the CPU up to 8."""
     num_threads: int = 0
-    """Threads of each process for arithmetic on the CPU; auto, or 0: so many that all ranks fill the cores."""
+    """Threads of each process for arithmetic on the CPU; auto, or 0: enough that all ranks fill the cores."""
     usd_per_device_hour: float = USD_OF_CPU
     """Price of one device for one hour, from which the cost of a run is computed."""
     watts_per_device: float = WATTS_OF_CPU

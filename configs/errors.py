@@ -1,6 +1,7 @@
 """The two errors that a person can mend, a wrong choice and a wrong file, and how a command ends with them."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -17,8 +18,17 @@ HUNG_EXIT_CODE = 69
 """What every rank returns when one of them hung and that was told (EX_UNAVAILABLE of sysexits.h)."""
 
 
+_LONG_WORD = re.compile(r"(\S{100})\S{81,}(\S{20})")
+
+
 class ConfigError(ValueError):
-    """A key of the run's configuration is wrong; the message names the key, its value and what to do."""
+    """A key of the run's configuration is wrong; the message names the key, its value and what to do.
+
+    A value of more than 200 characters is shortened in it: the line must stay one that a person reads.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_LONG_WORD.sub(r"\1...\2", message))
 
 
 class NodesMissingError(ConfigError):

@@ -80,7 +80,7 @@ def test_a_file_of_ones_own_is_resolved_once_too(monkeypatch: pytest.MonkeyPatch
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_that_is_typed_for_a_process_is_read_as_itself(text: str) -> None:
-    assert load_config([f"data.columns.user={as_typed(text)}"]).data.columns.user == text
+    assert load_config([f"data.features.kind.fill={as_typed(text)}"]).data.features["kind"].fill == text
 
 
 @settings(max_examples=30, deadline=None)

@@ -99,9 +99,9 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_is_taken_as_it_is_typed(text: str) -> None:
-    config = load_config([f"data.columns.user={text}", f"data.features.kind.fill={text}"])
-    assert (config.data.columns.user, config.data.features["kind"].fill) == (text, text)
-    assert yaml.safe_load(resolved_yaml(config))["data"]["columns"]["user"] == text
+    config = load_config([f"data.columns.event_type={text}", f"data.features.kind.fill={text}"])
+    assert (config.data.columns.event_type, config.data.features["kind"].fill) == (text, text)
+    assert yaml.safe_load(resolved_yaml(config))["data"]["columns"]["event_type"] == text
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_text_is_taken_as_it_is_typed(text: str) -> None:
     ],
 )
 def test_a_quoted_text_is_what_stands_inside(typed: str, text: str) -> None:
-    config = load_config([f"data.columns.user={typed}", f"data.features.kind.column={typed}"])
-    assert (config.data.columns.user, config.data.features["kind"].column) == (text, text)
+    config = load_config([f"data.columns.event_type={typed}", f"data.features.kind.column={typed}"])
+    assert (config.data.columns.event_type, config.data.features["kind"].column) == (text, text)
 
 
 @pytest.mark.parametrize(

@@ -174,10 +174,12 @@ def connected(port: int) -> socket.socket:
 
 def test_two_nodes_of_one_number_are_told_so(endpoint: str):
     with ThreadPoolExecutor(3) as pool:
-        host = pool.submit(met, report(0, num_nodes=2), endpoint)
-        with seated(report(1, num_nodes=2), endpoint):
-            impostor = Report(node=1, name="impostor", num_nodes=2, num_ranks=4, run_id="job")
+        host = pool.submit(met, report(0, num_nodes=3), endpoint)  # it listens until the third node has come
+        with seated(report(1, num_nodes=3), endpoint):
+            impostor = Report(node=1, name="impostor", num_nodes=3, num_ranks=4, run_id="job")
             assert "beta 127.0.0.1 is that node already; give each node its own number" in said(impostor, endpoint)
+            pool.submit(met, report(2, num_nodes=3), endpoint)
+            host.result()
         assert isinstance(host.result(), list)
 
 

@@ -145,7 +145,7 @@ def test_a_log_that_grew_is_named_with_what_adds_it(tmp_path: Path, capsys: pyte
     [
         ("store/runs/a", "store", "", ("run_dir", "data.store")),
         ("run", "run/store", "", ("data.store", "run_dir")),
-        ("store", "store", "", ("run_dir", "data.store")),
+        ("store", "store", "", ("run_dir",)),
         ("log/run", "store", "log", ("run_dir", "data.log")),
         ("run", "store", "run/log", ("data.log", "run_dir")),
         ("link/run", "store", "", ("run_dir", "data.store")),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from configs.errors import require
 from configs.lifeline import tie_when_started, tied_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +46,7 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, i
     ``is_training``: the module answers stop signals by saving, so they wait until it can.
     """
     environment = module_environment(os.environ)
+    _check_polars_threads(environment)
     if num_threads:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     print(f"shardrec: {shlex.join(['-m', module, *arguments])}", file=sys.stderr, flush=True)
@@ -52,6 +54,15 @@ def run_module(module: str, arguments: Sequence[str], *, num_threads: int = 0, i
         hold_stop_signals()
     command = [sys.executable, "-m", "configs.start", module, *arguments]
     return wait_for(subprocess.Popen(command, env=tied_environment(environment), preexec_fn=tie_when_started()))
+
+
+def _check_polars_threads(environment: Mapping[str, str]) -> None:
+    """Polars would say it in its own words, in the middle of reading a log, which is then called unreadable."""
+    threads = environment.get("POLARS_MAX_THREADS", "1")
+    require(
+        threads.isdecimal() and int(threads) > 0,
+        f"the environment variable POLARS_MAX_THREADS={threads} must be a whole number above 0; set it, or unset it",
+    )
 
 
 def module_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -109,5 +109,8 @@ def _reading(root: AnyPath) -> Iterator[None]:
     except DataError:
         raise
     except (DeltaError, OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{root} is a Delta table that cannot be read: {reason}") from error
+        reason = " ".join(str(error).split()).removeprefix("Generic delta kernel error: ")
+        raise DataError(
+            f"{root} is a Delta table that cannot be read: {reason}; its _delta_log must hold the whole history "
+            f"since a checkpoint: copy the table again, or name a folder of plain Parquet files"
+        ) from error

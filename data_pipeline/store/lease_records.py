@@ -4,6 +4,7 @@
 the next writer: a folder makes a file exclusively; an object store overwrites, so that there the claims decide.
 """
 
+import getpass
 import json
 import os
 import re
@@ -72,7 +73,7 @@ def writer_of(text: str) -> Writer | None:
 def this_kernel() -> str:
     """The boot and the namespace in which process ids of this process mean what they say; empty where unknown."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
@@ -84,7 +85,7 @@ def start_of(process: int) -> str:
         stat = Path(f"/proc/{process}/stat").read_bytes()
     except OSError:
         return ""
-    fields = stat.rpartition(b")")[2].decode("ascii").split()
+    fields = stat.rpartition(b")")[2].decode().split()
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
@@ -248,7 +249,6 @@ def _name(number: int) -> str:
 
 
 def _user() -> str:
-    import getpass  # asks the system for a name, which a container may not have for its number
 
     try:
         return getpass.getuser()

@@ -204,8 +204,11 @@ def test_a_node_that_was_started_again_takes_its_own_place(endpoint: str):
     """As a pod does whose machine was lost: its name and number are those of the one before."""
     with ThreadPoolExecutor(3) as pool:
         host = pool.submit(met, report(0), endpoint)
-        with seated(report(1), endpoint):
-            others = [pool.submit(met, report(node), endpoint) for node in (1, 2)]
+        with seated(report(1), endpoint) as lines:
+            again = pool.submit(met, report(1), endpoint)
+            told = (json.loads(line) for line in lines)
+            assert next(each["problem"] for each in told if "problem" in each) == "this node was started again"
+            others = [again, pool.submit(met, report(2), endpoint)]  # with it all have come
             assert [isinstance(each.result(), list) for each in [host, *others]] == [True] * 3
 
 

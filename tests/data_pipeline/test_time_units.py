@@ -141,3 +141,14 @@ def test_a_task_of_spark_counts_as_the_embedded_engine_does(tmp_path: Path) -> N
     ids = pl.DataFrame({"id": [0]}).to_arrow().to_batches()
     [row] = next(tasks.survey([Piece(path=tmp_path / "log" / "a.csv", file=0)], config)(ids)).to_pylist()
     assert '"numbers": 5, "dates": {"s": 5}' in row["times"]
+
+
+def test_times_from_a_start_of_their_own_count_as_milliseconds_though_some_would_be_dates(
+    tmp_path: Path,
+) -> None:
+    times = np.linspace(0, 26_000_000_000, 900).astype(np.int64)  # 300 days; a part would be seconds since 1980
+    pl.DataFrame({"user_id": times % 7, "item_id": times % 11, "timestamp": times}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    manifest = prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store")))
+    assert (manifest.num_events, manifest.last_time_ms) == (900, 26_000_000_000)

@@ -166,11 +166,12 @@ def chosen_unit(
     numbers = sum(found.numbers for found in counts)
     if numbers == 0:
         return fallback, ""
-    if sum(total.values()) <= _OTHERS_AT_MOST * numbers:
+    if all(sum(found.dates.values()) <= found.numbers / 2 for found in counts):
+        # Times that count from a start of their own, as in many published logs, pass through dates of some unit.
         smallest, largest = _range_of(counts)
         return fallback, (
-            f"data.source.time_unit=auto: the times, {smallest:.15g} to {largest:.15g}, are dates in no unit; they "
-            f"count as {WORDS[fallback]} ({fallback.value})"
+            f"data.source.time_unit=auto: the times, {smallest:.15g} to {largest:.15g}, are mostly dates in no unit; "
+            f"they count as {WORDS[fallback]} ({fallback.value})"
         )
     unit, num_dates = max(total.items(), key=lambda pair: pair[1])
     others = sum(total.values()) - num_dates

@@ -104,6 +104,9 @@ def _merged(name: str, schema: type, overrides: Sequence[str]) -> DictConfig:
             merged = OmegaConf.merge(config, added)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise _explained(error, schema, overrides) from error
+    except RecursionError as error:
+        nested = max(overrides, key=lambda each: each.count("[") + each.count("{"), default="")
+        raise ConfigError(f"{nested[:100]}...: has too many brackets inside of each other") from error
     assert isinstance(merged, DictConfig), "merged into a DictConfig"
     return merged
 

@@ -35,6 +35,7 @@ def least_memory(config: RunConfig, *, num_items: int = 0, num_users: int = 0) -
     """The parts of the least memory of all ranks together; a real run takes more. Tables need the store's counts."""
     ranks, width = config.hardware.num_ranks, config.model.embedding_dim
     tokens = config.data.global_batch_tokens or config.data.global_batch_size
+    batch_key = "data.global_batch_tokens" if config.data.global_batch_tokens else "data.global_batch_size"
     rows = num_items + (num_users if config.model.user_input is not UserInput.NONE else 0)
     model = config.model
     block = 4 * width**2 + 2 * width * model.feed_forward_dim
@@ -43,7 +44,7 @@ def least_memory(config: RunConfig, *, num_items: int = 0, num_users: int = 0) -
         Part("model.embedding_dim", width, rows * width * FLOAT * (1 + _STATES[config.optimizer.table])),
         Part("model.num_blocks", model.num_blocks, ranks * model.num_blocks * block * BYTES_PER_DENSE_WEIGHT),
         Part("data.max_history", config.data.max_history, ranks * config.data.max_history * width * FLOAT),
-        Part("data.global_batch_size", tokens, tokens * width * FLOAT * model.num_blocks),
+        Part(batch_key, tokens, tokens * width * FLOAT * model.num_blocks),
         Part(
             "data.prefetch_batches",
             config.data.prefetch_batches,

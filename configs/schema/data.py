@@ -131,7 +131,7 @@ class DataConfig:
             crop_fraction=(1e-6, 1),
             global_batch_size=(1, 2**24),
             global_batch_tokens=(0, COUNT),
-            num_data_shards=(0, 2**16),
+            num_data_shards=(0, 2**12),
             shuffle_window_users=(1, COUNT),
             prefetch_batches=(0, 10**4),
             prefetch_mib=(0, 2**24),

@@ -78,6 +78,7 @@ def test_no_limit_is_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (["data.prefetch_mib=10000000"], "data.prefetch_mib=10000000"),
         (["hardware.num_ranks=20000", "data.global_batch_size=20000"], "hardware.num_ranks=20000"),
         (["model.embedding_dim=65536", "model.num_blocks=500"], "model.num_blocks=500"),
+        (["data.global_batch_tokens=1000000000"], "data.global_batch_tokens=1000000000"),
         (["data.prefetch_batches=10000", "data.global_batch_size=1000000"], "data.prefetch_batches=10000"),
     ],
 )

@@ -26,6 +26,27 @@ NUM_STEPS = 20
 """Of :func:`losses_and_ranks`."""
 
 
+TINY_RUN = [
+    "model.embedding_dim=8",
+    "model.num_blocks=1",
+    "model.num_heads=1",
+    "data.max_history=8",
+    "data.global_batch_size=64",
+    "hardware.num_ranks=1",
+    "hardware.num_threads=1",
+    "log_every_steps=1",
+    "checkpoint.every_steps=2",
+    "evaluation.every_steps=2",
+    "evaluation.num_bootstrap_samples=10",
+]
+"""The smallest model that is worth saving, on one rank, with a checkpoint and a validation every other step."""
+
+
+def tiny_run(store: str, folder: Path, num_steps: int) -> list[str]:
+    """Overrides of a :data:`TINY_RUN` over ``store`` in ``folder``."""
+    return [f"data.store={store}", f"run_dir={folder}", *TINY_RUN, f"num_steps={num_steps}"]
+
+
 def run_here(overrides: list[str]) -> int:
     """Train ``overrides`` to the end on the process group that is there; the exit code."""
     return run(load_config(overrides), overrides)

@@ -1,15 +1,13 @@
 """Points in time that part a store's events by share: counted once, then kept beside the histories."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import xxhash
 
+from configs.atomic_files import json_with_sum, parse_json_with_sum, write_json
 from configs.errors import DataError
 from data_pipeline.store.event_times import Outliers, TimeBoundary, time_quantiles
 from data_pipeline.store.history_reader import HistoryReader
@@ -70,31 +68,16 @@ def _saved(place: AnyPath) -> TimeBoundaries | None:
     if not place.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(place.read_text())
-        if content.pop("xxh3_64") != _sum_of(content):
-            return None
+        content = parse_json_with_sum(place.read_bytes(), place)
         outliers = content["outliers"]
         boundaries = [TimeBoundary(**boundary) for boundary in content["boundaries"]]
         return TimeBoundaries(boundaries, outliers and Outliers(**outliers))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError, TypeError):
         return None
 
 
 def _save(place: AnyPath, found: TimeBoundaries) -> None:
-    content = asdict(found)
-    text = json.dumps({**content, "xxh3_64": _sum_of(content)}, indent=2) + "\n"
     if not isinstance(place, Path):
-        return place.write_bytes(text.encode())
+        return place.write_bytes(json_with_sum(asdict(found)).encode())
     place.parent.mkdir(exist_ok=True)
-    partial = place.with_suffix(f".{_unique()}.partial")
-    partial.write_text(text)
-    partial.replace(place)
-
-
-def _sum_of(content: dict[str, Any]) -> str:
-    return xxhash.xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
-
-
-def _unique() -> str:
-    """Ranks of several machines may write at the same time."""
-    return np.random.default_rng().bytes(8).hex()
+    write_json(place, asdict(found))  # ranks of several machines may write at the same time

@@ -1,6 +1,5 @@
 """How many training events each user of a store has: scanned once, then kept beside the histories."""
 
-import tempfile
 import warnings
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from configs.atomic_files import write_atomically
 from configs.errors import DataError
 from configs.schema import Split
 from data_pipeline.split import SplitRule, train_lengths
@@ -76,8 +76,4 @@ def _write_whole(place: AnyPath, lengths: np.ndarray) -> None:
         place.write_bytes(_content_of(lengths))
         return
     place.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".partial", delete=False) as file:
-        file.write(_content_of(lengths))
-    partial = Path(file.name)
-    partial.chmod(0o644)  # a temporary file is its owner's alone, a store is shared
-    partial.replace(place)
+    write_atomically(place, _content_of(lengths))

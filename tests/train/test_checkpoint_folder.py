@@ -12,30 +12,16 @@ from safetensors import safe_open
 
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
-from runs import logged_steps, run_here
+from runs import logged_steps, run_here, tiny_run
 from train import run as run_module
 from train.evaluate import evaluate
-
-RUN = [
-    "model.embedding_dim=8",
-    "model.num_blocks=1",
-    "model.num_heads=1",
-    "data.max_history=8",
-    "data.global_batch_size=64",
-    "hardware.num_ranks=1",
-    "hardware.num_threads=1",
-    "log_every_steps=1",
-    "checkpoint.every_steps=2",
-    "evaluation.every_steps=2",
-    "evaluation.num_bootstrap_samples=10",
-]
 
 
 @pytest.fixture(scope="module")
 def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 4 steps."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    run_here(overrides_of(store, folder, 4))
+    run_here(tiny_run(store, folder, 4))
     return folder
 
 
@@ -49,7 +35,7 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
 def extended(store: str, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it that went on to 6 steps."""
     folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("extended") / "run"))
-    run_here(overrides_of(store, folder, 6))
+    run_here(tiny_run(store, folder, 6))
     return folder
 
 
@@ -62,9 +48,9 @@ def test_a_run_is_trained_resumed_and_evaluated_without_a_pickle(
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, forbidden)
     monkeypatch.setattr(torch, "load", forbidden)
-    run_here(overrides_of(store, tmp_path / "run", 2))
-    run_here(overrides_of(store, tmp_path / "run", 4))
-    evaluate(load_config(overrides_of(store, tmp_path / "run", 4)))
+    run_here(tiny_run(store, tmp_path / "run", 2))
+    run_here(tiny_run(store, tmp_path / "run", 4))
+    evaluate(load_config(tiny_run(store, tmp_path / "run", 4)))
     for path in filter(Path.is_file, (tmp_path / "run").rglob("*")):
         assert kind_of(path) in ("JSON", "lines of JSON", "text", "safetensors", "TensorBoard"), path
 
@@ -75,7 +61,7 @@ def test_the_checkpoint_of_an_older_version_is_never_unpickled(
     for folder in (run_dir / "checkpoints").iterdir():
         (folder / ".metadata").write_bytes(pickle.dumps({"anything": 1}))
     with pytest.raises(DataError, match="choose a new run_dir"):
-        run_here(overrides_of(store, run_dir, 6))
+        run_here(tiny_run(store, run_dir, 6))
     assert "an older version wrote it as a pickle" in capsys.readouterr().out
 
 
@@ -89,7 +75,7 @@ def test_what_we_did_not_write_is_neither_taken_nor_touched(store: str, run_dir:
     (run_dir / "identity.partial").write_text("mine")
     foreign = [path for path in run_dir.rglob("*") if path.is_file() and is_foreign(path.relative_to(run_dir))]
     before = {path: path.read_bytes() for path in foreign}
-    run_here(overrides_of(store, run_dir, 6))
+    run_here(tiny_run(store, run_dir, 6))
     assert {path: path.read_bytes() for path in foreign} == before
     assert losses_of(run_dir) == losses_of(extended)
     assert not (checkpoints / "step-00000002" / "progress.json").exists(), "the oldest of ours has gone"
@@ -98,7 +84,7 @@ def test_what_we_did_not_write_is_neither_taken_nor_touched(store: str, run_dir:
 def test_a_file_in_the_way_of_a_checkpoint_is_named_and_left(store: str, run_dir: Path):
     (run_dir / "checkpoints" / "step-00000006").write_text("mine")
     with pytest.raises(ConfigError, match="step-00000006 is no checkpoint, and is in the way"):
-        run_here(overrides_of(store, run_dir, 6))
+        run_here(tiny_run(store, run_dir, 6))
     assert (run_dir / "checkpoints" / "step-00000006").read_text() == "mine"
 
 
@@ -108,9 +94,9 @@ def test_the_summary_of_fewer_steps_is_not_shown_as_that_of_more(
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "summarise", killed)
         with pytest.raises(KeyboardInterrupt):
-            run_here(overrides_of(store, run_dir, 6))
+            run_here(tiny_run(store, run_dir, 6))
     assert json.loads((run_dir / "summary.json").read_text())["steps"] == 4
-    run_here(overrides_of(store, run_dir, 6))
+    run_here(tiny_run(store, run_dir, 6))
     assert summary_of(run_dir) == summary_of(extended)
 
 
@@ -125,22 +111,22 @@ def test_a_best_model_that_is_lost_leaves_no_run_stuck(
         shutil.rmtree(best)
     else:
         spoil(best / "rank-00000.safetensors", damage)
-    run_here(overrides_of(store, run_dir, num_steps))
+    run_here(tiny_run(store, run_dir, num_steps))
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["steps"] == num_steps
     if damage == "deleted":
         assert f"{best} is gone" in capsys.readouterr().out
         assert summary["best_step"] > 0
-    evaluate(load_config(overrides_of(store, run_dir, num_steps)))
+    evaluate(load_config(tiny_run(store, run_dir, num_steps)))
 
 
 def test_evaluate_reads_a_best_model_in_the_middle_of_its_replacement_and_changes_nothing(store: str, run_dir: Path):
     best = run_dir / "checkpoints" / "best"
     best.rename(best.with_name("best.replaced.partial"))
     before = sorted(str(path) for path in (run_dir / "checkpoints").rglob("*"))
-    evaluate(load_config(overrides_of(store, run_dir, 4)))
+    evaluate(load_config(tiny_run(store, run_dir, 4)))
     assert sorted(str(path) for path in (run_dir / "checkpoints").rglob("*")) == before
-    run_here(overrides_of(store, run_dir, 6))
+    run_here(tiny_run(store, run_dir, 6))
     assert best.is_dir()
 
 
@@ -149,17 +135,13 @@ def test_a_damaged_summary_is_made_again(
 ):
     text = (run_dir / "summary.json").read_text()
     (run_dir / "summary.json").write_text(text.replace('"steps": 4', '"steps": 4.0'))
-    run_here(overrides_of(store, run_dir, 4))
+    run_here(tiny_run(store, run_dir, 4))
     assert f"{run_dir / 'summary.json'} is damaged" in capsys.readouterr().out
     assert summary_of(run_dir) == summary_of(trained)
 
 
 def killed(*_: Any) -> None:
     raise KeyboardInterrupt
-
-
-def overrides_of(store: str, folder: Path, num_steps: int) -> list[str]:
-    return [f"data.store={store}", f"run_dir={folder}", *RUN, f"num_steps={num_steps}"]
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -11,22 +11,8 @@ import pytest
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from data_pipeline.store.lease_records import FOLDER
-from runs import logged_steps, run_here
+from runs import logged_steps, run_here, tiny_run
 from train.evaluate import evaluate, main
-
-RUN = [
-    "model.embedding_dim=8",
-    "model.num_blocks=1",
-    "model.num_heads=1",
-    "data.max_history=8",
-    "data.global_batch_size=64",
-    "hardware.num_ranks=1",
-    "hardware.num_threads=1",
-    "log_every_steps=1",
-    "checkpoint.every_steps=2",
-    "evaluation.every_steps=2",
-    "evaluation.num_bootstrap_samples=10",
-]
 
 
 @pytest.mark.parametrize(
@@ -37,10 +23,10 @@ def test_a_flip_or_a_cut_is_found_or_changes_nothing(
     store: str, tmp_path: Path, num_flips: int, num_cuts: int, capsys: pytest.CaptureFixture[str]
 ):
     run_dir, original, draw = tmp_path / "run", tmp_path / "original", random.Random(num_flips)
-    run_here(overrides_of(store, run_dir, 4))
-    evaluate(load_config(overrides_of(store, run_dir, 4)))
+    run_here(tiny_run(store, run_dir, 4))
+    evaluate(load_config(tiny_run(store, run_dir, 4)))
     shutil.copytree(run_dir, original)
-    run_here(overrides_of(store, run_dir, 6))
+    run_here(tiny_run(store, run_dir, 6))
     whole, evaluated = outcome_of(run_dir), (original / "evaluation.json").read_text()
     every = sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file())
     files = [file for file in every if FOLDER not in file.parts]  # a broken lease is waited out: tests of its own
@@ -50,7 +36,7 @@ def test_a_flip_or_a_cut_is_found_or_changes_nothing(
         file = files[trial % len(files)]
         spoil(run_dir / file, draw, is_cut=trial >= num_flips)
         capsys.readouterr()
-        message = refusal_of(overrides_of(store, run_dir, 4 if trial % 3 else 6))
+        message = refusal_of(tiny_run(store, run_dir, 4 if trial % 3 else 6))
         assert not message or str(run_dir) in message, file
         told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
         is_lost = any("metrics.jsonl" in line or "/best" in line for line in told)  # what a run can do without
@@ -73,10 +59,6 @@ def refusal_of(overrides: list[str]) -> str:
     except (ConfigError, DataError) as error:
         return str(error)
     return ""
-
-
-def overrides_of(store: str, folder: Path, num_steps: int) -> list[str]:
-    return [f"data.store={store}", f"run_dir={folder}", *RUN, f"num_steps={num_steps}"]
 
 
 def outcome_of(folder: Path) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """A run as its ``config.yaml`` says it was: every key, and which variant of each group they are of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -9,6 +9,7 @@ from yaml import YAMLError
 
 from configs.choices import PRESETS
 from configs.errors import ConfigError, DataError
+from configs.flatten import flat
 from configs.load import VARIANTS, load_config
 from configs.overrides import as_typed
 from configs.schema import RunConfig
@@ -33,7 +34,7 @@ def compose_saved(text: str, shown: object, overrides: Sequence[str] = ()) -> Ru
     if variants is None:
         raise DataError(f"{shown} does not say of which variants its keys are ({VARIANTS}); another version wrote it")
     chosen = [f"{group}={name}" for group, name in variants.items()]
-    keys = [(key, value) for key, value in _leaves(saved) if key.partition(".")[0] not in {*groups, *_OF_THE_MACHINE}]
+    keys = [(key, value) for key, value in flat(saved) if key.partition(".")[0] not in {*groups, *_OF_THE_MACHINE}]
     saved_overrides = [*chosen, *(f"{key}={as_typed(value)}" for key, value in keys)]
     try:
         load_config(saved_overrides)
@@ -55,11 +56,3 @@ def _parsed(text: str, shown: object) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise DataError(f"{shown} cannot be read: it holds no keys")
     return {str(key): value for key, value in saved.items()}
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

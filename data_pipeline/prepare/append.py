@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
+from configs.flatten import flat
 from configs.schema import DataConfig
 from configs.schema.features import FeatureConfig
 from data_pipeline.prepare.partition.scan import Source, keeps_event_type
@@ -182,12 +183,7 @@ def _refuse_other_features(store: AnyPath, provenance: Provenance, now: dict[str
 
 def _flat(features: object) -> dict[str, object]:
     assert isinstance(features, dict), "options hold features by name"
-    return {
-        f"{name}.{key}": value.value if isinstance(value, Enum) else value
-        for name, feature in features.items()
-        for key, value in feature.items()
-        if key != "column"
-    }
+    return {key: value for key, value in flat(features) if not key.endswith(".column")}
 
 
 def new_files(

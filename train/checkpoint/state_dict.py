@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torchrec.optim.keyed import KeyedOptimizerWrapper
 
+from configs.flatten import flat
 from configs.schema import TableOptimizer
-from train.run_dir.flatten import flat
 from train.state import TrainState
 
 Offset = tuple[int, ...]

@@ -13,6 +13,7 @@ from configs.atomic_files import (
     write_text,
 )
 from configs.errors import ConfigError
+from configs.flatten import flat
 from configs.load import resolved_yaml, variants_of
 from configs.overrides import as_typed
 from configs.run_dir import describe_run_dir, local_run_dir
@@ -21,7 +22,6 @@ from configs.schema import RunConfig
 from data_pipeline.store.manifest import DIGESTS
 from data_pipeline.store.paths import AnyPath, path_of
 from train.run_dir.environment import record_session
-from train.run_dir.flatten import flat
 
 MAY_CHANGE = (
     "run_dir",

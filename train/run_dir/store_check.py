@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import ConfigError, DataError
+from configs.flatten import flat
 from configs.schema import RunConfig
 from configs.url import is_url
 from data_pipeline.prepare.provenance import digest_of
@@ -18,7 +19,6 @@ from data_pipeline.prepare.read.sources import find_log_files
 from data_pipeline.store.file_sums import checked_bytes
 from data_pipeline.store.manifest import PREPARED_FROM, Manifest, load_manifest, paths_of
 from data_pipeline.store.paths import AnyPath
-from train.run_dir.flatten import flat
 
 _NOT_OF_THE_CONTENT = "max_bad_fraction"
 """Of the options that a store keeps, the one that only decides whether prepare ends with an error."""

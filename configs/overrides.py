@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 from configs.choices import CHOICES, PRESETS, names_of
 from configs.errors import ConfigError
+from configs.renamed_keys import new_name_of
 
 NEW_KEYS = "data.features."
 """Below it a user gives names of his own."""
@@ -56,6 +57,8 @@ def unknown_key(key: str, schema: type) -> ConfigError:
     types, group = _types_of(schema), key.partition(".")[0]
     if _general(key) in types:
         hint = f"another {group}=NAME has it"
+    elif renamed := new_name_of(key):
+        hint = renamed
     elif group in _OWNERS and group not in types:
         hint = _OWNERS[group]
     elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):

@@ -8,6 +8,7 @@ import pytest
 from configs.atomic_files import read_json, write_json
 from configs.errors import ConfigError
 from configs.load import load_config
+from configs.renamed_keys import RENAMED
 from stores import write_store
 from train.evaluation.preflight import main as evaluation_preflight
 from train.preflight import main as preflight
@@ -85,6 +86,27 @@ def test_a_key_that_did_not_exist_when_the_run_was_started_has_its_default(run_d
     refuse_other_evaluation(load_run_config(run_dir), {"data.fingerprint": "f1"})
     with pytest.raises(ConfigError, match=r"trained with data\.crop_fraction=1\.0"):
         refuse_other_evaluation(load_run_config(run_dir, ["data.crop_fraction=0.5"]), {"data.fingerprint": "f1"})
+
+
+@pytest.mark.parametrize("key", ["data.source.time_unit=ms", "data.min_user_events=2", "data.columns.user=uid"])
+def test_a_key_of_prepare_alone_refuses_no_resume_on_the_same_data(run_dir: str, key: str):
+    overrides = [*RUN, key, f"run_dir={run_dir}"]
+    with pytest.raises(ConfigError, match=r"there data\."):
+        open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f2"})
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"})
+
+
+def test_a_run_of_an_earlier_version_is_known_by_its_old_keys(run_dir: str):
+    path = Path(run_dir) / IDENTITY
+    now = read_json(path)
+    older = {key: value for key, value in now.items() if key not in {new.key for new in RENAMED.values()}}
+    write_json(path, {**older, "data.num_lanes": 8, "data.window_row_groups": 8, "guard.max_rollbacks": 3})
+    overrides = [*RUN, f"run_dir={run_dir}"]
+    open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "f1"})
+    other = [*overrides, "data.num_data_shards=4"]
+    write_json(path, {**older, "data.num_lanes": 8})
+    with pytest.raises(ConfigError, match=r"there data\.num_data_shards=8, here 4"):
+        open_run_folder(load_config(other), other, {"data.fingerprint": "f1"})
 
 
 def test_patience_may_change_when_a_run_goes_on(run_dir: str):

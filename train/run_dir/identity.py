@@ -16,6 +16,7 @@ from configs.errors import ConfigError
 from configs.flatten import flat
 from configs.load import resolved_yaml, variants_of
 from configs.overrides import as_typed
+from configs.renamed_keys import with_new_names
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.saved_run import CONFIG, compose_saved
 from configs.schema import RunConfig
@@ -51,6 +52,19 @@ MAY_CHANGE = (
 
 ``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached; a larger
 ``evaluation.patience`` lets a run go on that stopped by it."""
+OF_PREPARE_ALONE = (
+    "data.columns",
+    "data.source",
+    "data.event_types",
+    "data.deduplicate",
+    "data.min_user_events",
+    "data.min_item_events",
+    "data.max_bad_fraction",
+    "data.append",
+    "data.synthetic",
+)
+"""Keys that say how a log becomes a store. They may differ too when a run resumes on a store of the same digests,
+since those say what the store holds; only where the digests differ do the keys tell why."""
 MAY_DIFFER_IN_EVALUATION = (*MAY_CHANGE, "evaluation", "seed")
 """Keys that may differ from the run's when its model is ranked: they change neither the model nor its training data.
 
@@ -101,7 +115,10 @@ def refuse_other_run(folder: AnyPath, config: RunConfig, data: Digests) -> None:
     Changes nothing. :class:`DataError` where the identity cannot be read.
     """
     if (folder / IDENTITY).is_file():
-        key, saved, own = _difference(folder, config, data, MAY_CHANGE)
+        may_differ: Collection[str] = MAY_CHANGE
+        if data and _same_data(saved_identity(folder, config.run_dir), data):
+            may_differ = (*MAY_CHANGE, *OF_PREPARE_ALONE)
+        key, saved, own = _difference(folder, config, data, may_differ)
         if key:
             raise ConfigError(
                 f"run_dir={config.run_dir} is another run: there {key}={saved}, here {own}; "
@@ -144,6 +161,12 @@ def _difference(
     return "", None, None
 
 
+def _same_data(saved: Mapping[str, Any], data: Digests) -> bool:
+    """Whether every digest that the run and the store both know is the same, and the fingerprint is one of them."""
+    both = saved.keys() & data.keys() & set(DIGESTS)
+    return DIGESTS[0] in both and all(saved[key] == data[key] for key in both)
+
+
 def _defaults_of(config: RunConfig) -> dict[str, Any]:
     """The default of every key of the variants of ``config``."""
     groups: dict[str, Any] = {name: getattr(config, name) for name in (field.name for field in fields(config))}
@@ -179,8 +202,8 @@ def saved_yaml(run_dir: str) -> str:
 
 
 def saved_identity(folder: AnyPath, run_dir: str) -> dict[str, Any]:
-    """What ``folder`` says that the run of ``run_dir`` is; :class:`ConfigError` where it holds none."""
+    """The identity of the run in ``folder``, by the keys of today; :class:`ConfigError` where there is no run."""
     path = folder / IDENTITY
     if not path.is_file():
         raise ConfigError(f"run_dir={run_dir} holds no run; train it first")
-    return parse_json_with_sum(path.read_bytes(), path)
+    return with_new_names(parse_json_with_sum(path.read_bytes(), path))

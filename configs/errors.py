@@ -57,13 +57,25 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
             return USAGE_EXIT_CODE
         rank = os.environ.get("RANK")
         where = f"rank {rank}: " if rank not in (None, "0") else ""
-        print(f"{where}{_kind_of(error)}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"{where}{_in_red(_kind_of(error))}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return NODES_MISSING_EXIT_CODE if isinstance(error, NodesMissingError) else USAGE_EXIT_CODE
 
 
 def _kind_of(error: ConfigError | DataError) -> str:
     """A person has two kinds to tell apart; ours may have finer ones."""
     return "ConfigError" if isinstance(error, ConfigError) else "DataError"
+
+
+def _in_red(word: str) -> str:
+    """``word`` as it is shown on a terminal, unless NO_COLOR or TERM=dumb asks for none."""
+    if not sys.stderr.isatty():
+        return word
+    from rich.console import Console  # only a terminal needs it
+
+    console = Console(file=sys.stderr)
+    with console.capture() as shown:
+        console.print(word, style="bold red", end="", highlight=False, markup=False)
+    return shown.get()
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,9 +1,10 @@
-"""A terminal that has gone, a closed pipe or stream: what a command prints is lost then, and nothing else."""
+"""Output that is lost, as when a terminal has gone or a pipe is closed, and output that is copied to a log."""
 
 import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 _IS_GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO)
@@ -20,6 +21,36 @@ def survive_lost_output() -> None:
     if not isinstance(getattr(getattr(sys.stdout, "buffer", None), "raw", None), _Lasting):
         sys.stdout = _lasting(sys.stdout, 1)
         sys.stderr = _lasting(sys.stderr, 2)
+
+
+class Tee(io.TextIOBase):
+    """Writes to ``shown`` as before, and adds the same to ``log``."""
+
+    def __init__(self, shown: TextIO, log: TextIO) -> None:
+        self.shown, self._log = shown, log
+
+    def write(self, text: str) -> int:
+        """Write ``text`` to both."""
+        self.write_log(text)
+        return self.shown.write(text)
+
+    def write_log(self, text: str) -> None:
+        """Write ``text`` to the log alone, as far as it can take it: no command ends for a log."""
+        with suppress(OSError):  # a full disk, or a file system that went away
+            self._log.write(text)
+            self._log.flush()
+
+    def flush(self) -> None:
+        """Flush what is shown; the log is flushed with each write."""
+        self.shown.flush()
+
+    def isatty(self) -> bool:
+        """Whether what is shown is shown on a terminal."""
+        return self.shown.isatty()
+
+    def fileno(self) -> int:
+        """The file of what is shown: native libraries write there and not to the log."""
+        return self.shown.fileno()
 
 
 class _Lasting(io.FileIO):

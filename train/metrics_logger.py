@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from configs.live_line import LiveLine
 from configs.schema import HardwareConfig
 from train.evaluation.cost import add_cost
 from train.progress import RunProgress
@@ -40,6 +41,7 @@ class RunTracker:
         """Of this rank, by step, since the last look at all ranks."""
         self.is_writer = self.collectives.rank == 0
         if self.is_writer:
+            self.live_line = LiveLine()
             self.file = MetricsFile(folder, state.step, progress.metrics_bytes, progress.metrics_sum)
             self.events = SummaryWriter(str(folder / "events"))
 
@@ -62,14 +64,17 @@ class RunTracker:
         left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
         loss = float(metrics.loss)
         self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.collectives.world_size})
-        self._print(f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left")
+        if self.is_writer:
+            line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
+            self.live_line.show(line, step, self.num_steps)
 
     def log_quality(self, step: int, quality: dict[str, float]) -> None:
         """Write a validation down."""
         self._write(step, {f"valid/{key}": value for key, value in quality.items()})
-        self._print(
-            f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
-        )
+        if self.is_writer:
+            self.live_line.say(
+                f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
+            )
 
     def account(self, progress: RunProgress) -> None:
         """Write time, cost and tokens of this and earlier sessions into ``progress``. Collective."""
@@ -89,8 +94,9 @@ class RunTracker:
             self.close()
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files, and let go of the terminal."""
         if self.is_writer:
+            self.live_line.close()
             self.file.close()
             self.events.close()
 
@@ -108,7 +114,3 @@ class RunTracker:
         self.file.write({"step": step, "elapsed_s": elapsed_s, **values})
         for key, value in values.items():
             self.events.add_scalar(key, value, step)
-
-    def _print(self, line: str) -> None:
-        if self.is_writer:
-            print(line, flush=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
+from configs.live_line import LiveLine
 from configs.load import load_config
 from configs.schema import DataConfig
 from configs.schema.source import TimeUnit
@@ -72,7 +73,11 @@ def _prepare_once(config: DataConfig, given: Collection[str]) -> None:
 def _prepare_and_tell(config: DataConfig, given: Collection[str]) -> None:
     start = time.perf_counter()
     make_synthetic_log(config)
-    manifest = prepare(config, ProgressReporter(lambda line: print(line, file=sys.stderr, flush=True)), given)
+    line = LiveLine(sys.stderr)
+    try:
+        manifest = prepare(config, ProgressReporter(line.say, show=line.show if sys.stderr.isatty() else None), given)
+    finally:
+        line.close()
     print(f"{config.log} -> {config.store}")
     for name, value in table_of(manifest):
         print(f"  {name:<28}{value}")

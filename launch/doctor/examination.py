@@ -1,6 +1,7 @@
 """Runs every check in order, shows each row as it comes, and says how it ended."""
 
 import json
+import os
 import platform
 import sys
 import time
@@ -66,7 +67,7 @@ def rows_of(subject: Subject) -> Iterator[Row]:
 
 
 def _shown(subject: Subject) -> list[Row]:
-    is_coloured = sys.stdout.isatty()
+    is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(head())
     rows = []
     for row in rows_of(subject):

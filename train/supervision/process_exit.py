@@ -8,7 +8,8 @@ from types import TracebackType
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from train.supervision.rank_environment import Tee, bind_processors, copy_output
+from configs.terminal import Tee
+from train.supervision.rank_environment import bind_processors, copy_output
 
 AGENT_REPORTS_ERRORS = "SHARDREC_AGENT"
 """Set where ``train.supervision.elastic_agent`` tells the tracebacks of its ranks: they stay silent."""

@@ -1,46 +1,15 @@
 """What the launcher asks of a rank by environment variables: a log of its own, and processors of its own."""
 
-import io
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from configs.run_dir import BIND_RANKS, RANK_LOG
+from configs.terminal import Tee
 
 NUMA_NODES = Path("/sys/devices/system/node")
 PCI_DEVICES = Path("/sys/bus/pci/devices")
-
-
-class Tee(io.TextIOBase):
-    """Writes to ``shown`` as before, and adds the same to ``log``."""
-
-    def __init__(self, shown: TextIO, log: TextIO) -> None:
-        self._shown, self._log = shown, log
-
-    def write(self, text: str) -> int:
-        """Write ``text`` to both."""
-        self.write_log(text)
-        return self._shown.write(text)
-
-    def write_log(self, text: str) -> None:
-        """Write ``text`` to the log alone, as far as it can take it: training does not end for a log."""
-        with suppress(OSError):  # a full disk, or a file system that went away
-            self._log.write(text)
-            self._log.flush()
-
-    def flush(self) -> None:
-        """Flush what is shown; the log is flushed with each write."""
-        self._shown.flush()
-
-    def isatty(self) -> bool:
-        """Whether what is shown is shown on a terminal."""
-        return self._shown.isatty()
-
-    def fileno(self) -> int:
-        """The file of what is shown: native libraries write there and not to the log."""
-        return self._shown.fileno()
 
 
 def copy_output() -> None:

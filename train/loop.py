@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Protocol
 
 from configs.schema import NonFiniteConfig
 from data_pipeline.batch import SequenceBatch
+from train.checkpoint.checkpointer import DiskCheckpointer
+from train.evaluation.protocol import Validator
+from train.metrics_logger import RunTracker
 from train.progress import RunProgress
 from train.state import TrainState
-from train.step import StepMetrics, train_step
+from train.step import train_step
 
 
 class Outcome(Enum):
@@ -17,48 +19,6 @@ class Outcome(Enum):
     TRAINED = "trained"
     STOPPED = "stopped"
     DIVERGED = "diverged"
-
-
-class Tracker(Protocol):
-    """Writes down how the run goes."""
-
-    def is_due(self, step: int) -> bool:
-        """Whether ``step`` is logged."""
-
-    def count(self, metrics: StepMetrics) -> None:
-        """Add a step's tokens, without a wait for the device."""
-
-    def log(self, step: int, metrics: StepMetrics) -> None:
-        """Write the step down. Collective."""
-
-    def account(self, progress: RunProgress) -> None:
-        """Write time and tokens up to now into ``progress``. Collective."""
-
-    def log_quality(self, step: int, quality: dict[str, float]) -> None:
-        """Write a validation down."""
-
-
-class Checkpointer(Protocol):
-    """Keeps what a restart needs."""
-
-    def is_due(self, step: int) -> bool:
-        """Whether ``step`` is saved."""
-
-    def save(self, state: TrainState, progress: RunProgress) -> None:
-        """Save the run. Collective."""
-
-    def save_best(self, state: TrainState, progress: RunProgress) -> None:
-        """Keep the best model so far. Collective."""
-
-
-class Validator(Protocol):
-    """Ranks the validation events."""
-
-    def is_due(self, step: int) -> bool:
-        """Whether the run is validated after ``step``."""
-
-    def quality(self, state: TrainState) -> dict[str, float]:
-        """Exact quality, the same on every rank. Collective."""
 
 
 def train(
@@ -70,8 +30,8 @@ def train(
     patience: int,
     nonfinite: NonFiniteConfig,
     is_stop_agreed: Callable[[], bool],
-    tracker: Tracker,
-    checkpointer: Checkpointer,
+    tracker: RunTracker,
+    checkpointer: DiskCheckpointer,
     validator: Validator,
 ) -> Outcome:
     """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better.
@@ -106,7 +66,11 @@ def train(
 
 
 def _validate(
-    state: TrainState, progress: RunProgress, tracker: Tracker, checkpointer: Checkpointer, validator: Validator
+    state: TrainState,
+    progress: RunProgress,
+    tracker: RunTracker,
+    checkpointer: DiskCheckpointer,
+    validator: Validator,
 ) -> None:
     quality = validator.quality(state)
     tracker.log_quality(state.step, quality)

@@ -11,58 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from logs import newest_of
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.table import Table
+from lake import arrow, events, events_in, iceberg_table, prepared, spark_sink, z85
 from pyiceberg.types import LongType
 
 from configs.errors import ConfigError, DataError
 from configs.schema import ColumnsConfig, DataConfig
-from configs.schema.source import SourceConfig
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.log_files import find_log
 from data_pipeline.prepare.read.parquet import num_rows_in, scan_parquet
 from data_pipeline.prepare.spark import tasks
 from data_pipeline.prepare.spark.tasks import Piece
-from data_pipeline.store.manifest import Manifest
 from data_pipeline.store.paths import ObjectPath
 from object_store import BUCKET, FaultyProxy
-
-Event = tuple[int, int, int]
-START = 1_600_000_000_000
-
-
-def events(seed: int, num: int = 40) -> list[Event]:
-    draw = np.random.default_rng(seed)
-    return [
-        (int(u), int(i), START + 1000 * (40 * seed + k)) for k, (u, i) in enumerate(draw.integers(1, 9, (num, 2)))
-    ]
-
-
-def arrow(rows: list[Event]) -> pa.Table:
-    columns = zip(*rows, strict=True)
-    return pa.table(dict(zip(("user_id", "item_id", "timestamp"), map(list, columns), strict=True)))
-
-
-def prepared(folder: Path, log: Path | str, name: str = "store", **options: object) -> Manifest:
-    source = SourceConfig(snapshot=str(options.pop("snapshot", "")))
-    return prepare(DataConfig(log=str(log), store=str(folder / name), source=source, **options))  # type: ignore[arg-type]
-
-
-def events_in(store: Path) -> list[Event]:
-    store = newest_of(store)
-    raw = pl.read_parquet(store / "items.parquet")["raw_item"]
-    rows = pl.read_parquet(store / "histories" / "*.parquet").select("raw_user", "item", "timestamp").rows()
-    return sorted((user, raw[i], t) for user, items, times in rows for i, t in zip(items, times, strict=True))
-
-
-def iceberg_table(folder: Path, **properties: str) -> tuple[Table, Path]:
-    (folder / "lake").mkdir()
-    catalog = SqlCatalog("test", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}/lake")
-    catalog.create_namespace("shop")
-    table = catalog.create_table("shop.events", arrow(events(0)).schema, properties=properties)
-    return table, Path(table.location().removeprefix("file://"))
 
 
 def test_a_delta_table_is_its_newest_version_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
@@ -104,13 +65,6 @@ def test_partitions_and_columns_of_later_are_read(tmp_path: Path) -> None:
     )
     prepare(config)
     assert events_in(tmp_path / "store") == sorted([row for row in rows if row[0] % 2] + events(2))
-
-
-def z85(data: bytes) -> str:
-    """As ZeroMQ's RFC 32 has it, in which Delta writes its vectors."""
-    digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-    words = [int.from_bytes(data[k : k + 4], "big") for k in range(0, len(data), 4)]
-    return "".join(digits[word // 85**power % 85] for word in words for power in (4, 3, 2, 1, 0))
 
 
 def with_deletion_vector(table: Path, deleted: list[int]) -> None:
@@ -201,19 +155,6 @@ def test_a_table_that_was_moved_is_read_where_it_is(tmp_path: Path) -> None:
     assert events_in(tmp_path / "store") == sorted(events(1))
 
 
-def spark_sink(folder: Path) -> Path:
-    root = folder / "sink"
-    (root / "_spark_metadata").mkdir(parents=True)
-    for name, seed in (("part-0", 1), ("part-0-failed", 1), ("part-1", 2), ("part-2", 3), ("part-3", 4)):
-        pq.write_table(arrow(events(seed)), root / f"{name}.parquet")
-    entry = '{{"path":"file:///elsewhere/sink/{}.parquet","isDir":false,"action":"add"}}'
-    log = {"0": ["part-0"], "1.compact": ["part-0", "part-1"], "2": ["part-2"]}
-    for batch, names in log.items():
-        lines = ["v1", *(entry.format(name) for name in names)]
-        (root / "_spark_metadata" / batch).write_text("\n".join(lines))
-    return root
-
-
 def test_the_sink_of_a_spark_stream_is_what_its_log_lists(tmp_path: Path) -> None:
     prepared(tmp_path, spark_sink(tmp_path))
     assert events_in(tmp_path / "store") == sorted(events(1) + events(2) + events(3))
@@ -270,7 +211,7 @@ def our_store(folder: Path) -> Path:
         (paimon, "Paimon"),
         (hive, "Hive"),
         (iceberg_without_metadata, "metadata is not there"),
-        (iceberg_with_broken_metadata, "metadata cannot be read"),
+        (iceberg_with_broken_metadata, "cannot be read: its key .location. is missing"),
         (our_store, "a store that shardrec has prepared"),
     ],
 )

@@ -125,6 +125,6 @@ FOLDERS = [
         name="a file that is removed while the log is read",
         make=parquet(frame),
         is_removed_once_open=True,
-        says=("log.parquet cannot be read", "No such file"),
+        says=("log.parquet is not there; bring it back",),
     ),
 ]

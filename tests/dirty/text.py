@@ -237,6 +237,26 @@ JSON_LINES = [
         name="one JSON array", make=content("[" + JSON.replace("\n", ",\n") + "]", "log.json"), says=("JSON array",)
     ),
     Case(
+        name="a JSON array of one line, as pandas writes records",
+        make=content("[" + JSON.strip().replace("\n", ",") + "]", "log.json"),
+        says=("log.json holds a JSON array", "jq -c '.[]' log.json"),
+    ),
+    Case(
+        name="a JSON array, the brackets in lines of their own",
+        make=content("[\n" + JSON.strip().replace("\n", ",\n") + "\n]\n", "log.json"),
+        says=("log.json holds a JSON array", "jq -c '.[]' log.json"),
+    ),
+    Case(
+        name="a JSON array in each line",
+        make=content("[1, 2, 3]\n[4, 5, 6]\n", "log.jsonl"),
+        says=("log.jsonl holds a JSON array in each line, whose values have no names",),
+    ),
+    Case(
+        name="a JSON object of columns, as pandas writes it by default",
+        make=content('{"user_id":{"0":1,"1":2},"item_id":{"0":1,"1":2},"timestamp":{"0":5,"1":6}}', "log.json"),
+        says=("log.json holds a JSON object of whole columns", "orient='records', lines=True"),
+    ),
+    Case(
         name="JSON objects over several lines",
         make=content(JSON.replace("{", "{\n ").replace(", ", ",\n "), "log.json"),
         says=("log.json holds JSON objects over several lines (pretty-printed)", "jq -c . log.json"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from configs.errors import DataError
+from data_pipeline.prepare.read.delta_log import fault_in, refuse_empty_commits
 from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.tables import DELTA, missing_library, no_snapshot
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
@@ -26,6 +28,7 @@ def delta_files(root: AnyPath, snapshot: str) -> tuple[str, list[tuple[AnyPath, 
         raise missing_library(root, DELTA, "deltalake")
     from deltalake import DeltaTable  # an extra
 
+    refuse_empty_commits(root)
     with _reading(root):
         newest = DeltaTable(str(root), storage_options=_storage_options(root))
     table = newest
@@ -37,7 +40,7 @@ def delta_files(root: AnyPath, snapshot: str) -> tuple[str, list[tuple[AnyPath, 
     with _reading(root):
         fields = json.loads(table.schema().to_json())["fields"]
         actions = pa.table(table.get_add_actions()).to_pylist()
-        deleted = _deleted_rows(table) if _has_vectors(table) else {}
+    deleted = _deleted_rows(root, table) if _has_vectors(table) else {}
     physical = {each["name"]: each["metadata"].get(_PHYSICAL_NAME, each["name"]) for each in fields}
     found = []
     for action in sorted(actions, key=lambda each: (each["modification_time"], each["path"])):
@@ -61,10 +64,20 @@ def _has_vectors(table: Any) -> bool:
     return "deletionVectors" in (table.protocol().reader_features or [])
 
 
-def _deleted_rows(table: Any) -> dict[str, np.ndarray]:
-    """By the file's name, which a writer makes unique."""
+def _deleted_rows(root: AnyPath, table: Any) -> dict[str, np.ndarray]:
+    """By the file's name, which a writer makes unique; :class:`DataError` where a vector is damaged."""
+    from deltalake.exceptions import DeltaError  # an extra
+
     found = {}
-    for batch in pa.RecordBatchReader.from_stream(table.deletion_vectors()):
+    try:
+        batches = list(pa.RecordBatchReader.from_stream(table.deletion_vectors()))
+    except (DeltaError, OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{root} is a Delta table, and which of its rows are deleted cannot be told: a file "
+            f"deletion_vector_*.bin is damaged or not there; bring it back from a copy, or name an earlier version "
+            f"by data.source.snapshot"
+        ) from error
+    for batch in batches:
         for path, keeps in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
             keep = keeps.values.to_numpy(zero_copy_only=False)
             found[unquote(path).rsplit("/", 1)[-1]] = np.flatnonzero(~keep).astype(np.int64)
@@ -109,8 +122,19 @@ def _reading(root: AnyPath) -> Iterator[None]:
     except DataError:
         raise
     except (DeltaError, OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split()).removeprefix("Generic delta kernel error: ")
+        if (fault := fault_in(root)) is not None:
+            raise fault from error
         raise DataError(
-            f"{root} is a Delta table that cannot be read: {reason}; its _delta_log must hold the whole history "
-            f"since a checkpoint: copy the table again, or name a folder of plain Parquet files"
+            f"{root} is a Delta table that cannot be read{_feature_in(str(error))}; write its rows into a folder of "
+            f"Parquet files, such as by spark.read.format('delta').load(TABLE).write.parquet(FOLDER), and set "
+            f"data.log=FOLDER"
         ) from error
+
+
+def _feature_in(message: str) -> str:
+    """Which part of Delta's protocol the library does not know, if it says so."""
+    if found := re.search(r"[Ff]eature '?(\w+)'? is not supported", message):
+        return f": it uses the feature {found[1]}, which deltalake does not know"
+    if found := re.search(r"reader version (\d+)", message):
+        return f": it needs a reader of version {found[1]}, which deltalake is not"
+    return " by deltalake, though each file of its _delta_log looks whole"

@@ -5,6 +5,7 @@ metadata are those of the writer; a table that was moved is read where it is now
 """
 
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import ConfigError, DataError
 from data_pipeline.prepare.read.file_view import FileView
+from data_pipeline.prepare.read.iceberg_metadata import check_avro, damaged, parsed_metadata
 from data_pipeline.prepare.read.tables import ICEBERG, missing_library, names_in, no_snapshot
 from data_pipeline.store.object_client import connection_of
 from data_pipeline.store.paths import AnyPath, ObjectPath, parquet_source, path_of
@@ -35,6 +37,7 @@ def iceberg_files(root: AnyPath, snapshot: str) -> tuple[str, list[tuple[AnyPath
             return "empty", []
         schema = table.schemas()[wanted.schema_id] if wanted.schema_id is not None else table.schema()
         fields = {field.name: field.field_id for field in schema.fields}
+        _check_lists(wanted, places, table.io)
         order = _sequence_numbers(table, wanted)
         tasks = sorted(
             table.scan(snapshot_id=wanted.snapshot_id).plan_files(),
@@ -77,7 +80,6 @@ class _Places:
 def _open(root: AnyPath) -> tuple[Any, _Places]:
     from pyiceberg.catalog.noop import NoopCatalog  # an extra
     from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
-    from pyiceberg.serializers import FromInputFile
     from pyiceberg.table import StaticTable
 
     class Files(PyArrowFileIO):  # type: ignore[misc, unused-ignore]
@@ -93,7 +95,7 @@ def _open(root: AnyPath) -> tuple[Any, _Places]:
 
     files = Files()
     newest = _newest_metadata(root)
-    metadata = FromInputFile.table_metadata(files.new_input(str(newest)))
+    metadata = parsed_metadata(newest)
     files.places = _Places(root, metadata.location)
     table = StaticTable(
         identifier=("table", root.name),
@@ -147,6 +149,28 @@ def _snapshot_of(root: AnyPath, table: Any, snapshot: str) -> Any:
         ids = [str(each.snapshot_id) for each in table.snapshots()]
         raise no_snapshot(root, ICEBERG, snapshot, f"the snapshots {', '.join(ids[-5:])}" if ids else "no snapshot")
     return found
+
+
+def _check_lists(snapshot: Any, places: _Places, io: Any) -> None:
+    """Raise :class:`DataError` for a list of files that is damaged: the library's decoder would end in any way."""
+    check_avro(places.of(snapshot.manifest_list))
+    with _decoding(places.of(snapshot.manifest_list)):
+        manifests = snapshot.manifests(io)
+    for manifest in manifests:
+        place = places.of(manifest.manifest_path)
+        check_avro(place)
+        with _decoding(place):
+            manifest.fetch_manifest_entry(io)
+
+
+@contextmanager
+def _decoding(place: AnyPath) -> Iterator[None]:
+    """A file whose blocks are whole and whose content is not as Iceberg has it: its decoder is no friend of those."""
+    values = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, AssertionError)
+    try:
+        yield
+    except (*values, EOFError, SystemError, MemoryError, zlib.error) as error:
+        raise damaged(place, "its content is not as Iceberg has it") from error
 
 
 def _sequence_numbers(table: Any, snapshot: Any) -> dict[str, int]:
@@ -224,7 +248,9 @@ def _reading(root: AnyPath) -> Iterator[None]:
                 f"{root} is an Iceberg table with equality deletes, which are not read; rewrite its data files, such "
                 f"as by CALL system.rewrite_data_files, and start again"
             ) from error
+        if isinstance(error, FileNotFoundError):
+            reason = f"{error.filename or reason.partition(chr(39))[2].partition(chr(39))[0]} is not there"
         raise DataError(
-            f"{root} is an Iceberg table whose metadata cannot be read: {reason}; mend it, or export the table to "
-            f"Parquet"
+            f"{root} is an Iceberg table whose metadata cannot be read: {reason}; bring it back from a copy, or "
+            f"export the table to Parquet"
         ) from error

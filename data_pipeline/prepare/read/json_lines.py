@@ -55,8 +55,14 @@ def _decoded(lines: pl.Series, dtype: pl.Struct) -> pl.Series:
 def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str) -> None:
     """Refuse JSON in another form than an object a line, and lines none of which has a key that is needed."""
     found = [entry for line in lines if isinstance(entry := _json_of(line), dict)]
-    if lines and not found:
+    is_array = bool(lines) and lines[0].lstrip().startswith("[") and 2 * len(found) < len(lines)
+    if lines and (not found or is_array):
         _refuse_other_forms(path, lines)
+    if found and isinstance(found[0].get(names["user"]), dict | list):
+        raise DataError(
+            f"{path} holds a JSON object of whole columns, as pandas writes it by default; write one object a line: "
+            f"frame.to_json('lines.jsonl', orient='records', lines=True)"
+        )
     keys = dict.fromkeys(key for entry in found for key in entry)
     if nested and found and nested not in keys:
         raise DataError(
@@ -74,6 +80,10 @@ def _refuse_other_forms(path: Path, lines: list[str]) -> None:
     """Name the form of a file whose first lines hold no object, and the command that mends it."""
     first = lines[0].strip()
     makes_lines = f"write one object a line: jq -c {{}} {path.name} > lines.jsonl"
+    if first.startswith("[") and isinstance(_json_of(first), list) and len(lines) > 1:
+        raise DataError(
+            f"{path} holds a JSON array in each line, whose values have no names; write objects, or a delimited file"
+        )
     if first.startswith("["):
         raise DataError(f"{path} holds a JSON array; {makes_lines.format(repr('.[]'))}")
     if first.startswith("{") and _holds_objects("\n".join(lines)):

@@ -84,6 +84,8 @@ def reading(path: AnyPath) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         lines = str(error).strip().splitlines()
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"{path} is not there; bring it back, or name the log without it") from error
         reason = lines[0].rstrip(":") if lines else type(error).__name__
         place = f"{place}: " if (place := locate_corruption(path)) else ""
         raise DataError(f"{path} cannot be read: {place}{reason}; mend or remove the file") from error
@@ -118,6 +120,8 @@ def _open(
 ) -> LogFile:
     names = column_names(columns, features)
     with reading(path):
+        if view.columns and path.stat().st_size == 0:
+            raise DataError(f"{path} is empty, though its table counts it; bring it back from a copy of the table")
         if is_empty(path, source):
             return _without_rows(path, names, source, features)
         scan = scan_file(path, names, source, view=view)

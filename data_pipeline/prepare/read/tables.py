@@ -198,8 +198,7 @@ def _sink_files(root: AnyPath, snapshot: str) -> tuple[str, list[tuple[AnyPath, 
     ]
     written: dict[str, None] = {}
     for name in wanted:
-        for line in (log / name).read_text(encoding="utf-8").splitlines()[1:]:
-            entry = json.loads(line)
+        for entry in _sink_entries(log / name):
             if entry.get("action") == "delete":
                 written.pop(entry["path"], None)
             else:
@@ -207,6 +206,21 @@ def _sink_files(root: AnyPath, snapshot: str) -> tuple[str, list[tuple[AnyPath, 
     below = set(_relative_paths(root))
     found = [(_moved(root, path, below), FileView()) for path in written]
     return str(max(batches.values(), default=-1)), found
+
+
+def _sink_entries(batch: AnyPath) -> list[dict[str, str]]:
+    """The entries of the file of one batch; :class:`DataError` where it is damaged."""
+    try:
+        version, *lines = batch.read_bytes().decode().splitlines()
+        entries = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError):
+        version, entries = "", []
+    if not version.startswith("v") or not all(isinstance(each, dict) and "path" in each for each in entries):
+        raise DataError(
+            f"{batch}, which lists files of the sink of a Spark stream, is damaged; bring it back from a copy, or "
+            f"export the data"
+        )
+    return entries
 
 
 def _is_batch(name: str) -> bool:
@@ -229,6 +243,8 @@ def _moved(root: AnyPath, written: str, below: set[str]) -> AnyPath:
                 place = root
                 for name in names[start:]:
                     place = place / name
+                if place.stat().st_size == 0:
+                    raise DataError(f"{place} is empty, though _spark_metadata lists it; bring it back from a copy")
                 return place
     raise DataError(
         f"{root}: {written}, which _spark_metadata lists, is not there; bring it back, or export the data"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from configs.choices import CHOICES
+from configs.choices import CHOICES, names_of
 from configs.compose import composed
 from configs.errors import ConfigError
 from configs.overrides import AUTO_KEYS, NEW_KEYS, as_typed, literal, read_overrides, unknown_key
@@ -170,6 +170,10 @@ def _explained(error: Exception, schema: type, overrides: Sequence[str]) -> Conf
     text = _one_line(error)
     if unknown := re.search(r"Key '\w+' not in '\w+' full_key: (\S+)", text):
         return unknown_key(unknown[1], schema)
+    if missing := re.search(r"Could not find '([a-z_]+)/(.+?)'", text):
+        group, name = missing.groups()
+        own = "; a YAML file of your own is found with --config-dir=FOLDER, in FOLDER/" + group
+        return ConfigError(f"{group}={name}: there is no {group}/{name}; use {', '.join(names_of(group))}{own}")
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     typed = [each for each in overrides if key and each.partition("=")[0].lstrip("+") == key]
     text = re.sub(r" ?full_key: \S+", "", text) if typed else text

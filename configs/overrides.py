@@ -200,7 +200,8 @@ def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser
 def _name(group: str, value: str) -> str:
     """The name that is chosen, in quotes: one that looks like a number is a name as well."""
     if not _NAME.fullmatch(value) or value.lower() == "null" or len(value) > 200:
-        raise ConfigError(f"{group}={_shown(value)}: {group} takes one name, such as {names_of(group)[0]}")
+        own = "; for a file of your own add --config-dir=FOLDER" if "/" in value else ""
+        raise ConfigError(f"{group}={_shown(value)}: {group} takes one name, such as {names_of(group)[0]}{own}")
     return _quoted(value)
 
 

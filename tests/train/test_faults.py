@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from kills import environment, kill
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
@@ -167,9 +167,7 @@ def test_kills_at_random_moments_change_nothing(store: str, whole: Path, tmp_pat
         started = start_training(overrides_of(store, run_dir))
         wait_for_a_moment(run_dir, draw, started)
         if started.poll() is None:
-            for process in family_of(started.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            kill(family_of(started.pid))
             started.wait()
             num_killed += 1
         else:
@@ -311,9 +309,11 @@ def spoil(checkpoint: Path, damage: str) -> None:
 def start_training(overrides: list[str]) -> "subprocess.Popen[bytes]":
     """Two ranks under torchrun, in a process group of their own."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "train"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*command, *overrides], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+        [*command, *overrides],
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
     )
 
 

@@ -7,21 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kills import TARGETS, environment, is_alive, kill, start_command, targets_in, wait_until_it_trains
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
 from processes import PATIENCE_S, family_of, wait_for
 
-REPOSITORY = Path(__file__).parents[2]
 RUN = [
     *("model.embedding_dim=16", "model.num_blocks=1", "data.global_batch_size=32", "log_every_steps=1"),
     *("checkpoint.every_steps=5", "evaluation.every_steps=20", "evaluation.patience=100000"),
 ]
 ENDLESS = ["num_steps=100000"]
-TARGETS = ["launcher", "agent", "one rank", "all ranks"]
 
 
 @pytest.mark.slow
@@ -98,16 +97,7 @@ def test_a_run_that_nobody_listens_to_trains_to_its_end(store: str, tmp_path: Pa
 def start(
     store: str, run_dir: Path, num_ranks: int, *more: str, ignore_hangup: bool = False
 ) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "launch", *overrides_of(store, run_dir, num_ranks), *more]
-    return subprocess.Popen(
-        ["nohup", *command] if ignore_hangup else command,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return start_command([*overrides_of(store, run_dir, num_ranks), *more], ignore_hangup=ignore_hangup)
 
 
 @contextmanager
@@ -128,56 +118,9 @@ def overrides_of(store: str, run_dir: Path, num_ranks: int) -> list[str]:
     return ["train", f"data.store={store}", f"run_dir={run_dir}", f"hardware.num_ranks={num_ranks}", *RUN]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
-
-
 def num_lines(run_dir: Path) -> int:
     path = run_dir / "metrics.jsonl"
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]", num_lines: int = 1) -> set[int]:
-    """The processes of the job when it has logged so many lines."""
-    path = run_dir / "metrics.jsonl"
-    wait_for(
-        lambda: command.poll() is not None or (path.exists() and len(path.read_text().splitlines()) >= num_lines),
-        timeout_s=PATIENCE_S,
-    )
-    assert command.poll() is None, command.communicate()
-    return family_of(command.pid)
-
-
-def targets_in(family: set[int], target: str, launcher: int) -> set[int]:
-    ranks = {process for process in family if "\0RANK=" in environment_of(process)}
-    ranks = ranks or family - {launcher}  # one rank alone has none of torchrun's variables
-    match target:
-        case "launcher":
-            return {launcher}
-        case "agent":
-            return family - ranks - {launcher}
-        case "one rank":
-            return {max(ranks)}
-        case _:
-            return ranks
-
-
-def environment_of(process: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/environ").read_text(errors="replace")
-    return ""
-
-
-def is_alive(process: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return False
-
-
-def kill(processes: set[int]) -> None:
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
 
 
 def listening_addresses(process: int) -> set[str]:

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
+from kills import kill
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, ConfigError, exit_code_of
 from configs.load import load_config
@@ -308,9 +308,7 @@ def killed_after(num_puts: int, proxy: FaultyProxy, overrides: list[str]) -> boo
     before = proxy.num_puts
     command = start_training(overrides)
     wait_for(lambda: command.poll() is not None or proxy.num_puts > before + num_puts)
-    for process in family_of(command.pid):
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    kill(family_of(command.pid))
     return command.wait() != 0
 
 

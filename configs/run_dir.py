@@ -26,24 +26,25 @@ class RunDirConfig(Protocol):
     scratch_dir: str
 
 
-def checked_run_dir(run_dir: str) -> str:
-    """``run_dir`` as it is used from here on: a path as :func:`checked_folder` has it; a URL has no slash at its end.
+def checked_run_dir(run_dir: str, key: str = "run_dir") -> str:
+    """``run_dir``, the value of ``key``, as it is used from here on: a path as :func:`checked_folder` has it; a URL
+    has no slash at its end.
 
     Raises :class:`ConfigError` for a store, another scheme, and a URL that names no folder.
     """
     if not is_url(run_dir) or run_dir.startswith("file://"):
-        path = checked_folder("run_dir", run_dir)
-        require(bool(path), "run_dir is empty; name a folder or a URL")
+        path = checked_folder(key, run_dir)
+        require(bool(path), f"{key} is empty; name a folder or a URL")
         require(
             not (Path(path) / "manifest.json").is_file(),
-            f"run_dir={run_dir} is a store; name a folder for the run alone",
+            f"{key}={run_dir} is a store; name a folder for the run alone",
         )
         return path
     parts = urlsplit(run_dir)
     if parts.scheme not in SCHEMES:
-        raise ConfigError(f"run_dir={run_dir}: use s3://, gs://, hdfs://, file:// or a path (docs/object_stores.md)")
+        raise ConfigError(f"{key}={run_dir}: use s3://, gs://, hdfs://, file:// or a path (docs/object_stores.md)")
     if not parts.path.strip("/") or (parts.scheme != "hdfs" and not parts.netloc):
-        raise ConfigError(f"run_dir={run_dir} names no folder; write {parts.scheme}://BUCKET/PATH")
+        raise ConfigError(f"{key}={run_dir} names no folder; write {parts.scheme}://BUCKET/PATH")
     return run_dir.rstrip("/")
 
 

@@ -22,23 +22,44 @@ class Subset(str, Enum):
     TEST = "test"
 
 
+class HeldOut(str, Enum):
+    """The events that a model is not trained on: of the model that is selected both, of a final fit fewer."""
+
+    VALID_AND_TEST = "valid_and_test"
+    TEST = "test"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """A split with its points in time; those are read by ``global_time`` only."""
+    """A split with its points in time, which are read by ``global_time`` only, and what training leaves out of it."""
 
     split: Split
     valid_start_ms: int
     test_start_ms: int
+    held_out: HeldOut = HeldOut.VALID_AND_TEST
+
+    @property
+    def train_end_ms(self) -> int:
+        """With ``global_time``, where training ends."""
+        return self.valid_start_ms if self.held_out is HeldOut.VALID_AND_TEST else self.test_start_ms
+
+    @property
+    def num_left_out(self) -> int:
+        """With ``leave_one_out``, how many of a user's last events are not trained on."""
+        return 2 if self.held_out is HeldOut.VALID_AND_TEST else 1
 
 
-def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
-    """The rule of ``config`` on the store of ``manifest``, ``config.store``.
+def split_rule(config: DataConfig, manifest: Manifest, held_out: HeldOut = HeldOut.VALID_AND_TEST) -> SplitRule:
+    """The rule of ``config`` on the store of ``manifest``, ``config.store``, of a model that leaves out ``held_out``.
 
     The boundaries of ``global_time`` are dates, or quantiles of the store's events: a few events with a wrong clock
     do not move them. Raises :class:`DataError` where no event lies between them.
     """
-    if config.split is Split.LEAVE_ONE_OUT:
-        return SplitRule(config.split, 0, 0)
+    if config.split is Split.NONE:
+        held_out = HeldOut.NOTHING
+    if config.split is not Split.GLOBAL_TIME:
+        return SplitRule(config.split, 0, 0, held_out)
     if not manifest.has_times:
         raise ConfigError(
             f"data.split=global_time: data.store={config.store} was made of a log without times; set "
@@ -46,7 +67,7 @@ def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
         )
     dates = global_time_dates(config)
     if dates is not None:
-        return SplitRule(config.split, *dates)
+        return SplitRule(config.split, *dates, held_out)
     valid, test = event_time_boundaries(config, manifest).boundaries
     if valid.time_ms >= test.time_ms:
         raise DataError(
@@ -55,7 +76,7 @@ def split_rule(config: DataConfig, manifest: Manifest) -> SplitRule:
             f"{valid.num_tied} of {manifest.num_events} events share, so that nothing lies between them; choose "
             f"fractions that are further apart, or dates: data.global_time_valid and data.global_time_test"
         )
-    return SplitRule(config.split, valid.time_ms, test.time_ms)
+    return SplitRule(config.split, valid.time_ms, test.time_ms, held_out)
 
 
 def event_time_boundaries(config: DataConfig, manifest: Manifest) -> TimeBoundaries:
@@ -66,18 +87,22 @@ def event_time_boundaries(config: DataConfig, manifest: Manifest) -> TimeBoundar
 
 def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
     """How many of each user's first events are for training: int64 [B], from offsets [B + 1] and timestamps [T]."""
-    if rule.split is Split.GLOBAL_TIME:
-        return _counts_before(rule.valid_start_ms, offsets, timestamp)
     lengths = np.diff(offsets)
-    return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, lengths - 2, lengths)
+    if rule.held_out is HeldOut.NOTHING:
+        return lengths
+    if rule.split is Split.GLOBAL_TIME:
+        return _counts_before(rule.train_end_ms, offsets, timestamp)
+    return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, lengths - rule.num_left_out, lengths)
 
 
 def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
     """Place of the target within each history, or -1 where the user is not evaluable: int64 [B].
 
-    A user is evaluable when it has a target and at least one event before it.
+    A user is evaluable when it has a target and at least one event before it. Nobody is under ``none``.
     """
     lengths = np.diff(offsets)
+    if rule.split is Split.NONE:
+        return np.full(len(lengths), -1, np.int64)
     if rule.split is Split.LEAVE_ONE_OUT:
         position = lengths - (2 if subset is Subset.VALID else 1)
         return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, position, -1)
@@ -97,12 +122,16 @@ def refuse_future(
     ``ends`` [B] is the place after each user's last event for training, ``lengths`` [B] the length of the whole
     history, ``timestamp`` [S] the time of the last event of each training sequence.
     """
+    if rule.held_out is HeldOut.NOTHING:
+        return
+    is_selected = rule.held_out is HeldOut.VALID_AND_TEST
     if rule.split is Split.GLOBAL_TIME:
-        late = int((timestamp >= rule.valid_start_ms).sum())
-        whose, point = "sequences", f"the validation boundary, {rule.valid_start_ms} ms"
+        late = int((timestamp >= rule.train_end_ms).sum())
+        boundary = "validation" if is_selected else "test"
+        whose, point = "sequences", f"the {boundary} boundary, {rule.train_end_ms} ms"
     else:
-        late = int(((lengths >= MIN_EVENTS_TO_LEAVE_OUT) & (ends > lengths - 2)).sum())
-        whose, point = "users", "a user's second last event"
+        late = int(((lengths >= MIN_EVENTS_TO_LEAVE_OUT) & (ends > lengths - rule.num_left_out)).sum())
+        whose, point = "users", "a user's second last event" if is_selected else "a user's last event"
     if late:
         raise DataError(
             f"users {first_user} to {first_user + len(lengths) - 1}: training events of {late} {whose} lie at or "

@@ -32,13 +32,15 @@ def train(
     is_stop_agreed: Callable[[], bool],
     tracker: RunTracker,
     checkpointer: DiskCheckpointer,
-    validator: Validator,
+    validator: Validator | None,
 ) -> Outcome:
-    """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better.
+    """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better. Without a
+    ``validator``, where no event is held out, there is no best model.
 
     What ``validator`` raises where it is stopped passes through: the run can be saved then as at any step.
     """
-    if validator.is_due(state.step) and progress.misses_validation(state.step):  # the last session was stopped in it
+    # the last session may have been stopped in a validation
+    if validator and validator.is_due(state.step) and progress.misses_validation(state.step):
         _validate(state, progress, tracker, checkpointer, validator)
     while state.step < num_steps and progress.validations_without_improvement < patience:
         if is_stop_agreed():  # collective
@@ -55,12 +57,12 @@ def train(
             return Outcome.DIVERGED
         if tracker.is_due(state.step):
             tracker.log(state.step, metrics)
-        if validator.is_due(state.step):
+        if validator and validator.is_due(state.step):
             _validate(state, progress, tracker, checkpointer, validator)
         if checkpointer.is_due(state.step):
             tracker.account(progress)
             checkpointer.save(state, progress)
-    if progress.validated_step < state.step:
+    if validator and progress.validated_step < state.step:
         _validate(state, progress, tracker, checkpointer, validator)
     return Outcome.TRAINED
 

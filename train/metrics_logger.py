@@ -30,9 +30,11 @@ class RunTracker:
         every_steps: int,
         num_steps: int,
         state: TrainState,
+        label: str = "",
     ) -> None:
         """``progress``: what earlier sessions spent; this one spends ``hardware``. Lines of later steps than
-        ``state.step`` go."""
+        ``state.step`` go. ``label``: before each line on the terminal."""
+        self._label = label
         self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
         self.device, self.before, self.hardware = state.device, replace(progress), hardware
         self.started_s = self.last_s = time.perf_counter()
@@ -65,7 +67,7 @@ class RunTracker:
         loss = float(metrics.loss)
         self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.collectives.world_size})
         if self.is_writer:
-            line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
+            line = f"{self._label}step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
             self.live_line.show(line, step, self.num_steps)
 
     def log_quality(self, step: int, quality: dict[str, float]) -> None:

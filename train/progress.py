@@ -1,6 +1,7 @@
 """What a run has seen and spent; part of every checkpoint."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 PROGRESS = "progress.json"
 """Written last: step, :class:`RunProgress`, and size and XXH3-64 of every file of the checkpoint."""
@@ -32,6 +33,10 @@ class RunProgress:
     num_rollbacks: int = 0
     skipped_ranges: list[list[int]] = field(default_factory=list)
     """``[first, end]`` of stretches of steps that ended in a rollback: their batches are read and not trained."""
+    refit_on: str = ""
+    """Of a final fit, the events that it is trained on (``train.refit_on``), to the epochs of ``best_step``."""
+    warm_start: dict[str, Any] = field(default_factory=dict)
+    """Of a run that began with the model of another: which, and how many rows it took."""
     metrics_bytes: int = 0
     """Of ``metrics.jsonl`` at the checkpoint."""
     metrics_sum: str = ""

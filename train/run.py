@@ -1,46 +1,36 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
 import errno
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 
 import torch
 import torch.distributed as dist
 
-from configs.atomic_files import read_json
-from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError, exit_code_of
+from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.run_dir import describe_run_dir, local_run_dir
-from configs.schema import DataConfig, LongHistories, RunConfig, UserInput
-from data_pipeline.store.features import chosen_features
-from data_pipeline.store.manifest import Manifest, identity_digests, item_counts, load_manifest
+from configs.schema import DataConfig, LongHistories, RunConfig
+from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
-from models.recommender import Recommender
-from models.tables import build_tables
+from train.build import build_state as build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
-from train.distributed.collectives import (
-    ProcessGroupCollectives,
-    control_group,
-    from_rank_zero,
-    on_rank_zero,
-    process_group,
-)
-from train.evaluation.ending import ending_of
+from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import split_report
-from train.evaluation.summary import Summary, print_table, summarise, write_summary
+from train.evaluation.summary import Summary, print_table
+from train.finish import finish, finished_summary, forget_best, holds_out
 from train.loop import Outcome, train
 from train.metrics_logger import RunTracker
-from train.nonfinite import NonFiniteFilter
-from train.objective import build_objective
-from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
 from train.progress import RunProgress
-from train.run_dir.identity import mark_stopped, open_run_folder
+from train.refit import is_fitted, refit
+from train.run_dir.identity import open_run_folder
 from train.run_dir.store_version import at_version, manifest_of_run, pin
-from train.run_dir.sync import RunSync, synced_run
+from train.run_dir.sync import synced_run
 from train.run_dir.writer import writing_run
-from train.sharding import dense_parameters, placement_of, shard
+from train.session import Session
+from train.sharding import placement_of
 from train.state import TrainState
 from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
@@ -51,6 +41,20 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
 
     Returns 0, or after a stop signal, with the run saved, the exit code that means "start me again".
     """
+    with _session(config, overrides) as session:
+        stream = _stream(session)
+        num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
+        found = _select(session, stream, num_steps)  # its model's memory is free when it comes back
+        if isinstance(found, int):
+            return found
+        if not config.train.refit or is_fitted(session, found):
+            return 0
+        return refit(session, found, stream.steps_per_epoch, num_steps)
+
+
+@contextmanager
+def _session(config: RunConfig, overrides: Sequence[str]) -> Iterator[Session]:
+    """The ranks have met, the data is known and fits, the folder is this job's. Collective."""
     with (
         process_group(config.hardware) as device,
         Watchdog(config.hardware) as watchdog,
@@ -66,45 +70,63 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
         on_rank_zero(lambda: open_run_folder(config, overrides, identity_digests(manifest), collectives.world_size))
         if sync is not None:
             sync.send_records()
-        stream = _stream(config, collectives)
-        num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
-        state = build_state(config, manifest, num_steps, collectives, device)
-        watchdog.follow(lambda: state.step)
-        with (
-            _checkpointer(config, watchdog, sync, check_writer) as checkpointer,
-            _tracker(config, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
-        ):
-            if _is_finished(config, state, progress, num_steps):
-                return 0
-            if progress.best_step and not checkpointer.has_best():
-                _forget_best(state, progress, f"{config.run_dir}/checkpoints/best is gone")
-            if collectives.rank == 0:
-                print(_run_banner(config, state, manifest, num_steps), flush=True)
-            every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
-            validator = Validator(config, manifest.num_items, every_steps, lambda: stop.is_requested)
-            outcome, progress = _train(
-                config, state, stream, progress, num_steps, stop, tracker, checkpointer, validator
-            )
-            tracker.account(progress)
-            checkpointer.save(state, progress)
-            checkpointer.wait()
-            if outcome is Outcome.STOPPED:
-                return _stopped(config, state, sync)
-            return _finish(state, config, manifest, progress, checkpointer, sync, validator, watchdog, check_writer)
+        yield Session(config, manifest, device, collectives, watchdog, stop, sync, check_writer)
+
+
+def _select(session: Session, stream: SequenceStream, num_steps: int) -> Summary | int:
+    """Train, validate, and rank the test events with the best model: the summary, or the exit code after a stop.
+    Collective."""
+    config = session.config
+    state = build_state(config, session.manifest, num_steps, session.collectives, session.device)
+    session.watchdog.follow(lambda: state.step)
+    with (
+        DiskCheckpointer(
+            session.folder, config.checkpoint, session.watchdog.heartbeat, session.sync, session.check_writer
+        ) as checkpointer,
+        _tracker(session, state, progress := checkpointer.restore_latest(state), num_steps) as tracker,
+    ):
+        summary = finished_summary(session, state, progress, num_steps)
+        if summary is not None:
+            if session.is_rank_zero:
+                print_table(summary)
+            return summary
+        if progress.best_step and not checkpointer.has_best():
+            forget_best(session, progress, f"{config.run_dir}/checkpoints/best is gone")
+        session.say(_run_banner(config, state, session.manifest, num_steps))
+        validator = _validator(session, stream)
+        outcome, progress = _train(session, state, stream, progress, num_steps, tracker, checkpointer, validator)
+        tracker.account(progress)
+        checkpointer.save(state, progress)
+        checkpointer.wait()
+        if outcome is Outcome.STOPPED:
+            return session.stopped(f"at step {state.step}", state.step)
+        try:
+            return finish(session, state, progress, checkpointer, validator)
+        except StopRequested:
+            return session.stopped(f"at step {state.step}", state.step)
+
+
+def _validator(session: Session, stream: SequenceStream) -> Validator | None:
+    """None where no event is held out."""
+    config = session.config
+    every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
+    if not holds_out(session):
+        return None
+    return Validator(config, session.manifest.num_items, every_steps, session.is_stop_requested)
 
 
 def _train(
-    config: RunConfig,
+    session: Session,
     state: TrainState,
     stream: SequenceStream,
     progress: RunProgress,
     num_steps: int,
-    stop: StopVote,
     tracker: RunTracker,
     checkpointer: DiskCheckpointer,
-    validator: Validator,
+    validator: Validator | None,
 ) -> tuple[Outcome, RunProgress]:
     """Train, again from the last checkpoint where the run diverged, until it is trained or stopped. Collective."""
+    config = session.config
     while True:
         try:
             with closing(stream.batches(start=state.step)) as batches:
@@ -115,7 +137,7 @@ def _train(
                     num_steps=num_steps,
                     patience=config.evaluation.patience,
                     nonfinite=config.nonfinite,
-                    is_stop_agreed=stop.is_agreed,
+                    is_stop_agreed=session.stop.is_agreed,
                     tracker=tracker,
                     checkpointer=checkpointer,
                     validator=validator,
@@ -127,14 +149,9 @@ def _train(
         progress = roll_back(state, progress, checkpointer, config)
 
 
-def _checkpointer(
-    config: RunConfig, watchdog: Watchdog, sync: RunSync | None, check_writer: Callable[[], None]
-) -> DiskCheckpointer:
-    return DiskCheckpointer(local_run_dir(config), config.checkpoint, watchdog.heartbeat, sync, check_writer)
-
-
-def _stream(config: RunConfig, collectives: ProcessGroupCollectives) -> SequenceStream:
+def _stream(session: Session) -> SequenceStream:
     """The batches of this rank."""
+    config, collectives = session.config, session.collectives
     rank, world_size, features = collectives.rank, collectives.world_size, config.model.event_features
     return SequenceStream(config.data, seed=config.seed, rank=rank, world_size=world_size, features=features)
 
@@ -154,30 +171,6 @@ def _at_version_of_run(config: RunConfig) -> RunConfig:
     version = version.to(config.hardware.device)
     dist.broadcast(version, src=0)
     return at_version(config, int(version))
-
-
-def build_state(
-    config: RunConfig, manifest: Manifest, num_steps: int, collectives: ProcessGroupCollectives, device: torch.device
-) -> TrainState:
-    """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective."""
-    torch.manual_seed(config.seed)  # the dense part starts alike on every rank
-    num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
-    tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
-    features = chosen_features(config.data.store, manifest.features, config.model.event_features)
-    num_codes = {name: feature.num_codes for name, feature in features.items()}
-    model = Recommender(config.model, tables, config.data.max_history, num_codes)
-    fuse_table_optimizer(model, config)
-    sharded = shard(model, config, device)
-    optimizer = build_optimizer(sharded, config)
-    objective = build_objective(
-        config.loss, item_counts(config.data.store, manifest), config.seed, collectives, device
-    )
-    schedule = Schedule(optimizer, config.optimizer, num_steps)
-    nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
-    model.nonfinite = nonfinite
-    return TrainState(
-        sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed, config.optimizer.table
-    )
 
 
 def roll_back(
@@ -242,91 +235,7 @@ def _batch_of(config: DataConfig) -> str:
     return f"{config.global_batch_size:,} {what}"
 
 
-def _tracker(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
-    folder, every_steps = local_run_dir(config), config.log_every_steps
-    return RunTracker(folder, progress, config.hardware, every_steps=every_steps, num_steps=num_steps, state=state)
-
-
-def _stopped(config: RunConfig, state: TrainState, sync: RunSync | None) -> int:
-    """Say how to go on, and leave a mark for launchers that do not see exit codes."""
-    if state.collectives.rank == 0 or (sync is not None and sync.is_node_leader):
-        mark_stopped(local_run_dir(config), state.step)
-    if state.collectives.rank == 0:
-        print(f"stopped at step {state.step}, saved; the same command with run_dir={config.run_dir} goes on")
-    return REQUEUE_EXIT_CODE
-
-
-def _is_finished(config: RunConfig, state: TrainState, progress: RunProgress, num_steps: int) -> bool:
-    """Whether the run was trained to its end and told; if so its summary is shown again."""
-    is_trained = state.step >= num_steps or progress.validations_without_improvement >= config.evaluation.patience
-    summary = from_rank_zero(lambda: _summary_of(config, state.step) if is_trained else None)
-    if summary is None:
-        return False
-    if state.collectives.rank == 0:
-        print(f"{config.run_dir}/summary.json is there; {ending_of(config, progress, state.step, num_steps)}")
-        print_table(summary)
-    return True
-
-
-def _summary_of(config: RunConfig, step: int) -> Summary | None:
-    """The summary of the run after ``step``, on rank 0; None where it is of another step, damaged or not there: it is
-    written again."""
-    path = local_run_dir(config) / "summary.json"
-    if not path.is_file():
-        return None
-    try:
-        summary = read_json(path)
-    except DataError as error:
-        print(f"warning: {error}; the test events are ranked again", flush=True)
-        return None
-    return summary if summary.get("steps") == step else None
-
-
-def _forget_best(state: TrainState, progress: RunProgress, why: str) -> None:
-    progress.forget_best()
-    if state.collectives.rank == 0:
-        print(f"warning: {why}; the next validated model takes its place", flush=True)
-
-
-def _restore_best(
-    state: TrainState, progress: RunProgress, checkpointer: DiskCheckpointer, validator: Validator
-) -> None:
-    """Load the best model; where it is damaged, the last one is validated and takes its place. Collective."""
-    try:
-        checkpointer.restore_best(state)
-    except DataError as error:  # on every rank
-        _forget_best(state, progress, str(error))
-        checkpointer.restore_latest(state)
-        progress.record_validation(state.step, validator.quality(state))
-        checkpointer.save_best(state, progress)
-        checkpointer.wait()
-
-
-def _finish(
-    state: TrainState,
-    config: RunConfig,
-    manifest: Manifest,
-    progress: RunProgress,
-    checkpointer: DiskCheckpointer,
-    sync: RunSync | None,
-    validator: Validator,
-    watchdog: Watchdog,
-    check_writer: Callable[[], None],
-) -> int:
-    """Restore the best model, rank the test events once, write the summary; the exit code. Collective."""
-    num_trained = state.step
-    if state.collectives.rank == 0:
-        print(ending_of(config, progress, num_trained, state.schedule.num_steps), flush=True)
-    try:
-        _restore_best(state, progress, checkpointer, validator)
-        summary = summarise(
-            state, config, manifest, progress, num_trained, watchdog.heartbeat, validator.is_stop_requested
-        )
-    except StopRequested:  # all is saved: the next start ranks and counts
-        state.step = num_trained
-        return _stopped(config, state, sync)
-    if state.collectives.rank == 0:
-        check_writer()
-        write_summary(summary, local_run_dir(config) / "summary.json")
-        print_table(summary)
-    return 0
+def _tracker(session: Session, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
+    folder, every_steps = session.folder, session.config.log_every_steps
+    hardware = session.config.hardware
+    return RunTracker(folder, progress, hardware, every_steps=every_steps, num_steps=num_steps, state=state)

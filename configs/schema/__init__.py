@@ -1,6 +1,7 @@
 """Every choice of a run, typed: a key, its default and its bounds are found in the file of its group."""
 
 from configs.schema.checkpoint import CheckpointConfig as CheckpointConfig
+from configs.schema.checkpoint import CheckpointUse as CheckpointUse
 from configs.schema.data import ColumnsConfig as ColumnsConfig
 from configs.schema.data import DataConfig as DataConfig
 from configs.schema.data import Engine as Engine
@@ -23,3 +24,5 @@ from configs.schema.precision import Precision as Precision
 from configs.schema.run import RunConfig as RunConfig
 from configs.schema.sharding import Sharding as Sharding
 from configs.schema.sharding import ShardingConfig as ShardingConfig
+from configs.schema.train import RefitOn as RefitOn
+from configs.schema.train import TrainConfig as TrainConfig

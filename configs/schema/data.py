@@ -27,6 +27,8 @@ class Split(str, Enum):
 
     LEAVE_ONE_OUT = "leave_one_out"
     GLOBAL_TIME = "global_time"
+    NONE = "none"
+    """Nothing is held out: every event is for training, and there is no quality."""
 
 
 class LongHistories(str, Enum):

@@ -7,7 +7,7 @@ from configs.errors import require
 from configs.paths import checked_path
 from configs.run_dir import checked_run_dir
 from configs.schema.checkpoint import CheckpointConfig
-from configs.schema.data import DataConfig
+from configs.schema.data import DataConfig, Split
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.hardware import HardwareConfig
 from configs.schema.loss import FullSoftmaxConfig, LossConfig
@@ -15,6 +15,7 @@ from configs.schema.model import SASRecConfig
 from configs.schema.nonfinite import NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig
 from configs.schema.sharding import ShardingConfig
+from configs.schema.train import TrainConfig
 from configs.url import is_url
 
 
@@ -36,6 +37,10 @@ class RunConfig:
     """Stop after this many steps; 0: by ``num_epochs``."""
     log_every_steps: int = 20
     """Report loss and speed every this many steps."""
+    init_from: str = ""
+    """Run whose tables and encoder training begins with, by raw ids: a folder or a URL; empty: random weights."""
+    init_optimizer: bool = False
+    """With ``init_from``, take over the state of the run's optimizers too."""
     data: DataConfig = field(default_factory=DataConfig)
     """A log of your own, or a known data set: docs/sources.md."""
     model: SASRecConfig = field(default_factory=SASRecConfig)
@@ -52,11 +57,14 @@ class RunConfig:
     """How a model is ranked."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """How a run is saved."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The final fit."""
     nonfinite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
     """What happens to a loss or a gradient that is not finite."""
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)
+        self._check_what_is_trained()
         self.config_dir = checked_path("config_dir", self.config_dir)
         self.scratch_dir = checked_path("scratch_dir", self.scratch_dir)
         for key, folder in (("scratch_dir", self.scratch_dir), ("data.spill_dir", self.data.spill_dir)):
@@ -69,6 +77,21 @@ class RunConfig:
             num_steps=(0, 10**12),
             log_every_steps=(1, COUNT),
         )
+        self._check_batch()
+
+    def _check_what_is_trained(self) -> None:
+        self.init_from = checked_run_dir(self.init_from, "init_from") if self.init_from else ""
+        require(
+            not self.init_optimizer or bool(self.init_from),
+            "init_optimizer=true takes over the optimizers of another run; name it by init_from=RUN_DIR",
+        )
+        require(
+            not (self.train.refit and self.data.split is Split.NONE),
+            "train.refit=true needs events that are held out, and with data.split=none there are none: all are "
+            "trained on already; leave train.refit out, or choose another data.split",
+        )
+
+    def _check_batch(self) -> None:
         key = "data.global_batch_tokens" if self.data.global_batch_tokens else "data.global_batch_size"
         batch = self.data.global_batch_tokens or self.data.global_batch_size
         require(

@@ -10,7 +10,7 @@ import torch
 from configs.errors import ConfigError
 from configs.schema import DataConfig, LongHistories
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
-from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
+from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, target_positions
 from data_pipeline.store.history_reader import FeatureDtype, Histories, HistoryReader
 from data_pipeline.store.manifest import Manifest, load_manifest
 from data_pipeline.stream.cumulative_weights import CumulativeWeights
@@ -33,16 +33,24 @@ class SequenceStream:
     Joined over ranks, in rank order, the batch of a step is the same for every ``world_size``. The stream has no
     position of its own: the trained step is the position. A rank reads the row groups of its own data shards
     only; more ranks than data shards take parts of them.
-    ``features`` of the store come along, None: all of them; ConfigError for one that it does not have.
+    ``features`` of the store come along, None: all of them; ConfigError for one that it does not have. The events
+    that are ``held_out`` are in no batch; which users form a step does not depend on them.
     """
 
     def __init__(
-        self, config: DataConfig, *, seed: int, rank: int, world_size: int, features: Sequence[str] | None = None
+        self,
+        config: DataConfig,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        features: Sequence[str] | None = None,
+        held_out: HeldOut = HeldOut.VALID_AND_TEST,
     ) -> None:
         self.manifest = load_manifest(config.store, config.version)
         self._parts = parts_of_rank(rank, world_size, config.num_data_shards)
         self._config = config
-        rule = split_rule(config, self.manifest)
+        rule = split_rule(config, self.manifest, held_out)
         key = OrderKey(
             self.manifest.fingerprint,
             rule.split.value,

@@ -10,7 +10,7 @@ import xxhash
 from configs.atomic_files import write_atomically
 from configs.errors import DataError
 from configs.schema import Split
-from data_pipeline.split import SplitRule, train_lengths
+from data_pipeline.split import HeldOut, SplitRule, train_lengths
 from data_pipeline.store.history_reader import HistoryReader
 from data_pipeline.store.manifest import LENGTHS, Manifest, version_name
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
@@ -29,7 +29,9 @@ def training_lengths(store: str, manifest: Manifest, rule: SplitRule, reader: Hi
     """
     if not manifest.num_users:
         return np.zeros(0, np.int32)
-    boundary = f"-{rule.valid_start_ms}" if rule.split is Split.GLOBAL_TIME else ""
+    boundary = f"-{rule.train_end_ms}" if rule.split is Split.GLOBAL_TIME else ""
+    if rule.held_out is HeldOut.TEST:
+        boundary += "-with-valid"
     name = f"{version_name(manifest.version)}-{rule.split.value}{boundary}-{manifest.fingerprint[:16]}.int32"
     place = path_of(store) / LENGTHS / name
     if place.is_file() and (kept := _opened(place, manifest.num_users)) is not None:

@@ -1,11 +1,13 @@
 """Which events are for training, validation and test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from configs.errors import DataError
 from configs.schema import Split
-from data_pipeline.split import SplitRule, Subset, refuse_future, target_positions, train_lengths
+from data_pipeline.split import HeldOut, SplitRule, Subset, refuse_future, target_positions, train_lengths
 
 LEAVE_ONE_OUT = SplitRule(Split.LEAVE_ONE_OUT, 0, 0)
 BY_TIME = SplitRule(Split.GLOBAL_TIME, valid_start_ms=80, test_start_ms=90)
@@ -41,3 +43,33 @@ def test_training_on_a_left_out_event_is_refused():
     refuse_future(LEAVE_ONE_OUT, 0, np.array([2, 2]), np.array([4, 2]), np.array([2, 4]))
     with pytest.raises(DataError, match="at or after the split point"):
         refuse_future(LEAVE_ONE_OUT, 0, np.array([3, 2]), np.array([4, 2]), np.array([3, 5]))
+
+
+def test_a_final_fit_trains_on_validation_too_or_on_everything():
+    offsets, timestamp = jagged([1], [1, 2], [1, 2, 3], [10, 79, 80, 85, 90])
+    by_user = replace(LEAVE_ONE_OUT, held_out=HeldOut.TEST)
+    assert train_lengths(by_user, offsets, timestamp).tolist() == [1, 2, 2, 4]
+    by_time = replace(BY_TIME, held_out=HeldOut.TEST)
+    assert train_lengths(by_time, offsets, timestamp).tolist() == [1, 2, 3, 4]
+    assert target_positions(by_time, Subset.TEST, offsets, timestamp).tolist() == [-1, -1, -1, 4], "still held out"
+    for rule in (LEAVE_ONE_OUT, BY_TIME):
+        everything = replace(rule, held_out=HeldOut.NOTHING)
+        assert train_lengths(everything, offsets, timestamp).tolist() == [1, 2, 3, 5]
+
+
+def test_a_final_fit_still_refuses_the_test_events():
+    by_user, by_time = (replace(rule, held_out=HeldOut.TEST) for rule in (LEAVE_ONE_OUT, BY_TIME))
+    refuse_future(by_time, 0, np.array([1]), np.array([2]), np.array([89]))
+    with pytest.raises(DataError, match="the test boundary, 90 ms"):
+        refuse_future(by_time, 0, np.array([1]), np.array([2]), np.array([90]))
+    refuse_future(by_user, 0, np.array([2]), np.array([3]), np.array([5]))
+    with pytest.raises(DataError, match="a user's last event"):
+        refuse_future(by_user, 0, np.array([3]), np.array([3]), np.array([5]))
+
+
+def test_without_a_split_nobody_has_a_target():
+    rule = SplitRule(Split.NONE, 0, 0, HeldOut.NOTHING)
+    offsets, timestamp = jagged([1], [1, 2, 3, 4])
+    assert train_lengths(rule, offsets, timestamp).tolist() == [1, 4]
+    assert [target_positions(rule, each, offsets, timestamp).tolist() for each in Subset] == [[-1, -1]] * 2
+    refuse_future(rule, 0, np.array([4]), np.array([4]), np.array([4]))

@@ -26,6 +26,7 @@ from train.distributed.collectives import control_group, from_rank_zero, on_all_
 from train.progress import PROGRESS, RunProgress
 from train.run_dir.checkpoint_folder import (
     BEST,
+    FINAL,
     INDEX,
     PARTIAL,
     REPLACED,
@@ -33,6 +34,7 @@ from train.run_dir.checkpoint_folder import (
     is_step_name,
     remove_checkpoint,
     replace_checkpoint,
+    series_of,
     step_name,
 )
 from train.run_dir.remote_copy import CHECKPOINTS, Files
@@ -69,10 +71,13 @@ class DiskCheckpointer:
         heartbeat: Callable[[], None] = lambda: None,
         sync: RunSync | None = None,
         check_writer: Callable[[], None] = lambda: None,
+        series: str = "",
     ) -> None:
         """``heartbeat`` is called from time to time while files are read and written; ``sync``: of a run that is
         kept in an object store, of whose checkpoints ``run_dir`` holds the list. ``check_writer`` raises on
-        rank 0 where this job may write no more: a checkpoint is not made whole then. Collective."""
+        rank 0 where this job may write no more: a checkpoint is not made whole then. ``series``: of the steps'
+        checkpoints, the run's own or those of its final fit. Collective."""
+        self._series = series
         self._check_writer = check_writer
         self.folder, self.config, self._heartbeat, self._sync = Path(run_dir) / CHECKPOINTS, config, heartbeat, sync
         self._on_leaders = on_rank_zero if sync is None else sync.on_node_leaders
@@ -91,17 +96,26 @@ class DiskCheckpointer:
             self.wait()
         self._thread.shutdown(wait=kind is None)
 
+    @property
+    def shown(self) -> object:
+        """Where the checkpoints are, for messages."""
+        return self._reader.shown
+
     def is_due(self, step: int) -> bool:
         """Whether ``step`` is saved."""
         return step % self.config.every_steps == 0
 
     def save(self, state: TrainState, progress: RunProgress) -> None:
         """Save everything under ``step-*`` and drop the oldest. Collective."""
-        self._write(step_name(state.step), state, progress)
+        self._write(step_name(state.step, self._series), state, progress)
 
     def save_best(self, state: TrainState, progress: RunProgress) -> None:
         """Replace ``best``. Collective."""
         self._write(BEST, state, progress)
+
+    def save_final(self, state: TrainState, progress: RunProgress) -> None:
+        """Replace ``final``. Collective."""
+        self._write(FINAL, state, progress)
 
     def wait(self) -> None:
         """Until the last save is whole. Raises :class:`ConfigError` on every rank if it could not be written."""
@@ -121,7 +135,9 @@ class DiskCheckpointer:
 
     def steps(self) -> list[Path]:
         """Whole checkpoints as this rank sees them, oldest first."""
-        return sorted(path.parent for path in self.folder.glob(f"*/{PROGRESS}") if is_step_name(path.parent.name))
+        names = [path.parent.name for path in self.folder.glob(f"*/{PROGRESS}")]
+        own = [name for name in names if is_step_name(name) and series_of(name) == self._series]
+        return [self.folder / name for name in sorted(own)]
 
     def has_steps(self) -> bool:
         """Whether there is a whole checkpoint to go back to, the same on every rank. Collective."""
@@ -129,7 +145,29 @@ class DiskCheckpointer:
 
     def has_best(self) -> bool:
         """Whether ``best`` is whole, the same on every rank. Its files are not read. Collective."""
-        return from_rank_zero(lambda: self._best_name() == BEST, self._group)
+        return from_rank_zero(lambda: self._whole_name(BEST) == BEST, self._group)
+
+    def has_final(self) -> bool:
+        """Whether ``final`` is whole, as :meth:`has_best`. Collective."""
+        return from_rank_zero(lambda: self._whole_name(FINAL) == FINAL, self._group)
+
+    def progress_of(self, name: str) -> RunProgress | None:
+        """How far the run was at the whole checkpoint ``name``; None where there is none that can be read.
+        Collective."""
+        self._settle()
+        return from_rank_zero(lambda: _progress_in(self.folder / name), self._group)
+
+    def latest_progress(self) -> RunProgress | None:
+        """:meth:`progress_of` the newest step. Collective."""
+        self._settle()
+        return from_rank_zero(lambda: _progress_in(self.steps()[-1]) if self.steps() else None, self._group)
+
+    def drop_steps(self) -> None:
+        """Remove the steps' checkpoints of this series. Collective."""
+        self.wait()
+        if self._sync is not None:
+            self._sync.drop_steps(self._series)
+        self._on_leaders(self._remove_steps)
 
     def restore_latest(self, state: TrainState) -> RunProgress:
         """Load the newest undamaged checkpoint, if any, into ``state``; return how far the run was. Collective.
@@ -162,22 +200,30 @@ class DiskCheckpointer:
 
         Raises :class:`DataError` where there is none, or it is damaged.
         """
+        return self.restore(BEST, state)
+
+    def restore(self, name: str, state: TrainState) -> RunProgress:
+        """:meth:`restore_best` of the checkpoint ``name``: ``best`` or ``final``. Collective."""
         self.wait()
         tensors, problem = weights_of(state), "it holds no checkpoint"
         for _ in range(READS_OF_BEST):
-            name = from_rank_zero(self._best_name, self._group)
-            if name:
+            found = from_rank_zero(lambda: self._whole_name(name), self._group)
+            if found:
                 try:
-                    return self._reader.load(name, tensors, state).progress
+                    return self._reader.load(found, tensors, state).progress
                 except UnusableError as error:
                     problem = str(error)
-        raise DataError(f"{self._reader.shown / BEST}: {problem}; start the same `train` command: it makes another")
+        raise DataError(f"{self._reader.shown / name}: {problem}; start the same `train` command: it makes another")
 
-    def _best_name(self) -> str:
-        """The folder of the best model as this rank sees it, empty if there is none. Another process may be about to
+    def _whole_name(self, model: str) -> str:
+        """The folder of ``model`` as this rank sees it, empty if there is none. Another process may be about to
         replace it, or was killed over it; whoever only reads leaves that as it is."""
-        names = (BEST, f"{BEST}{REPLACED}")
+        names = (model, f"{model}{REPLACED}")
         return next((name for name in names if (self.folder / name / PROGRESS).is_file()), "")
+
+    def _remove_steps(self) -> None:
+        for path in filter(_is_ours, self.steps()):
+            remove_checkpoint(path)
 
     def _settle(self) -> None:
         """Nothing is being written any more, nor half replaced. Collective."""
@@ -242,10 +288,17 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
+def _progress_in(folder: Path) -> RunProgress | None:
+    try:
+        return parse_record((folder / PROGRESS).read_text(), folder / PROGRESS).progress
+    except (DataError, OSError, UnicodeDecodeError):
+        return None
+
+
 def _is_ours(folder: Path) -> bool:
     """Whether the checkpoint is what its name says: a copy under another name is a person's, and stays."""
     try:
         record = parse_record((folder / PROGRESS).read_text(), folder / PROGRESS)
     except (DataError, OSError, UnicodeDecodeError):
         return False
-    return folder.name == step_name(record.step)
+    return folder.name == step_name(record.step, series_of(folder.name))

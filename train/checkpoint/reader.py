@@ -15,7 +15,7 @@ from train.checkpoint.layout import Index, fill, index_of, misfit
 from train.checkpoint.state_dict import RunTensor, not_finite_in
 from train.distributed.collectives import from_rank_zero
 from train.progress import PROGRESS
-from train.run_dir.checkpoint_folder import INDEX, is_step_name, step_name
+from train.run_dir.checkpoint_folder import INDEX, is_step_name, series_of, step_name
 from train.run_dir.remote_copy import CHECKPOINTS, Files
 from train.run_dir.sync import RunSync
 from train.state import TrainState
@@ -71,7 +71,7 @@ class CheckpointReader:
             record = parse_record(text, self.shown / name / PROGRESS)
         except DataError as error:
             raise UnusableError(str(error)) from error
-        if is_step_name(name) and name != step_name(record.step):
+        if is_step_name(name) and name != step_name(record.step, series_of(name)):
             raise UnusableError(f"its {PROGRESS} says that it is step {record.step}")
         return record
 

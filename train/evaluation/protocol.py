@@ -48,7 +48,10 @@ def target_ranks_of(
 
 
 def require_targets(config: RunConfig, manifest: Manifest) -> None:
-    """Raise :class:`DataError` where a subset has nobody to rank: found before training, not after it."""
+    """Raise :class:`DataError` where a subset has nobody to rank: found before training, not after it. With
+    ``data.split=none`` nobody is ranked."""
+    if config.data.split is Split.NONE:
+        return
     for subset in Subset:
         batches = evaluation_batches(config.data, subset, batch_size=1, rank=0, world_size=1, features=())
         if next(batches, None) is None:

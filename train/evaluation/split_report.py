@@ -65,6 +65,11 @@ class SplitReport:
         shares = {name: f"{number:,} events ({number / total:.1%})" for name, number in self.num_events.items()}
         points = [self.rule.valid_start_ms, self.rule.test_start_ms]
         valid, test = [f" from {_time(point)} on" if self.rule.split is Split.GLOBAL_TIME else "" for point in points]
+        if self.rule.split is Split.NONE:
+            return (
+                f"split none: all {self.num_events['train']:,} events of {self.num_train_users:,} users are for "
+                f"training; nothing is held out, so the model has no quality, and no evaluation.patience ends the run"
+            )
         of = f", of {self.num_users:,} users that were looked at" if self.is_sample else ""
         return (
             f"split {self.rule.split.value}{of}: train {shares['train']} of {self.num_train_users:,} users, "

@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.atomic_files import write_json
 from configs.load import variants_of
-from configs.schema import RunConfig
+from configs.schema import RunConfig, Split
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest, identity_digests
 from train.distributed.heartbeat import heartbeating
@@ -37,12 +37,16 @@ def summarise(
     heartbeat: Callable[[], None] = lambda: None,
     is_stop_requested: Callable[[], bool] = lambda: False,
 ) -> Summary:
-    """Rank the test events with ``state`` and gather all that a run tells. Collective; see :func:`quality_report`."""
+    """Rank the test events with ``state`` and gather all that a run tells; without held-out events there is no
+    quality. Collective; see :func:`quality_report`."""
     world_size = state.collectives.world_size
-    quality = quality_report(state, config, manifest, heartbeat, is_stop_requested)
+    quality: Summary = {}
+    if config.data.split is not Split.NONE:
+        found = quality_report(state, config, manifest, heartbeat, is_stop_requested)
+        quality = {"quality": found | {"valid": progress.quality}}
     return {
         **variants_of(config),
-        "quality": quality | {"valid": progress.quality},
+        **quality,
         "throughput": {
             "tokens": progress.num_tokens,
             "wall_s": progress.wall_s,
@@ -60,6 +64,7 @@ def summarise(
         "steps": num_steps,
         "ended_by": ended_by(config, num_steps, state.schedule.num_steps),
         "best_step": progress.best_step,
+        **({"warm_start": progress.warm_start} if progress.warm_start else {}),
         "bad_steps": progress.num_nonfinite_steps,
         "rollbacks": progress.num_rollbacks,
     }
@@ -109,14 +114,33 @@ def write_summary(summary: Summary, path: Path) -> None:
 
 def print_table(summary: Summary) -> None:
     """Model, baselines and oracle side by side, then speed and cost."""
-    print_quality(summary["quality"])
+    if "quality" in summary:
+        print_quality(summary["quality"])
     throughput, cost = summary["throughput"], summary["cost"]
     print(
-        f"\n{summary['steps']} steps (best {summary['best_step']}) on {summary['world_size']} devices in "
+        f"\n{summary['steps']} steps{_best_of(summary)} on {summary['world_size']} devices in "
         f"{throughput['wall_s']:.0f} s: {throughput['tokens_per_s_per_device']:,.0f} tokens/s per device "
         f"(the fullest has {throughput['token_imbalance']:.2f} times the mean), "
         f"{cost['device_hours']:.3f} device-hours, {cost['usd']:.4f} USD, {cost['kwh']:.4f} kWh"
     )
+    if "final_model" in summary:
+        print_final_model(summary["final_model"])
+
+
+def _best_of(summary: Summary) -> str:
+    return f" (best {summary['best_step']})" if "quality" in summary else ", nothing held out,"
+
+
+def print_final_model(final: Summary) -> None:
+    """What the final fit has made, beside the model that was selected."""
+    on = "training and validation events" if final["trained_on"] == "validation" else "all events"
+    told = f"final model: {final['steps']} steps on {on}, {final['device_s']:.0f} device-seconds"
+    if "quality" in final:
+        low, high = final["quality"]["test_ci95"]["ndcg@10"]
+        test = final["quality"]["test"]["ndcg@10"]
+        print(f"{told}; its NDCG@10 on the test events is {test:.4f} ({low:.4f} to {high:.4f})")
+    else:
+        print(f"{told}; the figures above are of the selected model, since no event is held out of the final one")
 
 
 def print_quality(quality: Summary) -> None:

@@ -8,18 +8,27 @@ from configs.errors import ConfigError
 from train.progress import PROGRESS
 
 BEST = "best"
+FINAL = "final"
+"""The model to ship of a run that has one: of a final fit, or without held-out events."""
+REFIT = "refit-"
+"""Begins the names of a final fit's own checkpoints."""
 INDEX = "index.json"
 PARTIAL = ".partial"
 """Ends the name of a checkpoint that is being written."""
 REPLACED = ".replaced.partial"
 """Ends the name of a checkpoint while a newer one takes its place."""
-_NAME = re.compile(r"step-\d{8,}|best")
+_NAME = re.compile(rf"({REFIT})?step-\d{{8,}}|{BEST}|{FINAL}")
 _FILE = re.compile(r"rank-\d{5,}\.safetensors|index\.json|progress\.json")
 
 
-def step_name(step: int) -> str:
-    """The folder of the checkpoint of ``step``."""
-    return f"step-{step:08d}"
+def step_name(step: int, series: str = "") -> str:
+    """The folder of the checkpoint of ``step``; ``series`` is empty, or :data:`REFIT`."""
+    return f"{series}step-{step:08d}"
+
+
+def series_of(name: str) -> str:
+    """The series that the checkpoint ``name`` belongs to."""
+    return REFIT if name.startswith(REFIT) else ""
 
 
 def is_checkpoint_name(name: str) -> bool:
@@ -28,8 +37,8 @@ def is_checkpoint_name(name: str) -> bool:
 
 
 def is_step_name(name: str) -> bool:
-    """Whether ``name`` is that of a step's checkpoint."""
-    return is_checkpoint_name(name) and name != BEST
+    """Whether ``name`` is that of a step's checkpoint, of either series."""
+    return is_checkpoint_name(name) and name not in (BEST, FINAL)
 
 
 def is_checkpoint_file(name: str) -> bool:

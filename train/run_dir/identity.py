@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "sharding",
     "checkpoint",
     "nonfinite",
+    "train",
     "data.log",
     "data.store",
     "data.version",
@@ -51,7 +52,7 @@ MAY_CHANGE = (
 """Keys that may change when a run resumes, since they do not change which batches it trains on.
 
 ``num_epochs`` and ``num_steps`` stretch the schedule of the rates anew, from the step that is reached; a larger
-``evaluation.patience`` lets a run go on that stopped by it."""
+``evaluation.patience`` lets a run go on that stopped by it. A final fit (``train``) comes after all of that."""
 OF_PREPARE_ALONE = (
     "data.columns",
     "data.source",

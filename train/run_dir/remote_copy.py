@@ -24,14 +24,15 @@ from train.run_dir.checkpoint_folder import (
     is_checkpoint_name,
     is_step_name,
     remove_checkpoint,
+    series_of,
 )
 from train.run_dir.identity import IDENTITY, OVERRIDES, STOPPED
 
 RECORDS = (
     *(IDENTITY, STOPPED, OVERRIDES, "config.yaml", "environment.json"),
-    *("metrics.jsonl", "summary.json"),
+    *("metrics.jsonl", "summary.json", "refit/metrics.jsonl"),
 )
-EVENTS = "events"
+EVENTS = ("events", "refit/events")
 CHECKPOINTS = "checkpoints"
 
 Files = dict[str, list[int | str]]
@@ -128,9 +129,15 @@ class RemoteRun:
         kept = {PROGRESS, *(f"{file}.{total}" for file, (_, total) in _files_of(progress).items())}
         for object_name in filter(_is_ours, there[name] - kept):
             _remove(self.place / CHECKPOINTS / name / object_name)
-        steps = sorted(each for each in there if is_step_name(each) and PROGRESS in there[each])
-        for old in steps[:-keep_last]:
+        steps = [each for each in sorted(there) if is_step_name(each) and PROGRESS in there[each]]
+        for old in [each for each in steps if series_of(each) == series_of(name)][:-keep_last]:
             self._remove_checkpoint(old, there[old])
+
+    def drop_steps(self, series: str) -> None:
+        """Remove the steps' checkpoints of ``series``."""
+        for name, objects in self._checkpoint_objects().items():
+            if is_step_name(name) and series_of(name) == series:
+                self._remove_checkpoint(name, objects)
 
     def sweep(self) -> None:
         """Remove what an interrupted sending has left: files of checkpoints that were never whole."""
@@ -156,8 +163,8 @@ class RemoteRun:
         return {each.url[skipped:]: status for each, status in self.place.files_below().items()}
 
     def _records_here(self) -> list[str]:
-        events = (self.folder / EVENTS).glob("*")
-        names = [*RECORDS, *(f"{EVENTS}/{path.name}" for path in sorted(events))]
+        events = [f"{folder}/{path.name}" for folder in EVENTS for path in (self.folder / folder).glob("*")]
+        names = [*RECORDS, *sorted(events)]
         return [name for name in names if (self.folder / name).is_file()]
 
     def _write_progress(self, name: str, text: str) -> None:
@@ -183,7 +190,7 @@ def _is_ours(object_name: str) -> bool:
 
 
 def _is_record(name: str) -> bool:
-    return name in RECORDS or (name.startswith(f"{EVENTS}/") and name.count("/") == 1)
+    return name in RECORDS or name.rpartition("/")[0] in EVENTS
 
 
 def _is_copy(path: Path, status: ObjectStatus) -> bool:

@@ -73,6 +73,10 @@ class RunSync:
             lambda: self.remote.complete(name, progress, keep_last) if dist.get_rank() == 0 else None, group
         )
 
+    def drop_steps(self, series: str) -> None:
+        """Remove the steps' checkpoints of ``series`` from the store. Collective."""
+        self._on_all_ranks(lambda: self.remote.drop_steps(series) if dist.get_rank() == 0 else None)
+
     def send_last_records(self) -> None:
         """What an error left to send, rank 0 alone: the others may be gone. The error that is under way stays the one
         that ends the run."""

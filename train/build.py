@@ -1,0 +1,39 @@
+"""Builds what a run trains: the model on its ranks with its optimizers, at step 0."""
+
+import torch
+
+from configs.schema import RunConfig, UserInput
+from data_pipeline.store.features import chosen_features
+from data_pipeline.store.manifest import Manifest, item_counts
+from models.recommender import Recommender
+from models.tables import build_tables
+from train.distributed.collectives import ProcessGroupCollectives
+from train.nonfinite import NonFiniteFilter
+from train.objective import build_objective
+from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
+from train.sharding import dense_parameters, shard
+from train.state import TrainState
+
+
+def build_state(
+    config: RunConfig, manifest: Manifest, num_steps: int, collectives: ProcessGroupCollectives, device: torch.device
+) -> TrainState:
+    """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective."""
+    torch.manual_seed(config.seed)  # the dense part starts alike on every rank
+    num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
+    tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
+    features = chosen_features(config.data.store, manifest.features, config.model.event_features)
+    num_codes = {name: feature.num_codes for name, feature in features.items()}
+    model = Recommender(config.model, tables, config.data.max_history, num_codes)
+    fuse_table_optimizer(model, config)
+    sharded = shard(model, config, device)
+    optimizer = build_optimizer(sharded, config)
+    objective = build_objective(
+        config.loss, item_counts(config.data.store, manifest), config.seed, collectives, device
+    )
+    schedule = Schedule(optimizer, config.optimizer, num_steps)
+    nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
+    model.nonfinite = nonfinite
+    return TrainState(
+        sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed, config.optimizer.table
+    )

@@ -41,13 +41,15 @@ class Recommender(nn.Module):
         """Queries after every event but the last of each history, which are the targets shifted by one.
 
         With ``is_training`` false a query after the last event of each history is returned, ``[B, D]``, and the
-        targets are empty. ``candidates``: item ids ``[C]`` whose vectors come along.
+        targets are empty. ``candidates``: item ids ``[C]`` whose vectors come along. A user -1, whom the table does
+        not know, has a vector of zeros; there is none in training.
         """
         event, candidate, user = self._looked_up(batch, candidates)
         users = torch.arange(len(batch.lengths), device=event.device)
         owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
         end = torch.cumsum(batch.lengths, 0) - 1
         if not is_training:
+            user = None if user is None else user * (batch.user >= 0)[:, None]
             inputs = self._with_features(event, batch, None)
             tokens, lengths, _ = self._tokens(inputs, batch.lengths, user, owner)
             query = self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
@@ -72,7 +74,7 @@ class Recommender(nn.Module):
         unique, inverse = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
         features = {"item": unique}
         if self.user_input is not UserInput.NONE:
-            features["user"] = batch.user
+            features["user"] = batch.user.clamp(min=0)
         found = self.tables(to_keyed_jagged(features, one_id_per_row=unique.device.type != "cpu"))
         vectors = dict(zip(features, self.nonfinite([found[name].values() for name in features]), strict=True))
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])

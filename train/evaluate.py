@@ -1,36 +1,46 @@
-"""``python -m train.evaluate run_dir=R``: exact ranking of a run's best checkpoint; writes ``R/evaluation.json``."""
+"""``python -m train.evaluate run_dir=R``: exact ranking of a run's best checkpoint; writes ``R/evaluation.json``.
+
+With ``data.store`` or ``data.version`` the model is ranked on other events, newer ones above all.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from configs.errors import ConfigError, exit_code_of
+from configs.errors import ConfigError, DataError, exit_code_of
 from configs.run_dir import READER, local_run_dir
 from configs.schema import RefitOn, RunConfig
-from data_pipeline.store.manifest import identity_digests
-from data_pipeline.store.paths import path_of
+from data_pipeline.split import Subset, split_rule
+from data_pipeline.store.id_map import dense_ids, raw_items, raw_users
+from data_pipeline.store.manifest import Manifest, identity_digests
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_evaluate
-from train.distributed.collectives import ProcessGroupCollectives, on_rank_zero, process_group
-from train.evaluation.preflight import evaluated_run
-from train.evaluation.summary import print_quality, quality_report, write_summary
+from train.distributed.collectives import ProcessGroupCollectives, from_rank_zero, on_rank_zero, process_group
+from train.distributed.heartbeat import heartbeating
+from train.evaluation.other_store import KnownIds, target_ranks_elsewhere
+from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys_of
+from train.evaluation.summary import Summary, print_quality, quality_report, report_of_ranks, write_summary
+from train.evaluation.trained_events import num_trained_targets, trained_events
 from train.progress import RunProgress
-from train.run_dir.identity import refuse_other_evaluation
-from train.run_dir.store_version import at_version, manifest_of_run
+from train.run_dir.store_version import at_version
 from train.run_dir.sync import run_sync_of
+from train.state import TrainState
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
 
 EVALUATION = "evaluation.json"
 
 
-def evaluate(config: RunConfig) -> None:
-    """Rank the test events with the best checkpoint of ``config.run_dir``. Collective."""
+def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
+    """Rank test events with a model of the run in ``config.run_dir``; ``typed``: the keys of ``config`` that a person
+    has set, by which other events than the run's own may be meant. Collective."""
+    asked = evaluated(config, typed)
+    config = asked.config
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
-        manifest = manifest_of_run(config, path_of(config.run_dir))
-        config = at_version(config, manifest.version)
-        refuse_other_evaluation(config, identity_digests(manifest))
-        state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
+        of_model, manifest = _of_model(asked)
+        state = build_state(of_model, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         sync = run_sync_of(config, watchdog.heartbeat, READER)
         if sync is not None:
             sync.fetch_list()
@@ -38,13 +48,91 @@ def evaluate(config: RunConfig) -> None:
         with DiskCheckpointer(folder, config.checkpoint, watchdog.heartbeat, sync) as checkpointer:
             name = model_to_evaluate(checkpointer, config.checkpoint.use)
             progress = checkpointer.restore(name, state)
-        on_rank_zero(lambda: _refuse_trained_events(config, progress))
-        report = quality_report(state, config, manifest) | {"checkpoint": name, "step": state.step}
+        if asked.source is None:
+            on_rank_zero(lambda: _refuse_trained_events(config, progress))
+            report = quality_report(state, config, manifest, watchdog.heartbeat)
+        else:
+            report = _report_elsewhere(asked, asked.source, state, progress, watchdog.heartbeat)
         if state.collectives.rank == 0:
-            write_summary(report, folder / EVALUATION)
+            write_summary(report | {"checkpoint": name, "step": state.step}, folder / EVALUATION)
             if sync is not None:
                 (sync.remote.place / EVALUATION).send(folder / EVALUATION)
             print_quality(report)
+
+
+def _of_model(asked: Evaluated) -> tuple[RunConfig, Manifest]:
+    """The run with the store whose dense ids are the model's, and the manifest of it."""
+    if asked.source is None:
+        return asked.config, asked.manifest
+    store, manifest = asked.source
+    of_model = replace(asked.config, data=replace(asked.config.data, store=store))
+    return at_version(of_model, manifest.version), manifest
+
+
+def _report_elsewhere(
+    asked: Evaluated,
+    source: tuple[str, Manifest],
+    state: TrainState,
+    progress: RunProgress,
+    heartbeat: Callable[[], None],
+) -> Summary:
+    """Quality on the events of another store or version, and what the model does not know of them. Collective."""
+    config = asked.config
+    on_rank_zero(lambda: print(_line(asked, source), flush=True))
+    known = from_rank_zero(lambda: _known_ids(asked, source, progress, heartbeat))
+    found = target_ranks_elsewhere(state, config, asked.manifest, known, Subset.TEST)
+    if not found.ranks.size:
+        raise DataError(
+            f"data.store={config.data.store} has no test target under data.split={config.data.split.value}; choose "
+            f"another split"
+        )
+    if state.collectives.rank:
+        return {}
+    data = {key.removeprefix("data."): digest for key, digest in identity_digests(asked.manifest).items()}
+    report = report_of_ranks(found.ranks, config, heartbeat, num_unranked=found.num_unranked)
+    return {
+        **report,
+        "data": {"store": config.data.store, "version": asked.manifest.version, **data},
+        "split": config.data.split.value,
+        "trained_on": {"store": source[0], "version": source[1].version, "fingerprint": source[1].fingerprint},
+        "not_known": found.misses,
+    }
+
+
+def _line(asked: Evaluated, source: tuple[str, Manifest]) -> str:
+    return (
+        f"note: events of data.store={asked.config.data.store}, version {asked.manifest.version}, not those that "
+        f"{asked.run.shown} learnt from ({source[0]}, version {source[1].version}); items and users are matched by "
+        f"raw id, and an item that the model does not know is a miss"
+    )
+
+
+def _known_ids(
+    asked: Evaluated, source: tuple[str, Manifest], progress: RunProgress, heartbeat: Callable[[], None]
+) -> KnownIds:
+    """On rank 0. Raises :class:`ConfigError` where the model was trained on some of the targets."""
+    config, manifest = asked.config, asked.manifest
+    with heartbeating(heartbeat):
+        item = dense_ids(raw_items(config.data.store, manifest), raw_items(*source))
+        user = dense_ids(raw_users(config.data.store, manifest), raw_users(*source))
+        _refuse_trained_targets(asked, source, progress, KnownIds(item, user, source[1].num_items))
+    return KnownIds(item, user, source[1].num_items)
+
+
+def _refuse_trained_targets(
+    asked: Evaluated, source: tuple[str, Manifest], progress: RunProgress, known: KnownIds
+) -> None:
+    config = asked.config
+    trained = trained_events(asked.run.config, source, progress)
+    targets = (config.data.store, asked.manifest, split_rule(config.data, asked.manifest))
+    num_trained = num_trained_targets(trained, targets, Subset.TEST, known.item, known.user)
+    if num_trained:
+        raise ConfigError(
+            f"{num_trained} test targets of data.store={config.data.store} are events that the model of "
+            f"{asked.run.shown} was trained on, so that ranking them says nothing; rank events after "
+            f"{_date(source[1].last_time_ms)}, by data.split=global_time data.global_time_valid=DATE "
+            f"data.global_time_test=DATE, or the selected model, by checkpoint.use=best"
+        )
 
 
 def _refuse_trained_events(config: RunConfig, progress: RunProgress) -> None:
@@ -57,9 +145,13 @@ def _refuse_trained_events(config: RunConfig, progress: RunProgress) -> None:
         )
 
 
+def _date(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def main(overrides: Sequence[str]) -> int:
     """``overrides`` name the ``run_dir`` and what may differ from the run's own config; 0, or 2 after one line."""
-    return exit_code_of(lambda: evaluate(evaluated_run(overrides)))
+    return exit_code_of(lambda: evaluate(evaluated_run(overrides), keys_of(overrides)))
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ class RunTracker:
         loss = float(metrics.loss)
         self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.collectives.world_size})
         if self.is_writer:
-            line = f"{self._label}step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
-            self.live_line.show(line, step, self.num_steps)
+            line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
+            self.live_line.show(f"{self._label}{line}", step, self.num_steps)
 
     def log_quality(self, step: int, quality: dict[str, float]) -> None:
         """Write a validation down."""

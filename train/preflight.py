@@ -18,7 +18,8 @@ from data_pipeline.store.features import chosen_features
 from data_pipeline.store.lease import refuse_if_written
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
-from train.run_dir.identity import refuse_other_run
+from train.run_dir.identity import IDENTITY, refuse_other_run
+from train.run_dir.known_ids import refuse_unfit
 from train.run_dir.store_check import note_grown_log, refuse_other_origin
 from train.run_dir.store_version import manifest_of_run, note_newer_version
 
@@ -32,6 +33,8 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     refuse_nested({"run_dir": config.run_dir, "data.store": config.data.store, "data.log": config.data.log})
     manifest = manifest_of_run(config, path_of(config.run_dir))
     refuse_other_origin(config, overrides, manifest)
+    if not (path_of(config.run_dir) / IDENTITY).is_file():  # a run that has begun asks the other one no more
+        refuse_unfit(config)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
     _refuse_unwritable(config)
     if not is_url(config.run_dir):

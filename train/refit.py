@@ -28,6 +28,7 @@ from train.progress import RunProgress
 from train.run_dir.checkpoint_folder import FINAL, REFIT
 from train.session import Session
 from train.state import TrainState
+from train.warm_start import warm_start
 
 FOLDER = "refit"
 FINAL_MODEL = "final_model"
@@ -107,6 +108,9 @@ def _fit(
     if not plan.made(checkpointer.latest_progress()):
         checkpointer.drop_steps()  # of a fit to an earlier best step
     progress = checkpointer.restore_latest(state)
+    if session.config.init_from and not progress.warm_start:
+        progress.warm_start = warm_start(session, state)
+        checkpointer.save(state, progress)
     progress.refit_on, progress.best_step = plan.on.value, plan.best_step
     session.say(
         f"final fit on {_words(plan.on)}: steps {state.step} to {plan.num_steps}, as many epochs as up to the best "

@@ -34,6 +34,7 @@ from train.sharding import placement_of
 from train.state import TrainState
 from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
+from train.warm_start import warm_start
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
@@ -90,6 +91,9 @@ def _select(session: Session, stream: SequenceStream, num_steps: int) -> Summary
             if session.is_rank_zero:
                 print_table(summary)
             return summary
+        if config.init_from and not progress.warm_start:
+            progress.warm_start = warm_start(session, state)
+            checkpointer.save(state, progress)  # from here on a restart does not ask the other run
         if progress.best_step and not checkpointer.has_best():
             forget_best(session, progress, f"{config.run_dir}/checkpoints/best is gone")
         session.say(_run_banner(config, state, session.manifest, num_steps))

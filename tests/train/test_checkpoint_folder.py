@@ -13,7 +13,7 @@ from safetensors import safe_open
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from runs import logged_steps, run_here, tiny_run
-from train import run as run_module
+from train import finish as finish_module
 from train.evaluate import evaluate
 
 
@@ -92,7 +92,7 @@ def test_the_summary_of_fewer_steps_is_not_shown_as_that_of_more(
     store: str, run_dir: Path, extended: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "summarise", killed)
+        patch.setattr(finish_module, "summarise", killed)
         with pytest.raises(KeyboardInterrupt):
             run_here(tiny_run(store, run_dir, 6))
     assert json.loads((run_dir / "summary.json").read_text())["steps"] == 4

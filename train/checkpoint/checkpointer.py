@@ -19,9 +19,16 @@ from configs.schema import CheckpointConfig
 from train.checkpoint.checksummed_files import parse_record, record_text, sum_of, write_politely
 from train.checkpoint.layout import file_of, share_parts
 from train.checkpoint.reader import CheckpointReader, UnusableError
+from train.checkpoint.row_fill import RowMaps
 from train.checkpoint.safetensors_file import write_tensors
 from train.checkpoint.staging import Stage, parts_of
-from train.checkpoint.state_dict import after_loading, make_optimizer_state, optimizer_state_of, weights_of
+from train.checkpoint.state_dict import (
+    RunTensor,
+    after_loading,
+    make_optimizer_state,
+    optimizer_state_of,
+    weights_of,
+)
 from train.distributed.collectives import control_group, from_rank_zero, on_all_ranks, on_rank_zero
 from train.progress import PROGRESS, RunProgress
 from train.run_dir.checkpoint_folder import (
@@ -162,6 +169,10 @@ class DiskCheckpointer:
         self._settle()
         return from_rank_zero(lambda: _progress_in(self.steps()[-1]) if self.steps() else None, self._group)
 
+    def sum_of(self, name: str) -> str:
+        """XXH3-64 of what makes the checkpoint ``name`` whole, which lists the sums of all its files. Collective."""
+        return from_rank_zero(lambda: sum_of((self.folder / name / PROGRESS).read_bytes()), self._group)
+
     def drop_steps(self) -> None:
         """Remove the steps' checkpoints of this series. Collective."""
         self.wait()
@@ -204,13 +215,24 @@ class DiskCheckpointer:
 
     def restore(self, name: str, state: TrainState) -> RunProgress:
         """:meth:`restore_best` of the checkpoint ``name``: ``best`` or ``final``. Collective."""
+        return self._restore(name, weights_of(state), state)
+
+    def restore_rows(self, name: str, state: TrainState, rows: RowMaps, *, with_optimizer: bool) -> RunProgress:
+        """:meth:`restore` into a model whose tables number their rows otherwise; those that ``rows`` does not name
+        stay as they are. ``with_optimizer``: its state too, which must have been made. Collective."""
+        tensors = weights_of(state) + (optimizer_state_of(state) if with_optimizer else [])
+        return self._restore(name, tensors, state, rows)
+
+    def _restore(
+        self, name: str, tensors: list[RunTensor], state: TrainState, rows: RowMaps | None = None
+    ) -> RunProgress:
         self.wait()
-        tensors, problem = weights_of(state), "it holds no checkpoint"
+        problem = "it holds no checkpoint"
         for _ in range(READS_OF_BEST):
             found = from_rank_zero(lambda: self._whole_name(name), self._group)
             if found:
                 try:
-                    return self._reader.load(found, tensors, state).progress
+                    return self._reader.load(found, tensors, state, rows).progress
                 except UnusableError as error:
                     problem = str(error)
         raise DataError(f"{self._reader.shown / name}: {problem}; start the same `train` command: it makes another")

@@ -12,6 +12,7 @@ from configs.atomic_files import parse_json_with_sum
 from configs.errors import DataError
 from train.checkpoint.checksummed_files import CheckpointRecord, damage_of, parse_record, sum_of
 from train.checkpoint.layout import Index, fill, index_of, misfit
+from train.checkpoint.row_fill import RowMaps, fill_rows, misfit_but_rows
 from train.checkpoint.state_dict import RunTensor, not_finite_in
 from train.distributed.collectives import from_rank_zero
 from train.progress import PROGRESS
@@ -35,17 +36,28 @@ class CheckpointReader:
         self.folder, self._heartbeat, self._sync, self._group = folder, heartbeat, sync, group
         self.shown = folder if sync is None else sync.remote.place / CHECKPOINTS
 
-    def load(self, name: str, tensors: list[RunTensor], state: TrainState) -> CheckpointRecord:
+    def load(
+        self, name: str, tensors: list[RunTensor], state: TrainState, rows: RowMaps | None = None
+    ) -> CheckpointRecord:
         """Fill ``tensors``, those of ``state``; :class:`UnusableError` on every rank for a damaged checkpoint,
-        :class:`DataError` for one of another model. Collective."""
+        :class:`DataError` for one of another model. ``rows``: where the tables of ``state`` number their rows
+        otherwise. Collective."""
         record = self._undamaged(name)
         folder = self.folder / name
         index, problem = self._index_of(folder, record.files)
         if problem := self._agreed([problem] if problem else []):
             raise UnusableError(problem)
-        if differences := self._agreed(misfit(tensors, index)):
+        differing = misfit(tensors, index) if rows is None else misfit_but_rows(tensors, index)
+        if differences := self._agreed(differing):
             raise DataError(f"{self.shown / name} is of another model: {differences}; {_keys_of(differences)}")
-        if problem := self._agreed(_problem(lambda: fill(tensors, index, folder))):
+
+        def read() -> None:
+            if rows is None:
+                fill(tensors, index, folder)
+            else:
+                fill_rows(tensors, index, folder, rows)
+
+        if problem := self._agreed(_problem(read)):
             raise UnusableError(problem)
         if state.device.type != "cpu":  # caches of a GPU's kernels learn of what was filled in beneath them
             state.model.load_state_dict(state.model.state_dict())

@@ -4,33 +4,89 @@ Without torch: it takes a moment, and the message is there once instead of once 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.saved_run import place_overrides
 from configs.schema import RunConfig, Split
-from data_pipeline.store.manifest import identity_digests
+from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
 from data_pipeline.store.paths import path_of
-from train.run_dir.identity import load_run_config, refuse_other_evaluation
-from train.run_dir.store_version import manifest_of_run
+from train.run_dir.identity import is_same_data, load_run_config, refuse_other_evaluation
+from train.run_dir.known_ids import (
+    TrainedRun,
+    refuse_other_features,
+    refuse_other_kind_of_ids,
+    store_of_run,
+    trained_run,
+)
+from train.run_dir.store_version import at_version, manifest_of_run
+
+STORE, VERSION = "data.store", "data.version"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A run and the events that it is asked about: ``config`` names their store and version, ``manifest`` is its."""
+
+    run: TrainedRun
+    config: RunConfig
+    manifest: Manifest
+    source: tuple[str, Manifest] | None
+    """The store and version whose dense ids are those of the model; None where they are the events of the run."""
 
 
 def evaluated_run(overrides: Sequence[str]) -> RunConfig:
-    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top.
+    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top; of a store that they name, and of which
+    they name no version, the newest is meant.
 
     Raises :class:`ConfigError` as :func:`load_run_config` does.
     """
-    return load_run_config(load_config(place_overrides(overrides)).run_dir, overrides)
+    typed = keys_of(overrides)
+    newest = [f"{VERSION}=0"] if STORE in typed and VERSION not in typed else []
+    return load_run_config(load_config(place_overrides(overrides)).run_dir, [*overrides, *newest])
+
+
+def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
+    """What is asked of the run in ``config``'s ``run_dir``: about its own events, or where the keys that are ``typed``
+    name a store or a version, about those.
+
+    Raises :class:`ConfigError`, which names the key, where the model cannot be asked about them.
+    """
+    run = trained_run("run_dir", config.run_dir, config.scratch_dir)
+    if {STORE, VERSION} & set(typed):
+        manifest = load_manifest(config.data.store, config.data.version)
+    else:
+        manifest = manifest_of_run(config, path_of(config.run_dir))
+    config = at_version(config, manifest.version)
+    if is_same_data(run.identity, identity_digests(manifest)):
+        refuse_other_evaluation(config, identity_digests(manifest))
+        _refuse_nothing_held_out(config)
+        return Evaluated(run, config, manifest, None)
+    refuse_other_evaluation(config, {}, is_of_other_events=True)
+    _refuse_no_split(config, run)
+    source = store_of_run(run, config.data.store)
+    refuse_other_kind_of_ids(run, source, config.data.store, manifest)
+    refuse_other_features(run, source[1], config.data.store, manifest)
+    return Evaluated(run, config, manifest, source)
 
 
 def main(overrides: Sequence[str]) -> int:
     """0, or 2 after one line on stderr."""
-    return exit_code_of(lambda: _check(evaluated_run(overrides)))
+    return exit_code_of(lambda: _check(overrides))
 
 
-def refuse_nothing_held_out(config: RunConfig) -> None:
-    """Raise :class:`ConfigError` for a run that was trained on every event."""
+def _check(overrides: Sequence[str]) -> None:
+    evaluated(evaluated_run(overrides), keys_of(overrides))
+
+
+def keys_of(overrides: Sequence[str]) -> set[str]:
+    """The keys that a person has typed."""
+    return {each.partition("=")[0].lstrip("+") for each in overrides}
+
+
+def _refuse_nothing_held_out(config: RunConfig) -> None:
     if config.data.split is Split.NONE:
         raise ConfigError(
             f"run_dir={config.run_dir} was trained with data.split=none, on every event, so that none is left to "
@@ -38,9 +94,13 @@ def refuse_nothing_held_out(config: RunConfig) -> None:
         )
 
 
-def _check(config: RunConfig) -> None:
-    refuse_nothing_held_out(config)
-    refuse_other_evaluation(config, identity_digests(manifest_of_run(config, path_of(config.run_dir))))
+def _refuse_no_split(config: RunConfig, run: TrainedRun) -> None:
+    if config.data.split is Split.NONE:
+        raise ConfigError(
+            f"{run.shown} was trained with data.split=none, which ranks nobody: say which events of "
+            f"data.store={config.data.store} are ranked, by data.split=leave_one_out or data.split=global_time with "
+            f"data.global_time_valid and data.global_time_test"
+        )
 
 
 if __name__ == "__main__":

@@ -90,18 +90,31 @@ def quality_report(
         if is_stop_requested():
             raise StopRequested
 
+    return report_of_ranks(ranks, config, heartbeat, go_on)
+
+
+def report_of_ranks(
+    ranks: np.ndarray,
+    config: RunConfig,
+    heartbeat: Callable[[], None] = lambda: None,
+    go_on: Callable[[], None] = lambda: None,
+    *,
+    num_unranked: int = 0,
+) -> Summary:
+    """What :func:`quality_report` tells of ``ranks`` [N], of which ``num_unranked`` are misses of targets that the
+    model could not rank. Not collective; ``go_on`` may raise."""
     with heartbeating(heartbeat):
-        return _report_of(ranks, config, go_on)
+        return _report_of(ranks, config, go_on, num_unranked)
 
 
-def _report_of(ranks: np.ndarray, config: RunConfig, go_on: Callable[[], None]) -> Summary:
+def _report_of(ranks: np.ndarray, config: RunConfig, go_on: Callable[[], None], num_unranked: int) -> Summary:
     intervals = bootstrap_intervals(ranks, config.evaluation.num_bootstrap_samples, config.seed)
     report: Summary = {
         "test": quality_of(ranks),
         "test_ci95": {key: list(interval) for key, interval in intervals.items()},
         "num_test_users": len(ranks),
         "seen_left_out": config.evaluation.leave_out_seen,
-        "num_seen_test_targets": int(np.isinf(ranks).sum()),  # the only targets without a rank
+        "num_seen_test_targets": int(np.isinf(ranks).sum()) - num_unranked,  # no other target has no rank
         "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen, go_on),
     }
     return {**report, "verdict": verdict_of(report), **oracle_report(config)}
@@ -131,6 +144,14 @@ def _best_of(summary: Summary) -> str:
     return f" (best {summary['best_step']})" if "quality" in summary else ", nothing held out,"
 
 
+def _not_known(found: dict[str, int]) -> str:
+    return (
+        f"the model does not know {found['num_new_item_targets']:,} of the targets, new items, which are misses, nor "
+        f"{found['num_unknown_events']:,} of {found['num_events']:,} events before the targets; "
+        f"{found['num_users_without_known_events']:,} users have no event that it knows, misses as well"
+    )
+
+
 def print_final_model(final: Summary) -> None:
     """What the final fit has made, beside the model that was selected."""
     on = "training and validation events" if final["trained_on"] == "validation" else "all events"
@@ -155,6 +176,8 @@ def print_quality(quality: Summary) -> None:
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
         print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")
+    if "not_known" in quality:
+        print(_not_known(quality["not_known"]))
     if "verdict" in quality:  # not of an older version
         print(quality["verdict"]["text"])
     num_seen = quality.get("num_seen_test_targets", 0)

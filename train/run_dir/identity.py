@@ -70,6 +70,13 @@ MAY_DIFFER_IN_EVALUATION = (*MAY_CHANGE, "evaluation", "seed")
 """Keys that may differ from the run's when its model is ranked: they change neither the model nor its training data.
 
 The seed is that of the bootstrap alone; ``evaluation.leave_out_seen`` asks another question: the result says so."""
+_OF_THE_SPLIT = (
+    "data.split",
+    "data.global_time_valid",
+    "data.global_time_test",
+    "data.global_time_valid_fraction",
+    "data.global_time_test_fraction",
+)
 IDENTITY = "identity.json"
 VERSION = "data.version"
 """The key under which the identity keeps which version of the store the run reads."""
@@ -117,7 +124,7 @@ def refuse_other_run(folder: AnyPath, config: RunConfig, data: Digests) -> None:
     """
     if (folder / IDENTITY).is_file():
         may_differ: Collection[str] = MAY_CHANGE
-        if data and _same_data(saved_identity(folder, config.run_dir), data):
+        if data and is_same_data(saved_identity(folder, config.run_dir), data):
             may_differ = (*MAY_CHANGE, *OF_PREPARE_ALONE)
         key, saved, own = _difference(folder, config, data, may_differ)
         if key:
@@ -127,12 +134,17 @@ def refuse_other_run(folder: AnyPath, config: RunConfig, data: Digests) -> None:
             )
 
 
-def refuse_other_evaluation(config: RunConfig, data: Digests) -> None:
+def refuse_other_evaluation(config: RunConfig, data: Digests, *, is_of_other_events: bool = False) -> None:
     """Raise :class:`ConfigError`, which names a key, where ``config`` is not the run in its ``run_dir``.
 
     Another split would rank events that the model was trained on; another width would not fit its tensors.
+    ``is_of_other_events``: another store is meant, and may be split otherwise; whoever ranks it looks which of its
+    events the model was trained on.
     """
-    key, saved, own = _difference(path_of(config.run_dir), config, data, MAY_DIFFER_IN_EVALUATION)
+    may_differ: Collection[str] = MAY_DIFFER_IN_EVALUATION
+    if is_of_other_events:
+        may_differ = (*may_differ, *OF_PREPARE_ALONE, *_OF_THE_SPLIT)
+    key, saved, own = _difference(path_of(config.run_dir), config, data, may_differ)
     if key == "data.fingerprint":
         raise ConfigError(
             f"data.store={config.data.store} holds other data than run_dir={config.run_dir} learnt from; its "
@@ -162,7 +174,7 @@ def _difference(
     return "", None, None
 
 
-def _same_data(saved: Mapping[str, Any], data: Digests) -> bool:
+def is_same_data(saved: Mapping[str, Any], data: Digests) -> bool:
     """Whether every digest that the run and the store both know is the same, and the fingerprint is one of them."""
     both = saved.keys() & data.keys() & set(DIGESTS)
     return DIGESTS[0] in both and all(saved[key] == data[key] for key in both)

@@ -61,7 +61,7 @@ def test_the_same_events_under_other_dense_ids_are_another_store(two_stores: tup
 
 
 @pytest.mark.parametrize("is_grown_first", [False, True])
-def test_a_run_refuses_the_same_events_under_other_dense_ids(
+def test_the_same_events_under_other_dense_ids_are_refused_in_training_and_matched_in_evaluation(
     tmp_path: Path, two_stores: tuple[Path, Path], is_grown_first: bool, capsys: pytest.CaptureFixture[str]
 ):
     first, other = two_stores if is_grown_first else two_stores[::-1]
@@ -69,13 +69,17 @@ def test_a_run_refuses_the_same_events_under_other_dense_ids(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["data"]["item_ids"] == load_manifest(str(first)).item_ids
     before = files_of(tmp_path / "run")
-    for command in (preflight, lambda words: evaluate([f"run_dir={tmp_path / 'run'}", f"data.store={other}"])):
-        assert command(run_of(tmp_path, other)) == 2
-        error = capsys.readouterr().err
-        assert f"data.store={other}" in error
-        assert "numbers their items otherwise" in error
-        assert error.count("\n") == 1
+    assert preflight(run_of(tmp_path, other)) == 2
+    error = capsys.readouterr().err
+    assert f"data.store={other}" in error
+    assert "numbers their items otherwise" in error
+    assert error.count("\n") == 1
     assert files_of(tmp_path / "run") == before
+    assert evaluate([f"run_dir={tmp_path / 'run'}", f"data.store={other}"]) == 0
+    assert "matched by raw id" in capsys.readouterr().out
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["test"] == summary["quality"]["test"], "the same events, whatever their dense ids"
+    assert found["data"]["item_ids"] == load_manifest(str(other)).item_ids
 
 
 def test_a_run_goes_on_with_the_version_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -154,9 +154,10 @@ class DiskCheckpointer:
         """Whether ``best`` is whole, the same on every rank. Its files are not read. Collective."""
         return from_rank_zero(lambda: self._whole_name(BEST) == BEST, self._group)
 
-    def has_final(self) -> bool:
-        """Whether ``final`` is whole, as :meth:`has_best`. Collective."""
-        return from_rank_zero(lambda: self._whole_name(FINAL) == FINAL, self._group)
+    def has_model(self, name: str) -> bool:
+        """Whether ``best`` or ``final`` can be restored, also while it is replaced, the same on every rank.
+        Collective."""
+        return from_rank_zero(lambda: bool(self._whole_name(name)), self._group)
 
     def progress_of(self, name: str) -> RunProgress | None:
         """How far the run was at the whole checkpoint ``name``; None where there is none that can be read.

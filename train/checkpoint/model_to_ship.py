@@ -18,7 +18,7 @@ def model_to_ship(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     ``progress.refit_on`` says what a final model was trained on; ``summary.json`` has it under ``final_model``.
     Raises :class:`ConfigError` on every rank where the run has no such model.
     """
-    has = {BEST: checkpointer.has_best(), FINAL: checkpointer.has_final()}
+    has = {name: checkpointer.has_model(name) for name in (BEST, FINAL)}
     wanted = {CheckpointUse.AUTO: [FINAL, BEST], CheckpointUse.BEST: [BEST], CheckpointUse.FINAL: [FINAL]}[use]
     return _first(has, wanted, checkpointer, use)
 
@@ -26,7 +26,7 @@ def model_to_ship(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
 def model_to_evaluate(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     """The same for a verb that asks how good the run is: with ``auto`` the best model, whose test events are held
     out, and the final one of a run that has no other. Collective."""
-    has = {BEST: checkpointer.has_best(), FINAL: checkpointer.has_final()}
+    has = {name: checkpointer.has_model(name) for name in (BEST, FINAL)}
     wanted = {CheckpointUse.AUTO: [BEST, FINAL], CheckpointUse.BEST: [BEST], CheckpointUse.FINAL: [FINAL]}[use]
     return _first(has, wanted, checkpointer, use)
 

@@ -49,8 +49,8 @@ def evaluated_run(overrides: Sequence[str]) -> RunConfig:
 
 
 def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
-    """What is asked of the run in ``config``'s ``run_dir``: about its own events, or where the keys that are ``typed``
-    name a store or a version, about those.
+    """What is asked of the run in ``config``'s ``run_dir``: about its own events, or where the ``typed`` keys name a
+    store or a version, about those.
 
     Raises :class:`ConfigError`, which names the key, where the model cannot be asked about them.
     """

@@ -21,7 +21,14 @@ from data_pipeline.prepare.local_engine import ENGINE, PreparedStore, run_stages
 from data_pipeline.prepare.partition.scan import log_sources
 from data_pipeline.prepare.plan import Plan, log_files_outside, plan_of
 from data_pipeline.prepare.progress import ProgressReporter
-from data_pipeline.prepare.provenance import Provenance, digests_of, provenance_of, save_provenance, saved_provenance
+from data_pipeline.prepare.provenance import (
+    Provenance,
+    digests_of,
+    note_of_copies,
+    provenance_of,
+    save_provenance,
+    saved_provenance,
+)
 from data_pipeline.prepare.publish import finish_publication, is_store, next_version, publisher_of, sealed
 from data_pipeline.prepare.read.fetch import local_text
 from data_pipeline.prepare.read.id_values import id_type, text_among_ids
@@ -111,6 +118,11 @@ def _tell_of_empty_files(files: list[LogFile], progress: ProgressReporter) -> No
         progress.say(f"note: {len(empty):,} of {len(files):,} files hold no row and are left out: {shown}")
 
 
+def _tell_of_copies(plan: Plan, provenance: Provenance, progress: ProgressReporter) -> None:
+    if note := note_of_copies(provenance, plan.log.paths_of_tables()):
+        progress.say(note)
+
+
 def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progress: ProgressReporter) -> Manifest:
     """The store of ``files``, which are the paths of ``plan`` opened, by its ``config`` with the times settled."""
     existing, provenance = plan.existing, provenance_of(plan.config, plan.paths, plan.log.tables)
@@ -135,6 +147,7 @@ def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progr
         sources = [existing.source(), *sources] if existing else sources
         prepared = run_stages(sources, known, config, work, progress, existing.features if existing else None)
         provenance.digests = [digest.result() for digest in digests]
+        _tell_of_copies(plan, provenance, progress)
         _refuse_changed_objects(config, provenance, plan.paths)
         prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
         tell_of_spellings(work.store, config, progress)
@@ -164,6 +177,7 @@ def _prepare_on_spark(plan: Plan, files: list[LogFile], progress: ProgressReport
         id_types = {key: id_type(files, names[key], partial(_text_told, told, key)) for key in ("user", "item")}
         with workspace_of(Path(config.store), config.spill_dir, started_from, publish) as work:
             provenance.digests = [str(row["digest"]) for row in found]
+            _tell_of_copies(plan, provenance, progress)
             prepared = run_on_spark(session, files, config, id_types, work, progress)
             prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
             tell_of_spellings(work.store, config, progress)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -94,6 +94,26 @@ def saved_provenance(store: str, manifest: Manifest) -> Provenance | None:
 def save_provenance(folder: Path, provenance: Provenance) -> None:
     """Write ``provenance`` into ``folder``."""
     write_json(folder / PREPARED_FROM, asdict(provenance))
+
+
+def note_of_copies(provenance: Provenance, paths_of_tables: Collection[str]) -> str:
+    """One line where files of a log hold the same bytes, so that their events count twice; else empty.
+
+    Files of tables are none: two commits may write the same rows.
+    """
+    first: dict[str, str] = {}
+    copies = []
+    for (path, size, _), digest in zip(provenance.files, provenance.digests, strict=True):
+        name = str(path)
+        if name in paths_of_tables or not size:
+            continue
+        if digest in first:
+            copies.append(f"{name} and {first[digest]}")
+        first.setdefault(digest, name)
+    if not copies:
+        return ""
+    shown = ", ".join(copies[:3]) + (", ..." if copies[3:] else "")
+    return f"note: files of the same content are each counted, so that their events count twice: {shown}"
 
 
 @contextmanager

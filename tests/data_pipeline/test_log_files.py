@@ -137,6 +137,22 @@ def test_a_share_above_the_bound_is_refused_by_key(tmp_path: Path) -> None:
         SourceConfig(max_skipped_fraction=2)
 
 
+def test_a_file_counts_once_whatever_its_names_and_copies_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = folder_with(tmp_path, {"a.csv": csv_bytes(HALVES[0]), "b.csv": csv_bytes(HALVES[1])})
+    (log / "c.csv").symlink_to("a.csv")
+    (log / "d.csv").hardlink_to(log / "b.csv")
+    (log / "e.csv").write_bytes(csv_bytes(HALVES[1]))
+    found = find_log(str(log))
+    assert found.paths == [log / "a.csv", log / "b.csv", log / "e.csv"]
+    assert f"{log}/c.csv is {log}/a.csv" in found.lines()[0]
+    config = DataConfig(log=str(log), store=str(tmp_path / "store"))
+    manifest = prepare(config, progress=ProgressReporter(print))
+    assert manifest.num_events == 6
+    assert f"their events count twice: {log}/e.csv and {log}/b.csv" in capsys.readouterr().out
+
+
 def test_marks_and_papers_beside_a_log_are_no_loss(tmp_path: Path) -> None:
     names = ("_SUCCESS", ".a.csv.crc", ".DS_Store", "_committed_1", "README", "README.md", "LICENSE.txt", "a.csv.md5")
     names += ("empty", "_temporary/0/b.csv", ".hidden/c.csv", "run.sh")

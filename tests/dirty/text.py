@@ -92,7 +92,7 @@ DELIMITED = [
     Case(
         name="CSV without a header",
         make=content(csv_text(header=False), "log.csv"),
-        says=("log.csv has no column 'user_id'", f"1, 10, {START}"),
+        says=("log.csv has no column 'user_id'", f"1, 10, {START}", "data.source.header=[user_id,item_id,timestamp]"),
     ),
     Case(
         name="CSV without a header, named",
@@ -235,6 +235,11 @@ JSON_LINES = [
     ),
     Case(
         name="one JSON array", make=content("[" + JSON.replace("\n", ",\n") + "]", "log.json"), says=("JSON array",)
+    ),
+    Case(
+        name="a comment before the header",
+        make=content("# exported on Friday\n" + CSV, "log.csv"),
+        says=("log.csv has no column 'user_id'", "begins with a comment, '# exported on Friday'"),
     ),
     Case(
         name="a JSON array of one line, as pandas writes records",

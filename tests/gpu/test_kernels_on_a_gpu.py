@@ -142,7 +142,7 @@ def test_the_full_softmax_and_its_gradients_equal_cross_entropy(
         [each.detach().to(device=device, dtype=dtype).requires_grad_() for each in (query, item)]
         for device, dtype in (("cuda", torch.float32), ("cpu", torch.float64))
     )
-    options = {"chunk_tokens": chunk_tokens, "peers": SingleProcess(), "precision": precision}
+    options = {"chunk_tokens": chunk_tokens, "collectives": SingleProcess(), "precision": precision}
     loss = full_softmax_loss(ours[0], target.cuda(), ours[1], range(1001), **options)
     expected = functional.cross_entropy(theirs[0] @ theirs[1].t(), target, reduction="sum")
     assert float(loss) == pytest.approx(float(expected), rel=tolerance)

@@ -47,6 +47,8 @@ class LogFiles:
     tables: list[TableVersion] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     """Bytes of each file that nothing says to be a part of the log."""
+    links: dict[str, str] = field(default_factory=dict)
+    """Names that lead to a file which counts by another name, and that name."""
 
     def view(self, path: AnyPath) -> FileView:
         """How ``path`` is read."""
@@ -66,6 +68,10 @@ class LogFiles:
             lines.append(
                 f"note: left out, since nothing says that they are part of the log: {describe_skipped(self.skipped)}"
             )
+        if self.links:
+            pairs = [f"{link} is {path}" for link, path in self.links.items()]
+            shown = ", ".join(pairs[:_NAMES_SHOWN]) + (", ..." if pairs[_NAMES_SHOWN:] else "")
+            lines.append(f"note: a file that has several names counts once: {shown}")
         return lines
 
 
@@ -103,7 +109,7 @@ class _Search:
     def result(self) -> LogFiles:
         """The files in order; DataError where there is none, or too much was left out."""
         found = self._into
-        found.paths = sorted(self._found, key=lambda path: self._found[path])
+        found.paths = self._each_file_once(sorted(self._found, key=lambda path: self._found[path]))
         if found.skipped:
             self._check_skipped()
         if not found.paths and not found.tables:
@@ -123,6 +129,16 @@ class _Search:
                 f"{len(found.tables)}; set data.log to a table, or leave data.source.snapshot out"
             )
         return found
+
+    def _each_file_once(self, paths: list[AnyPath]) -> list[AnyPath]:
+        """``paths`` without links to files among them: one file is one part of the log, whatever its names."""
+        first: dict[tuple[int, int], AnyPath] = {}
+        for path in (each for each in paths if isinstance(each, Path) and each.exists()):
+            status = path.stat()
+            known = first.setdefault((status.st_dev, status.st_ino), path)
+            if known != path and status.st_ino:
+                self._into.links[str(path)] = str(known)
+        return [path for path in paths if str(path) not in self._into.links]
 
     def add_local(self, place: Path) -> None:
         """What a path names, or a glob."""

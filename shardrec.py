@@ -1,14 +1,151 @@
-"""``shardrec`` and ``python -m shardrec``: our packages come first on the path, whatever else is called like them.
+"""Shardrec from Python: ``import shardrec`` makes and opens stores and runs. It is the command ``shardrec`` too.
 
 A project of a user may have a folder ``configs`` or a file ``train.py`` in the current folder or on ``PYTHONPATH``.
 This module's name is ours alone, so it can put our folder in front before any other of ours is imported.
 """
 
+import json
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from configs.schema import RunConfig
+    from data_pipeline.store.manifest import Manifest
 
 ROOT = str(Path(__file__).resolve().parent)
 PACKAGES = ("configs", "data_pipeline", "models", "train", "launch", "benchmarks")
+
+
+class CommandFailed(RuntimeError):
+    """A command that ran in processes of its own failed; it has printed why. ``exit_code`` is what it returned."""
+
+    def __init__(self, command: Sequence[str], exit_code: int) -> None:
+        super().__init__(f"shardrec {' '.join(command)} ended with exit code {exit_code}; its messages say why")
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A prepared store, at one of its versions."""
+
+    path: str
+    manifest: "Manifest"
+    """Counts, time span, features, files and fingerprint."""
+
+    def items(self) -> "pa.Table":
+        """A row for each item, in the order of the rows of the item table: ``raw_item``, ``count``, and more."""
+        from data_pipeline.store.manifest import item_table
+
+        return item_table(self.path, self.manifest, None)
+
+    def histories(self) -> "Iterator[pa.Table]":
+        """A row for each user, some thousand at a time: ``raw_user``, and lists of items and of times in ms.
+
+        An ``item`` is a row of :meth:`items`. Raises ``DataError`` for a file that is damaged.
+        """
+        from data_pipeline.store.history_tables import history_tables
+
+        return history_tables(self.path, self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder; ``config`` is what it was trained with."""
+
+    path: str
+    config: "RunConfig"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``: quality, baselines, throughput, cost. Raises ``DataError`` before the run is finished."""
+        from configs.atomic_files import read_json
+        from configs.errors import DataError
+
+        file = self._folder / "summary.json"
+        if not file.is_file():
+            raise DataError(f"run_dir={self.path} has no summary.json: the run is not finished; train it to its end")
+        return read_json(file)
+
+    def metrics(self) -> "pa.Table":
+        """A row for each logged step and validation; what a row does not have is null."""
+        import pyarrow as pa
+
+        lines = (self._folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+    @property
+    def _folder(self) -> Path:
+        from configs.run_dir import READER, local_run_dir
+
+        return local_run_dir(self.config, READER)
+
+
+def load_config(overrides: Sequence[str]) -> "RunConfig":
+    """The run that ``overrides`` (``"key=value"``, as on the command line) compose. Raises ``ConfigError``."""
+    _ours_first()
+    from configs.load import load_config as load
+
+    return load(overrides)
+
+
+def prepare(overrides: Sequence[str]) -> Store:
+    """Make the store ``data.store`` of the log ``data.log``, as ``shardrec prepare`` does, in this process.
+
+    Raises ``ConfigError`` and ``DataError``.
+    """
+    _ours_first()
+    from configs.load import load_config as load
+    from data_pipeline.prepare.__main__ import keys_given, make_synthetic_log
+    from data_pipeline.prepare.prepare import prepare as make
+
+    config = load(overrides).data
+    make_synthetic_log(config)
+    return Store(config.store, make(config, given=keys_given(overrides)))
+
+
+def train(overrides: Sequence[str]) -> Run:
+    """Train, or go on with, the run ``run_dir``, as ``shardrec train`` does: in processes of its own.
+
+    Raises ``ConfigError`` for what is found before they start, and :class:`CommandFailed`.
+    """
+    _ours_first()
+    from configs.load import load_pinned
+    from launch.clusters.local import train_locally
+
+    config, words = load_pinned(list(overrides), machine=True)
+    if code := train_locally(config, words):
+        raise CommandFailed(["train", *overrides], code)
+    return open_run(config.run_dir)
+
+
+def open_run(path: str) -> Run:
+    """The run in the folder or at the URL ``path``. Raises ``ConfigError`` where there is none."""
+    _ours_first()
+    from configs.overrides import as_typed
+    from launch.saved_run import saved_run
+
+    config, _ = saved_run([f"run_dir={as_typed(path)}"])
+    return Run(config.run_dir, config)
+
+
+def open_store(path: str, version: int = 0) -> Store:
+    """The store at ``path``, by default its newest version. Raises ``DataError`` where there is none."""
+    _ours_first()
+    from data_pipeline.store.manifest import load_manifest
+
+    return Store(path, load_manifest(path, version))
+
+
+def _ours_first() -> None:
+    if problem := put_first():
+        raise ImportError(problem)
 
 
 def put_first() -> str:

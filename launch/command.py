@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -78,6 +79,9 @@ def wait_for(child: "subprocess.Popen[bytes]") -> int:
     SIGTERM, SIGUSR1 and SIGHUP are handed on, the first that comes and no more. A terminal sends Ctrl-C to the child
     itself, which needs time to save: it is not killed here. What ``nohup`` lets us ignore stays ignored.
     """
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread answer signals
+        code = child.wait()
+        return 128 - code if code < 0 else code
     handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

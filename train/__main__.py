@@ -2,8 +2,6 @@
 
 import sys
 
-from configs.lifeline import end_with_starter
-from configs.terminal import survive_lost_output
 from shardrec import put_first
 
 
@@ -12,6 +10,9 @@ def start() -> None:
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         sys.exit(2)
+    from configs.lifeline import end_with_starter
+    from configs.terminal import survive_lost_output
+
     survive_lost_output()
     end_with_starter()
     # Only now: torch takes seconds to load, in which this process could outlive the one that started it.

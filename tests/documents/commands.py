@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from polars import selectors as cs
 
 ROOT = Path(os.environ["SHARDREC_ROOT"])
 SANDBOX = Path(os.environ["SHARDREC_SANDBOX"])
@@ -55,7 +56,8 @@ def main() -> int:
 
 def shardrec(words: list[str]) -> int:
     """The verb itself where it can run here, else its configuration."""
-    verb, rest = words[0], words[1:]
+    words = [f"config_dir={word}" if words[at - 1] == "--config-dir" else word for at, word in enumerate(words)]
+    verb, *rest = words = [word for word in words if word != "--config-dir"]
     if any(word in ("-h", "--help", "--version") for word in words):
         return real(words)
     keys = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith("-"))
@@ -108,7 +110,13 @@ def write_log(keys: dict[str, str]) -> None:
     file = path / "part-0.parquet" if not path.suffix else path
     file.parent.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame({name: values for name, values in columns.items() if name})
-    if file.suffix == ".csv":
+    layout = keys.get("data.source.layout")
+    if layout == "history_lines":
+        users = frame.group_by(cs.first(), maintain_order=True).agg(cs.by_index(1)).iter_rows()
+        file.write_text("".join(f"{user} {' '.join(map(str, items))}\n" for user, items in users))
+    elif layout == "delimited":
+        frame[:, :2].write_csv(file, include_header=False, separator=" ")
+    elif file.suffix == ".csv":
         frame.write_csv(file)
     else:
         frame.write_parquet(file)

@@ -33,6 +33,10 @@ PROGRAMS = (
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
+FILE = re.compile(r"(?:# @.*\n)?# ([\w./-]+\.yaml)\b")
+"""How a file that a page shows begins."""
+
+
 class Block(NamedTuple):
     """A block of commands of a page."""
 
@@ -41,10 +45,22 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks_of(page: Path) -> list[Block]:
+def all_blocks_of(page: Path) -> list[Block]:
     text = page.read_text()
-    found = [Block(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in FENCE.finditer(text)]
-    return [block for block in found if block.language in ("sh", "bash", "python")]
+    return [Block(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in FENCE.finditer(text)]
+
+
+def blocks_of(page: Path) -> list[Block]:
+    return [block for block in all_blocks_of(page) if block.language in ("sh", "bash", "python")]
+
+
+def write_files_of(page: Path, folder: Path) -> None:
+    """The files that a page shows and its commands then use."""
+    for block in all_blocks_of(page):
+        if block.language == "yaml" and (named := FILE.match(block.text)):
+            file = folder / named[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
 
 
 @pytest.fixture
@@ -76,7 +92,9 @@ def test_every_command_block_of_a_page_runs(page: Path, sandbox: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "SHARDREC_ROOT": str(ROOT),
         "SHARDREC_SANDBOX": str(sandbox),
+        "SCRATCH": str(sandbox / "scratch"),
     }
+    write_files_of(page, sandbox)
     for block in blocks_of(page):
         command = ["bash", "-euo", "pipefail", "-c", block.text]
         if block.language == "python":

@@ -33,12 +33,16 @@ RUN = [
     "log_every_steps=1",
 ]
 
+SLOW_LEARNING = ["optimizer.lr=1e-4", "optimizer.table_lr=5e-3"]
+"""A tenth of the defaults: a busy machine trains hundreds of steps until a node is back, and by then the rounding
+errors of the sums over ranks must not have grown to 1e-5."""
+
 
 @pytest.mark.parametrize("num_ranks", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str, num_ranks: int):
     """All ranks, half when a node dies, all when one joins, then told to stop: the losses are those of one rank."""
     store = synthetic_store(tmp_path)
-    words = [*RUN, f"data.store={store}", "num_steps=100000", "hardware.timeout_s=60"]
+    words = [*RUN, *SLOW_LEARNING, f"data.store={store}", "num_steps=100000", "hardware.timeout_s=60"]
     nodes = ["cluster.nodes=2", "cluster.min_nodes=1", "cluster.max_restarts=3", f"cluster.endpoint={endpoint}"]
     run_dir, alone_dir = tmp_path / "run", tmp_path / "alone"
     job = ["launch", "cluster=torchrun", *nodes, *words, f"hardware.num_ranks={num_ranks}", f"run_dir={run_dir}"]

@@ -18,6 +18,7 @@ from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.store.paths import AnyPath, parquet_source
 
 _ROWS_PER_BATCH = 131_072
+_PROBE_BYTES = 2**16
 
 
 def scan_parquet(path: AnyPath, first_row: int = 0, view: FileView | None = None) -> pl.LazyFrame:
@@ -62,11 +63,16 @@ def field_ids_of(path: AnyPath) -> dict[int, str]:
 
 def integer_bounds(path: AnyPath, name: str) -> list[tuple[int, int, int]] | None:
     """(smallest, largest, number of values) of column ``name`` in each row group, as the footer says; None where it
-    does not say."""
+    does not say.
+
+    Raises :class:`OSError` for a damaged file.
+    """
     found = []
-    with pq.ParquetFile(parquet_source(path)) as file:
+    with pq.ParquetFile(parquet_source(path), buffer_size=_PROBE_BYTES, pre_buffer=False) as file:
         index = next((k for k in range(len(file.schema)) if file.schema.column(k).path == name), None)
         for group in range(file.num_row_groups if index is not None else 0):
+            # Arrow aborts the process where statistics of a damaged column are asked for; reading a value raises.
+            next(file.iter_batches(1, row_groups=[group], columns=[name], use_threads=False), None)
             column = file.metadata.row_group(group).column(index)
             told = column.statistics
             if told is None or not (told.has_min_max and told.has_null_count and isinstance(told.min, int)):

@@ -79,6 +79,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "launch": _launch,
         "doctor": _doctor,
         "evaluate": _evaluate,
+        "export": _export,
         "bench": _bench,
         "completion": _completion,
     }
@@ -86,7 +87,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         close = get_close_matches(name, verbs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
         raise ConfigError(f"{name} is not a verb; {hint}")
-    if name in ("train", "launch", "evaluate"):
+    if name in ("train", "launch", "evaluate", "export"):
         _refuse_torchrun(name)
     return verbs[name]
 
@@ -95,7 +96,7 @@ def _refuse_torchrun(verb: str) -> None:
     """Of the processes that torchrun starts each would start a whole run of its own; the first one says so."""
     if "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ:
         kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
-        module = "train.evaluate" if verb == "evaluate" else "train"
+        module = {"evaluate": "train.evaluate", "export": "train.export"}.get(verb, "train")
         raise kind(
             f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
             f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
@@ -145,6 +146,14 @@ def _evaluate(overrides: list[str]) -> int:
 
     config, words = compose(EVALUATE, overrides)
     return run_module("train.evaluation.preflight", words) or run_ranks(EVALUATE.module, config, words)
+
+
+def _export(overrides: list[str]) -> int:
+    from launch.clusters.local import run_ranks
+    from launch.verbs import EXPORT, compose
+
+    config, words = compose(EXPORT, overrides)
+    return run_module("train.export.preflight", words) or run_ranks(EXPORT.module, config, words)
 
 
 def _bench(overrides: list[str]) -> int:

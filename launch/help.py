@@ -109,7 +109,7 @@ VERBS = {
     ),
     "launch": Verb(
         summary="the same on a cluster: several machines, Slurm, Kubernetes",
-        usage="[train|evaluate] cluster=NAME [--multirun] [--dry-run] [key=value ...]",
+        usage="[train|evaluate|export] cluster=NAME [--multirun] [--dry-run] [key=value ...]",
         about=(
             "Starts `shardrec train key=value ...`, or another verb, on a cluster. Writes RUN_DIR; the same command "
             "again resumes."
@@ -125,6 +125,26 @@ VERBS = {
         usage="run_dir=RUN_DIR [key=value ...]",
         about="Exact ranking of a run's best checkpoint against the baselines. Writes RUN_DIR/evaluation.json.",
         keys=("run_dir", "evaluation.leave_out_seen", "evaluation.batch_size", "hardware.num_ranks"),
+        notes="What is not set is the run's own.",
+    ),
+    "export": Verb(
+        summary="write a run's best model as a folder that needs nothing of this project",
+        usage="run_dir=RUN_DIR [key=value ...]",
+        about=(
+            "Writes vectors, id maps, the encoder as a program and an example that runs with torch and safetensors "
+            "alone. Measures the quality of what it wrote. Writes RUN_DIR/export: docs/export.md"
+        ),
+        keys=(
+            "run_dir",
+            "export.output",
+            "export.dtype",
+            "export.examples",
+            "export.onnx",
+            "export.aot_inductor",
+            "export.faiss",
+            "evaluation.leave_out_seen",
+            "hardware.num_ranks",
+        ),
         notes="What is not set is the run's own.",
     ),
     "bench": Verb(

@@ -23,6 +23,11 @@ class EventFeatures(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
+    @property
+    def is_category(self) -> dict[str, bool]:
+        """By the name of each feature; those that are none are numbers."""
+        return {name: isinstance(each, nn.Embedding) for name, each in zip(self.names, self.vectors, strict=True)}
+
     def forward(self, event: Tensor, features: dict[str, Tensor], index: Tensor | None = None) -> Tensor:
         """Item vectors ``event`` [T, D] plus those of their ``features``, at ``index`` [T]; None: in order."""
         for name, vectors in zip(self.names, self.vectors, strict=True):

@@ -66,6 +66,12 @@ class Recommender(nn.Module):
         target_vector = event.index_select(0, input_index + 1)
         return LossInputs(query, batch.item[input_index + 1], target_vector, candidate)
 
+    def table_rows(self, items: Tensor, users: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows ``[N, D]`` of the item table, and ``[M, D]`` of the user table where there is one. Collective."""
+        no_events = SequenceBatch(items[:0], torch.zeros_like(users), users, items[:0])
+        _, item_vectors, user_vectors = self._looked_up(no_events, items)
+        return item_vectors, user_vectors
+
     def _looked_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Vectors of the events, the candidates and the users.
 

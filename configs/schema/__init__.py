@@ -8,6 +8,8 @@ from configs.schema.data import Engine as Engine
 from configs.schema.data import LongHistories as LongHistories
 from configs.schema.data import Split as Split
 from configs.schema.evaluation import EvaluationConfig as EvaluationConfig
+from configs.schema.export import ExportConfig as ExportConfig
+from configs.schema.export import ExportDtype as ExportDtype
 from configs.schema.hardware import HardwareConfig as HardwareConfig
 from configs.schema.loss import BCEConfig as BCEConfig
 from configs.schema.loss import FullSoftmaxConfig as FullSoftmaxConfig

@@ -9,6 +9,7 @@ from configs.run_dir import checked_run_dir
 from configs.schema.checkpoint import CheckpointConfig
 from configs.schema.data import DataConfig, Split
 from configs.schema.evaluation import EvaluationConfig
+from configs.schema.export import ExportConfig
 from configs.schema.hardware import HardwareConfig
 from configs.schema.loss import FullSoftmaxConfig, LossConfig
 from configs.schema.model import SASRecConfig
@@ -61,6 +62,8 @@ class RunConfig:
     """The final fit."""
     nonfinite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
     """What happens to a loss or a gradient that is not finite."""
+    export: ExportConfig = field(default_factory=ExportConfig)
+    """What ``shardrec export`` writes."""
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)

@@ -62,8 +62,8 @@ def shardrec(words: list[str]) -> int:
         return real(words)
     keys = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith("-"))
     if verb == "launch":
-        if rest[0] == "evaluate":
-            provide("evaluate", keys, rest)
+        if rest[0] in ("evaluate", "export"):
+            provide(rest[0], keys, rest)
         return real([*words, *([] if "--dry-run" in words else ["--dry-run"])])
     is_far = any(value.startswith(FAR) for value in keys.values()) or keys.get("hardware") == "h100"
     if is_far or verb in DRY_VERBS or "experiment" in keys:
@@ -89,7 +89,7 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
     if needs_store and keys.get("data.append") == "true" and not (inside(store) / "manifest.json").exists():
         assert shardrec(["prepare", "data.log=provided/first.parquet", f"data.store={store}"]) == 0
     run_dir = keys.get("run_dir", "")
-    if verb == "evaluate" and not (inside(run_dir) / "summary.json").exists():
+    if verb in ("evaluate", "export") and not (inside(run_dir) / "summary.json").exists():
         assert shardrec(["train", "data.store=provided/store", f"run_dir={run_dir}"]) == 0
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchrec.distributed import DistributedModelParallel
+from torch import Tensor, nn
 
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
 from models.collectives import Collectives
@@ -21,7 +20,7 @@ class StopRequested(Exception):
 
 @torch.no_grad()
 def rank_targets(
-    model: DistributedModelParallel,
+    model: nn.Module,
     batches: Iterator[EvaluationBatch],
     *,
     num_items: int,
@@ -38,7 +37,7 @@ def rank_targets(
     """
     model.eval()
     items = slice_of(num_items, collectives)
-    item_vector = _slice_vectors(model, items, device)
+    item_vector = slice_vectors(model, items, device)
     found = []
     while True:
         batch = next(batches, None)
@@ -47,7 +46,7 @@ def rank_targets(
             raise StopRequested
         if not is_more:
             break
-        local = _empty(device) if batch is None else batch.to(device)
+        local = empty_batch(device) if batch is None else batch.to(device)
         query = model(local.history, items_none(device), is_training=False).query
         owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
         sizes = collectives.gather(torch.tensor([len(local.target)], device=device)).tolist()
@@ -94,9 +93,10 @@ def items_none(device: torch.device) -> Tensor:
     return torch.zeros(0, dtype=torch.int64, device=device)
 
 
-def _slice_vectors(model: DistributedModelParallel, items: range, device: torch.device) -> Tensor:
+def slice_vectors(model: nn.Module, items: range, device: torch.device) -> Tensor:
+    """The vectors ``[v, D]`` of this rank's ``items``. Collective."""
     candidates = torch.arange(items.start, items.stop, device=device)
-    vectors: Tensor = model(_empty(device).history, candidates, is_training=False).candidate_vector
+    vectors: Tensor = model(empty_batch(device).history, candidates, is_training=False).candidate_vector
     return vectors
 
 
@@ -105,6 +105,7 @@ def _any(values: tuple[bool, ...], collectives: Collectives, device: torch.devic
     return [bool(value) for value in collectives.max(torch.tensor(values, dtype=torch.int64, device=device)).tolist()]
 
 
-def _empty(device: torch.device) -> EvaluationBatch:
+def empty_batch(device: torch.device) -> EvaluationBatch:
+    """Nobody to rank: what a rank brings that has no more users than the others."""
     none = torch.zeros(0, dtype=torch.int64, device=device)
     return EvaluationBatch(SequenceBatch(none, none, none, none), none, none, none)

@@ -48,6 +48,7 @@ MAY_CHANGE = (
     "evaluation.batch_size",
     "evaluation.num_bootstrap_samples",
     "evaluation.patience",
+    "export",
 )
 """Keys that may change when a run resumes, since they do not change which batches it trains on.
 

@@ -1,0 +1,157 @@
+"""``model.json`` and ``README.md``: what is in an export, how to use it, and how good it is."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from configs.atomic_files import parse_json_with_sum, write_json
+from configs.load import variants_of
+from configs.schema import ExportDtype, RunConfig
+from data_pipeline.store.features import StoredFeature, chosen_features
+from data_pipeline.store.manifest import Manifest, identity_digests
+from data_pipeline.store.paths import path_of
+from train.export.folder import FORMAT, FORMAT_VERSION, MODEL, sums_of
+from train.export.program import ENCODER, Inputs, described_inputs
+from train.export.table_file import SCALE
+from train.run_dir.identity import saved_identity
+
+SUMMARY = "summary.json"
+README = """# A sequence recommender
+
+Exported by Shardrec. Nothing of Shardrec is needed to use it, and no file holds a pickle.
+
+```sh
+pip install torch=={torch} safetensors
+python example.py
+```
+
+| file | what it is |
+|---|---|
+| `model.json` | inputs of the encoder, preprocessing, vocabularies of features, quality, SHA-256 of every file |
+| `encoder.pt2` | the encoder: `torch.export.load("encoder.pt2").module()`, called with keywords, on a CPU |
+| `item_vectors.safetensors` | the vector of each item, {dtype}; a row of int8 is multiplied by its `scale` |
+| `items.parquet`, `items.jsonl` | which row is which item: line n of `items.jsonl` is the raw id of row n |
+{more}| `example.py`, `example.json` | recommends to {examples} users, and what the run recommends to them |
+
+1. Take the user's last {max_history} known items, the oldest first, and look their vectors up.
+2. `encoder(item_vectors=[B, L, {width}], lengths=[B], ...)` returns a query for each history, `[B, {width}]`. Pad
+   shorter histories at their end; what the padding holds changes nothing. Each history needs one event at least.
+3. The score of an item is the dot product of its vector with the query. {seen}
+
+{quality}
+"""
+
+
+def write_card(
+    folder: Path,
+    config: RunConfig,
+    manifest: Manifest,
+    inputs: Inputs,
+    step: int,
+    measured: dict[str, Any],
+    extras: dict[str, Any],
+) -> None:
+    """Write both into ``folder``, whose other files are there; ``model.json`` is the last file.
+
+    ``measured`` is the quality of the run's model and of the exported one, ``extras`` what was asked for beside.
+    """
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": {**variants_of(config), "width": config.model.embedding_dim},
+        "program": {
+            "file": ENCODER,
+            "call": "torch.export.load(file).module()(**inputs)",
+            "inputs": described_inputs(inputs),
+            "output": {"dtype": "float32", "shape": ["B", config.model.embedding_dim]},
+        },
+        "tables": _tables(config, manifest, inputs),
+        "preprocessing": {
+            "max_history": config.data.max_history,
+            "order": "oldest event first, the last max_history of them",
+            "padding": "at the end",
+            "unknown_items": "left out of the history",
+            "leave_out_seen": config.evaluation.leave_out_seen,
+        },
+        "features": _features(config, manifest),
+        "data": {**_data_digests(manifest), "store_version": manifest.version},
+        "run": {"step": step, "identity": saved_identity(path_of(config.run_dir), config.run_dir)},
+        "quality": {**measured, "summary": summary_of(config).get("quality")},
+        **extras,
+        "versions": {"shardrec": version("shardrec"), "torch": version("torch")},
+    }
+    (folder / "README.md").write_text(_readme(config, manifest, inputs, measured, extras), encoding="utf-8")
+    write_json(folder / MODEL, {**document, "files": sums_of(folder)})
+
+
+def summary_of(config: RunConfig) -> dict[str, Any]:
+    """The run's ``summary.json``; empty where it has none. Raises :class:`DataError` where it is damaged."""
+    path = path_of(config.run_dir) / SUMMARY
+    return parse_json_with_sum(path.read_bytes(), path) if path.is_file() else {}
+
+
+def _tables(config: RunConfig, manifest: Manifest, inputs: Inputs) -> dict[str, Any]:
+    sizes = {"item": manifest.num_items} | ({"user": manifest.num_users} if "user_vectors" in inputs else {})
+    dtype = config.export.dtype
+    return {
+        name: {
+            "file": f"{name}_vectors.safetensors",
+            "tensor": f"{name}_vectors",
+            "dtype": dtype.value,
+            "scale": SCALE if dtype is ExportDtype.INT8 else None,
+            "shape": [rows, config.model.embedding_dim],
+            "ids": f"{name}s.jsonl",
+        }
+        for name, rows in sizes.items()
+    }
+
+
+def _features(config: RunConfig, manifest: Manifest) -> dict[str, Any]:
+    """How raw values become what the program takes: docs/features.md has the rules."""
+    chosen = chosen_features(config.data.store, manifest.features, config.model.event_features)
+    return {name: _feature(feature) for name, feature in chosen.items()}
+
+
+def _feature(feature: StoredFeature) -> dict[str, Any]:
+    shift, scale = feature.shift_and_scale
+    return {**asdict(feature), "num_codes": feature.num_codes, "shift": shift, "scale": scale}
+
+
+def _data_digests(manifest: Manifest) -> dict[str, str]:
+    return {key.removeprefix("data."): digest for key, digest in identity_digests(manifest).items()}
+
+
+def _readme(
+    config: RunConfig, manifest: Manifest, inputs: Inputs, measured: dict[str, Any], extras: dict[str, Any]
+) -> str:
+    rows = []
+    if "user_vectors" in inputs:
+        rows += [
+            "| `user_vectors.safetensors` | the vector of each user, an input of the encoder |",
+            "| `users.parquet`, `users.jsonl` | which row is which user |",
+        ]
+    if "features" in inputs:
+        rows += ["| `feature_vectors.safetensors` | the vectors of features; the encoder holds them too |"]
+    rows += [f"| `{extra['file']}` | {extra['what']} |" for extra in extras.values()]
+    return README.format(
+        torch=version("torch").partition("+")[0],
+        dtype=config.export.dtype.value,
+        more="".join(f"{row}\n" for row in rows),
+        examples=config.export.examples,
+        max_history=config.data.max_history,
+        width=config.model.embedding_dim,
+        seen="Items that the user has seen are no candidates." if config.evaluation.leave_out_seen else "",
+        quality=f"{quality_line(measured)}.",
+    )
+
+
+def quality_line(measured: dict[str, Any]) -> str:
+    """A sentence of the quality of the run's model and of the exported one."""
+    if not measured:
+        return "no event was held out to measure its quality"
+    run, exported = measured["run"]["ndcg@10"], measured["exported"]["ndcg@10"]
+    return (
+        f"NDCG@10 over {measured['users']:,} users, each ranked against the whole catalogue: {exported:.4f} with "
+        f"these files, {run:.4f} in the run"
+    )

@@ -1,0 +1,31 @@
+"""The quality of the exported model beside that of the run's, over the same users."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from configs.schema import RunConfig
+from data_pipeline.split import Subset
+from data_pipeline.store.manifest import Manifest
+from train.evaluation.metrics import quality_of
+from train.evaluation.protocol import target_ranks_of
+from train.state import TrainState
+
+
+def measure(exported: nn.Module, state: TrainState, config: RunConfig, manifest: Manifest) -> dict[str, Any]:
+    """Metrics of both over every user with a test target, ranked exactly; empty where there is none. Collective."""
+    ranks = {
+        "run": target_ranks_of(state, config, manifest.num_items, Subset.TEST),
+        "exported": target_ranks_of(replace(state, model=exported), config, manifest.num_items, Subset.TEST),
+    }
+    if not len(ranks["run"]):
+        return {}
+    quality = {name: quality_of(found) for name, found in ranks.items()}
+    run, own = quality["run"]["ndcg@10"], quality["exported"]["ndcg@10"]
+    return {
+        "split": Subset.TEST.value,
+        "users": len(ranks["run"]),
+        "ndcg@10_loss": (run - own) / run if run else 0.0,
+        **quality,
+    }

@@ -258,3 +258,38 @@ def test_an_append_takes_the_options_of_the_store_and_refuses_others_by_key(
     grown = load_manifest(f"{tmp_path}/store")
     assert grown.rows_used == sum((rows["event_type"] == "buy").sum() for rows in days)
     assert list(grown.features) == ["kind"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options"),
+    [
+        ("u1 i1\nu2 i2\nu1 i3\n", "u2 i1\nu3 i9\n", ["data.source.layout=history_lines"]),
+        (
+            "u1::i1::1700000000\nu1::i2::1700000060\n",
+            "u1::i3::1700000120\n",
+            [
+                *("data.source.layout=delimited", "data.source.separator=::", "data.source.time_unit=s"),
+                "data.source.header=[user_id,item_id,timestamp]",
+            ],
+        ),
+        (
+            "u1\ti1\nu2\ti2\n",
+            "u2\ti1\n",
+            [
+                *("data.source.layout=delimited", "data.source.separator=tab", "data.columns.timestamp="),
+                "data.source.header=[user_id,item_id]",
+            ],
+        ),
+    ],
+)
+def test_an_append_needs_none_of_the_options_that_the_store_remembers(
+    tmp_path: Path, first: str, second: str, options: list[str]
+) -> None:
+    for name, text in (("1.txt", first), ("2.txt", second)):
+        (tmp_path / name).write_text(text)
+    for store, again in (("told", options), ("remembered", [])):
+        assert main([f"data.store={tmp_path}/{store}", f"data.log={tmp_path}/1.txt", *options]) == 0
+        assert main([f"data.store={tmp_path}/{store}", f"data.log={tmp_path}/2.txt", "data.append=true", *again]) == 0
+    told, remembered = (load_manifest(f"{tmp_path}/{store}") for store in ("told", "remembered"))
+    assert remembered == told
+    assert remembered.rows_used == remembered.rows_read

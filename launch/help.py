@@ -168,6 +168,7 @@ VERBS = {
             ("evaluate", "needs data.store=STORE: exact ranking of the whole catalogue"),
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
+            ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),
             ("loss", "needs nothing: the softmax over the whole catalogue"),
         ),
         notes="On a GPU (hardware=h100) the record is NAME_HARDWARE.json, such as step_h100.json; prepare uses none.",

@@ -25,7 +25,7 @@ from train.loop import Outcome, train
 from train.metrics_logger import RunTracker
 from train.progress import RunProgress
 from train.refit import is_fitted, refit
-from train.run_dir.identity import open_run_folder
+from train.run_dir.identity import open_run_folder, record_beginning
 from train.run_dir.store_version import at_version, manifest_of_run, pin
 from train.run_dir.sync import synced_run
 from train.run_dir.writer import writing_run
@@ -34,7 +34,7 @@ from train.sharding import placement_of
 from train.state import TrainState
 from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
-from train.warm_start import warm_start
+from train.warm_start import model_of, warm_start
 
 
 def run(config: RunConfig, overrides: Sequence[str]) -> int:
@@ -93,6 +93,7 @@ def _select(session: Session, stream: SequenceStream, num_steps: int) -> Summary
             return summary
         if config.init_from and not progress.warm_start:
             progress.warm_start = warm_start(session, state)
+            on_rank_zero(lambda: record_beginning(session.folder, model_of(progress.warm_start)))
             checkpointer.save(state, progress)  # from here on a restart does not ask the other run
         if progress.best_step and not checkpointer.has_best():
             forget_best(session, progress, f"{config.run_dir}/checkpoints/best is gone")

@@ -62,6 +62,11 @@ def warm_start(session: Session, state: TrainState) -> dict[str, Any]:
     return told
 
 
+def model_of(told: dict[str, Any]) -> dict[str, Any]:
+    """Of what :func:`warm_start` told, which model it was: checkpoint, step and sum."""
+    return {key: told[key] for key in ("checkpoint", "step", "sum")}
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """The other run, the store and version whose dense ids are its rows, and by table which of them becomes which of

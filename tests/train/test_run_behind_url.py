@@ -91,6 +91,25 @@ def test_the_store_holds_the_last_whole_checkpoints_and_nothing_else_of_them(
         assert objects == {"progress.json", *(f"{file}.{total}" for file, (_, total) in files.items())}
 
 
+@pytest.mark.slow
+def test_a_final_fit_is_kept_there_and_another_run_may_begin_with_it(store: str, tmp_path: Path, proxy: FaultyProxy):
+    fit = ["train.refit=true", "num_steps=6"]
+    assert on_ranks(run_here, [*overrides_of(store, tmp_path / "one"), *fit]) == [0, 0]
+    names = {each.url.removeprefix(f"{URL}/") for each in ObjectPath(URL).files_below()}
+    assert {"refit/metrics.jsonl", "checkpoints/final/progress.json"} < names
+    assert not any("refit-step" in name for name in names), "they were for a restart alone"
+    summary = record("summary.json")
+    assert json.loads(summary)["final_model"]["steps"] == 6
+    assert on_ranks(run_here, [*overrides_of(store, tmp_path / "two"), *fit]) == [0, 0]
+    assert record("summary.json") == summary
+    on_ranks(evaluate_here, [*overrides_of(store, tmp_path / "three"), "checkpoint.use=final"])
+    assert json.loads(record("evaluation.json"))["test"] == json.loads(summary)["final_model"]["quality"]["test"]
+    words = [f"data.store={store}", f"run_dir={tmp_path / 'next'}", *RUN, "num_steps=1", f"init_from={URL}"]
+    assert on_ranks(run_here, [*words, f"scratch_dir={tmp_path / 'four'}"]) == [0, 0]
+    told = json.loads((tmp_path / "next" / "summary.json").read_text())["warm_start"]
+    assert (told["run_dir"], told["checkpoint"], told["num_items_new"]) == (URL, "final", 0)
+
+
 @pytest.mark.parametrize(
     "damage", ["without progress.json", pytest.param("without a file", marks=pytest.mark.slow), "with a wrong byte"]
 )

@@ -135,7 +135,9 @@ def test_a_restart_does_not_ask_the_other_run_and_loses_nothing(source: Path, tm
         hidden.rename(source / "run")
     assert [row["loss"] for row in logged_steps(tmp_path / "run")] == losses
     assert read_json(tmp_path / "run" / "summary.json")["warm_start"]["step"] > 0
-    assert read_json(tmp_path / "run" / IDENTITY)["init_from"] == str(source / "run")
+    identity = read_json(tmp_path / "run" / IDENTITY)
+    assert identity["init_from"] == str(source / "run")
+    assert (identity["began_with.checkpoint"], len(identity["began_with.sum"])) == ("best", 16)
 
 
 REFUSED = {

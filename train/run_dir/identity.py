@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "checkpoint",
     "nonfinite",
     "train",
+    "began_with",
     "data.log",
     "data.store",
     "data.version",
@@ -83,6 +84,8 @@ VERSION = "data.version"
 """The key under which the identity keeps which version of the store the run reads."""
 Digests = Mapping[str, str]
 """Of the data, by the keys of :data:`DIGESTS`."""
+BEGAN_WITH = "began_with"
+"""Begins the keys of the identity that say which checkpoint a warm start took."""
 OVERRIDES = "overrides.txt"
 STOPPED = "STOPPED"
 """Is there when the last session ended by a stop signal, with everything saved; holds the step."""
@@ -100,6 +103,9 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], data: Digests, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_other_run(folder, config, data)
+        if (folder / IDENTITY).is_file():
+            before = saved_identity(folder, config.run_dir)
+            identity |= {key: value for key, value in before.items() if _is_among(key, (BEGAN_WITH,))}
         (folder / STOPPED).unlink(missing_ok=True)
         write_json(folder / IDENTITY, identity)
         write_text(folder / CONFIG, resolved_yaml(config))
@@ -110,6 +116,12 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], data: Digests, 
             f"{describe_run_dir(config)} cannot be written: {error.strerror}; choose another"
         ) from error
     return folder
+
+
+def record_beginning(folder: Path, model: Mapping[str, Any]) -> None:
+    """Add to the identity in ``folder`` which model of another run this one began with; rank 0 only."""
+    identity = saved_identity(folder, str(folder))
+    write_json(folder / IDENTITY, identity | {f"{BEGAN_WITH}.{key}": value for key, value in model.items()})
 
 
 def identity_of(config: RunConfig, data: Digests, may_differ: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

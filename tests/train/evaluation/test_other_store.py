@@ -16,6 +16,7 @@ from data_pipeline.batch import SequenceBatch
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.id_map import raw_items, raw_users
 from data_pipeline.store.manifest import load_manifest
+from ranks import run_ranks
 from runs import run_here, tiny_run
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
@@ -178,3 +179,16 @@ def test_a_warm_start_on_test_events_is_refused(world: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"trained on \d+ of the test targets of this run.*checkpoint\.use=best"):
         run_here(words)
     assert run_here([*words, "checkpoint.use=best"]) == 0
+
+
+def evaluate_on_ranks(words: list[str]) -> int:
+    """Of a rank."""
+    return evaluate(words)
+
+
+def test_two_ranks_find_the_same(world: Path):
+    words = [f"run_dir={world / 'run'}", f"data.store={world / 'store'}"]
+    assert evaluate(words) == 0
+    alone = report_of(world)
+    assert run_ranks(2, evaluate_on_ranks, [*words, "hardware.num_ranks=2"]) == [0, 0]
+    assert report_of(world) == alone

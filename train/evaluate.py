@@ -17,7 +17,13 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_evaluate
-from train.distributed.collectives import ProcessGroupCollectives, from_rank_zero, on_rank_zero, process_group
+from train.distributed.collectives import (
+    ProcessGroupCollectives,
+    control_group,
+    from_rank_zero,
+    on_rank_zero,
+    process_group,
+)
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.other_store import KnownIds, target_ranks_elsewhere
 from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys_of
@@ -79,7 +85,7 @@ def _report_elsewhere(
     """Quality on the events of another store or version, and what the model does not know of them. Collective."""
     config = asked.config
     on_rank_zero(lambda: print(_line(asked, source), flush=True))
-    known = from_rank_zero(lambda: _known_ids(asked, source, progress, heartbeat))
+    known = from_rank_zero(lambda: _known_ids(asked, source, progress, heartbeat), control_group())
     found = target_ranks_elsewhere(state, config, asked.manifest, known, Subset.TEST)
     if not found.ranks.size:
         raise DataError(

@@ -6,9 +6,10 @@ from configs.atomic_files import read_json
 from configs.errors import DataError
 from configs.schema import Split
 from train.checkpoint.checkpointer import DiskCheckpointer
-from train.distributed.collectives import from_rank_zero, on_rank_zero
+from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero
 from train.evaluation.ending import ending_of
 from train.evaluation.protocol import Validator
+from train.evaluation.ranking import StopRequested
 from train.evaluation.summary import Summary, print_table, summarise, write_summary
 from train.progress import PROGRESS, RunProgress
 from train.run_dir.checkpoint_folder import FINAL
@@ -48,6 +49,7 @@ def finish(
     """
     config, num_trained = session.config, state.step
     session.say(ending_of(config, progress, num_trained, state.schedule.num_steps))
+    own: Summary | None
     try:
         if validator is None:
             checkpointer.save_final(state, progress)
@@ -63,9 +65,13 @@ def finish(
             session.watchdog.heartbeat,
             session.is_stop_requested,
         )
+    except StopRequested:  # on every rank while they rank, on rank 0 alone while it counts
+        own = None
     finally:
         state.step = num_trained  # a restored model says when it was the best
-    summary = from_rank_zero(lambda: own)
+    summary = from_rank_zero(lambda: own, control_group())  # rank 0 may count for longer than a collective waits
+    if summary is None:
+        raise StopRequested
     record(session, summary)
     if session.is_rank_zero:
         print_table(summary)

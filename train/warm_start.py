@@ -14,7 +14,8 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_ship
 from train.checkpoint.state_dict import after_loading, make_optimizer_state, optimizer_state_of
-from train.distributed.collectives import from_rank_zero
+from train.distributed.collectives import control_group, from_rank_zero
+from train.distributed.heartbeat import heartbeating
 from train.evaluation.trained_events import num_trained_targets, trained_events
 from train.progress import RunProgress
 from train.run_dir.identity import is_same_data
@@ -40,8 +41,8 @@ def warm_start(session: Session, state: TrainState) -> dict[str, Any]:
     which names a key, where the other model does not fit or was trained on test events of this run, and
     :class:`DataError` where it is damaged.
     """
-    config = session.config
-    source = from_rank_zero(lambda: _read_source(config, session.manifest))
+    config, group = session.config, control_group()  # rank 0 reads for all, however long
+    source = from_rank_zero(lambda: _read_source(session), group)
     _forget_all(state, config)
     of_source: RunConfig = replace(source.run.config, run_dir=config.init_from, scratch_dir=config.scratch_dir)
     sync = run_sync_of(of_source, session.watchdog.heartbeat, READER)
@@ -55,7 +56,7 @@ def warm_start(session: Session, state: TrainState) -> dict[str, Any]:
         found = {"checkpoint": name, "step": state.step, "sum": checkpointer.sum_of(name)}
     state.step = 0
     after_loading(state)
-    known = from_rank_zero(lambda: _num_trained_targets(session, source, progress))
+    known = from_rank_zero(lambda: _num_trained_targets(session, source, progress), group)
     counts = _counts(source, _tables(config), session.manifest)
     told = {"run_dir": config.init_from, **found, **counts, **known, "optimizer": config.init_optimizer}
     session.say(_line(told))
@@ -78,8 +79,13 @@ class _Source:
     rows: dict[str, np.ndarray]
 
 
-def _read_source(config: RunConfig, manifest: Manifest) -> _Source:
+def _read_source(session: Session) -> _Source:
     """On rank 0."""
+    with heartbeating(session.watchdog.heartbeat):
+        return _source_of(session.config, session.manifest)
+
+
+def _source_of(config: RunConfig, manifest: Manifest) -> _Source:
     run = trained_run(INIT_FROM, config.init_from, config.scratch_dir)
     refuse_other_shapes(run, config)
     _refuse_fused_adam(config)

@@ -27,6 +27,12 @@ def raw_users(store: str, manifest: Manifest) -> pa.Array:
     return _one(pa.chunked_array([chunk for part in parts for chunk in part.chunks]))
 
 
+def kinds_of_ids(store: str, manifest: Manifest) -> dict[str, str]:
+    """:func:`kind_of_ids` of the store's items and users, of which one row group is read."""
+    users, _ = RowGroups(store, manifest).table(0, ["raw_user"])
+    return {"item": kind_of_ids(raw_items(store, manifest)), "user": kind_of_ids(_one(users.column("raw_user")))}
+
+
 def kind_of_ids(raw: pa.Array) -> str:
     """What the raw ids are, in words: ids of two kinds are never the same id."""
     return "whole numbers" if pa.types.is_integer(raw.type) else "texts"

@@ -8,7 +8,7 @@ from configs.errors import ConfigError, DataError
 from configs.load import variants_of
 from configs.overrides import as_typed
 from configs.schema import RunConfig
-from data_pipeline.store.id_map import kind_of_ids, raw_items
+from data_pipeline.store.id_map import kinds_of_ids
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest, versions_of
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import VERSION, load_run_config, saved_identity
@@ -68,12 +68,13 @@ def store_of_run(run: TrainedRun, other: str) -> tuple[str, Manifest]:
 
 def refuse_other_kind_of_ids(run: TrainedRun, source: tuple[str, Manifest], store: str, manifest: Manifest) -> None:
     """Raise :class:`ConfigError` where raw ids of the two stores can never be equal."""
-    here, there = kind_of_ids(raw_items(store, manifest)), kind_of_ids(raw_items(*source))
-    if here != there:
-        raise ConfigError(
-            f"data.store={store} has item ids that are {here}, those of {run.shown} are {there}, so that none is the "
-            f"same; prepare the log with the ids that the run knows"
-        )
+    here, there = kinds_of_ids(store, manifest), kinds_of_ids(*source)
+    for name, kind in here.items():
+        if kind != there[name]:
+            raise ConfigError(
+                f"data.store={store} has {name} ids that are {kind}, those of {run.shown} are {there[name]}, so that "
+                f"none is the same; prepare the log with the ids that the run knows"
+            )
 
 
 def refuse_other_features(run: TrainedRun, source: Manifest, store: str, manifest: Manifest) -> None:

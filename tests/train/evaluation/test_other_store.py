@@ -151,14 +151,16 @@ def test_events_that_the_model_was_trained_on_are_not_ranked(world: Path, capsys
     assert (found["checkpoint"], found["split"]) == ("final", "global_time")
 
 
+@pytest.mark.parametrize("kind", ["item", "user"])
 def test_a_store_whose_ids_are_of_another_kind_is_refused(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ):
-    random_log(300, kind="dense").write_parquet(tmp_path / "log.parquet")
+    numbers, texts = random_log(300, kind="dense"), random_log(300, kind="string")
+    texts.with_columns(numbers[f"{kind}_id"]).write_parquet(tmp_path / "log.parquet")
     prepare(DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "numbers")))
     assert preflight([f"run_dir={world / 'run'}", f"data.store={tmp_path / 'numbers'}"]) == 2
     told = capsys.readouterr().err
-    assert "item ids that are whole numbers" in told
+    assert f"{kind} ids that are whole numbers" in told
     assert told.count("\n") == 1
 
 

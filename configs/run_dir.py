@@ -35,6 +35,8 @@ def checked_run_dir(run_dir: str, key: str = "run_dir") -> str:
     if not is_url(run_dir) or run_dir.startswith("file://"):
         path = checked_folder(key, run_dir)
         require(bool(path), f"{key} is empty; name a folder or a URL")
+        is_text = not any("\ud800" <= each <= "\udfff" for each in path)
+        require(is_text, f"{key}={path!r} is no UTF-8, which TensorBoard's log needs; name another folder")
         require(
             not (Path(path) / "manifest.json").is_file(),
             f"{key}={run_dir} is a store; name a folder for the run alone",

@@ -67,7 +67,7 @@ def targets_in(family: set[int], target: str, launcher: int) -> set[int]:
         case "agent":
             return family - ranks - {launcher}
         case "one rank":
-            return {max(ranks)}
+            return {max(ranks)} if ranks else set()
         case _:
             return ranks
 

@@ -245,10 +245,19 @@ def _open_lock(place: Path, what: str, name: str = "lock") -> int:
     try:
         (place / FOLDER).mkdir(parents=True, exist_ok=True)
         return os.open(place / FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        raise  # withdrawn by the last writer, just now
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _can_make(place):
+            raise  # withdrawn by the last writer, just now
         raise ConfigError(f"{what} cannot be written: {error.strerror}; choose another") from error
+
+
+def _can_make(place: Path) -> bool:
+    """Whether ``place`` is there, made where it was not: below ``/proc`` nothing can be."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _try_lock(file: int, kind: int) -> bool:

@@ -58,6 +58,8 @@ def test_a_url_stays_as_it_is() -> None:
 
 def test_a_name_that_is_no_utf8_keeps_its_bytes() -> None:
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(ConfigError, match=r"run_dir='caf\\udce9' is no UTF-8"):
+        load_config([f"run_dir={name}"])
     assert load_config([f"data.log={name}/a"]).data.log.encode("utf-8", "surrogateescape") == b"caf\xe9/a"
 
 

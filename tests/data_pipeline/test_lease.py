@@ -246,6 +246,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="run_dir=here cannot be written: Not a directory"):
         Lease(tmp_path / "file", "run_dir=here")
+    with pytest.raises(ConfigError, match="run_dir=here cannot be written: No such file"):
+        Lease(Path("/proc/here"), "run_dir=here")
 
 
 class holder:

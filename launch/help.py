@@ -146,6 +146,7 @@ VERBS = {
         ),
         keys=(
             "run_dir",
+            "checkpoint.use",
             "export.output",
             "export.dtype",
             "export.examples",

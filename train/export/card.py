@@ -1,6 +1,6 @@
 """``model.json`` and ``README.md``: what is in an export, how to use it, and how good it is."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from configs.schema import ExportDtype, RunConfig
 from data_pipeline.store.features import StoredFeature, chosen_features
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
+from train.checkpoint.checkpointer import DiskCheckpointer
 from train.export.folder import FORMAT, FORMAT_VERSION, MODEL, sums_of
 from train.export.program import ENCODER, Inputs, described_inputs
 from train.export.table_file import SCALE
 from train.run_dir.identity import saved_identity
+from train.state import TrainState
 
 SUMMARY = "summary.json"
 README = """# A sequence recommender
@@ -43,12 +45,29 @@ python example.py
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """Which model of a run an export holds."""
+
+    checkpoint: str
+    """``best`` or ``final``."""
+    step: int
+    trained_on: str
+    """Of a final model, as ``train.refit_on``; empty of the best one, which was trained on the training events."""
+
+    @classmethod
+    def of(cls, name: str, checkpointer: DiskCheckpointer, state: TrainState) -> "Shipped":
+        """Restore the checkpoint ``name`` into ``state``, and say which it is. Collective."""
+        progress = checkpointer.restore(name, state)
+        return cls(name, state.step, progress.refit_on)
+
+
 def write_card(
     folder: Path,
     config: RunConfig,
     manifest: Manifest,
     inputs: Inputs,
-    step: int,
+    model: Shipped,
     measured: dict[str, Any],
     extras: dict[str, Any],
 ) -> None:
@@ -76,8 +95,8 @@ def write_card(
         },
         "features": _features(config, manifest),
         "data": {**_data_digests(manifest), "store_version": manifest.version},
-        "run": {"step": step, "identity": saved_identity(path_of(config.run_dir), config.run_dir)},
-        "quality": {**measured, "summary": summary_of(config).get("quality")},
+        "run": {**asdict(model), "identity": saved_identity(path_of(config.run_dir), config.run_dir)},
+        "quality": {**measured, **_summary_of(config)},
         **extras,
         "versions": {"shardrec": version("shardrec"), "torch": version("torch")},
     }
@@ -85,10 +104,12 @@ def write_card(
     write_json(folder / MODEL, {**document, "files": sums_of(folder)})
 
 
-def summary_of(config: RunConfig) -> dict[str, Any]:
-    """The run's ``summary.json``; empty where it has none. Raises :class:`DataError` where it is damaged."""
+def _summary_of(config: RunConfig) -> dict[str, Any]:
+    """What the run's ``summary.json`` says of its best model, and of its final one where it has one; raises
+    :class:`DataError` where it is damaged."""
     path = path_of(config.run_dir) / SUMMARY
-    return parse_json_with_sum(path.read_bytes(), path) if path.is_file() else {}
+    summary = parse_json_with_sum(path.read_bytes(), path) if path.is_file() else {}
+    return {"summary": summary.get("quality"), "final_model": summary.get("final_model")}
 
 
 def _tables(config: RunConfig, manifest: Manifest, inputs: Inputs) -> dict[str, Any]:
@@ -151,7 +172,8 @@ def quality_line(measured: dict[str, Any]) -> str:
     if not measured:
         return "no event was held out to measure its quality"
     run, exported = measured["run"]["ndcg@10"], measured["exported"]["ndcg@10"]
+    trained = "" if measured["is_held_out"] else ", which was trained on these events: only the difference counts"
     return (
         f"NDCG@10 over {measured['users']:,} users, each ranked against the whole catalogue: {exported:.4f} with "
-        f"these files, {run:.4f} in the run"
+        f"these files, {run:.4f} in the run{trained}"
     )

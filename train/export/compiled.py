@@ -41,7 +41,7 @@ def write_onnx(folder: Path, program: ExportedProgram, trials: list[Inputs]) -> 
         values = [value.numpy() for value in tree_leaves(inputs)]
         return torch.from_numpy(session.run(None, dict(zip(names, values, strict=True)))[0])
 
-    difference = _difference(run, program.module(), trials, "export.onnx")
+    difference = largest_difference(run, program.module(), trials, "export.onnx")
     return {"file": ONNX, "what": "the encoder as ONNX", "inputs": names, "largest_difference": difference}
 
 
@@ -55,7 +55,7 @@ def write_compiled(folder: Path, program: ExportedProgram, trials: list[Inputs])
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"export.aot_inductor=true: the encoder does not compile here ({reason})") from error
-    difference = _difference(lambda inputs: loaded(**inputs), program.module(), trials, "export.aot_inductor")
+    difference = largest_difference(lambda inputs: loaded(**inputs), program.module(), trials, "export.aot_inductor")
     what = "the encoder compiled for this kind of processor: `torch._inductor.aoti_load_package`"
     return {"file": COMPILED, "what": what, "largest_difference": difference}
 
@@ -91,8 +91,11 @@ def _drawn(rows: Tensor, example: Inputs, num: int, longest: int, draw: torch.Ge
 
 
 @torch.no_grad()
-def _difference(run: Runner, program: nn.Module, trials: list[Inputs], key: str) -> float:
-    """The largest one over ``trials``; :class:`ConfigError` where it is beyond :data:`TOLERANCE`."""
+def largest_difference(run: Runner, program: nn.Module, trials: list[Inputs], key: str) -> float:
+    """How far answers of ``run`` to ``trials`` are from those of ``program``, at most.
+
+    Raises :class:`ConfigError`, which names ``key``, where that is beyond :data:`TOLERANCE`.
+    """
     largest = max(_differences(run, program, trials))
     if not largest <= TOLERANCE:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.schema import ExportDtype, RunConfig
+from configs.schema import ExportDtype, RunConfig, Split
 from data_pipeline.batch import EvaluationBatch, offsets_of
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest, item_table
@@ -88,7 +88,7 @@ def recommended(
 
 def _first_users(config: RunConfig, count: int) -> EvaluationBatch | None:
     """None where there is nobody."""
-    if not count:
+    if not count or config.data.split is Split.NONE:
         return None
     features = config.model.event_features
     return next(

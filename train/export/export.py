@@ -1,4 +1,4 @@
-"""``python -m train.export run_dir=R``: the best model of a run as a folder that needs nothing of this project."""
+"""``python -m train.export run_dir=R``: a run's model as a folder that needs nothing of this project."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +10,12 @@ import torch
 
 from configs.errors import exit_code_of
 from configs.run_dir import READER, local_run_dir
-from configs.schema import RunConfig
+from configs.schema import RefitOn, RunConfig
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
+from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
+from train.checkpoint.model_to_ship import model_to_ship
 from train.distributed.collectives import (
     ProcessGroupCollectives,
     from_rank_zero,
@@ -22,7 +24,7 @@ from train.distributed.collectives import (
 )
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.preflight import evaluated_run
-from train.export.card import quality_line, write_card
+from train.export.card import Shipped, quality_line, write_card
 from train.export.compiled import trial_inputs, write_compiled, write_onnx
 from train.export.examples import make_examples, write_examples
 from train.export.exported_model import ExportedModel
@@ -39,7 +41,6 @@ from train.export.program import (
     program_bytes,
 )
 from train.export.vectors import recommender_of, write_tables
-from train.run import build_state
 from train.run_dir.identity import refuse_other_evaluation
 from train.run_dir.store_version import at_version, manifest_of_run
 from train.run_dir.sync import run_sync_of
@@ -50,7 +51,7 @@ Heartbeat = Callable[[], None]
 
 
 def export(config: RunConfig) -> None:
-    """Write the best model of ``config.run_dir`` to ``config.export.output``. Collective."""
+    """Write the model to ship of ``config.run_dir`` to ``config.export.output``. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         manifest = manifest_of_run(config, path_of(config.run_dir))
         config = at_version(config, manifest.version)
@@ -62,9 +63,9 @@ def export(config: RunConfig) -> None:
             sync.fetch_list()
         folder = local_run_dir(config, READER)
         with DiskCheckpointer(folder, config.checkpoint, watchdog.heartbeat, sync) as checkpointer:
-            checkpointer.restore_best(state)
+            model = Shipped.of(model_to_ship(checkpointer, config.checkpoint.use), checkpointer, state)
         with _on_rank_zero(output) as partial:
-            told = _write(partial, config, manifest, state, watchdog.heartbeat)
+            told = _write(partial, config, manifest, state, model, watchdog.heartbeat)
         if state.collectives.rank == 0:
             print(f"{output}: {told}", flush=True)
 
@@ -79,7 +80,12 @@ def _on_rank_zero(output: Path) -> Iterator[Path | None]:
 
 
 def _write(
-    folder: Path | None, config: RunConfig, manifest: Manifest, state: TrainState, heartbeat: Heartbeat
+    folder: Path | None,
+    config: RunConfig,
+    manifest: Manifest,
+    state: TrainState,
+    model: Shipped,
+    heartbeat: Heartbeat,
 ) -> str:
     """Every file of the export, into the ``folder`` of rank 0; on rank 0, what to tell of it. Collective."""
     recommender = recommender_of(state)
@@ -87,7 +93,7 @@ def _write(
         content = from_rank_zero(lambda: program_bytes(encoder_program(recommender, config.data.max_history)))
     write_tables(folder, state, manifest, config.export.dtype, heartbeat)
     exported = ExportedModel(recommender, load_program(content), config.export.dtype)
-    measured = measure(exported, state, config, manifest)
+    measured = measure(exported, state, config, manifest, is_held_out=model.trained_on != RefitOn.EVERYTHING.value)
     examples = make_examples(exported, state, config, manifest)
     inputs = made_up_inputs(recommender, num_histories=1, length=1)
 
@@ -99,7 +105,7 @@ def _write(
             write_users(folder, config.data.store, manifest)
         write_examples(folder, examples)
         extras = _extras(folder, config, content, inputs)
-        write_card(folder, config, manifest, inputs, state.step, measured, extras)
+        write_card(folder, config, manifest, inputs, model, measured, extras)
 
     with heartbeating(heartbeat):
         on_rank_zero(write_rest)

@@ -14,17 +14,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.load import load_config
 from configs.run_dir import local_run_dir
+from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import item_table, load_manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
 from ranks import run_ranks
+from runs import tiny_run
+from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.evaluation.preflight import evaluated_run
 from train.export.export import main
 from train.export.exported_model import padded
-from train.run import build_state
+from train.run import main as train
 
 BLOCKED = (
     *("configs", "data_pipeline", "models", "train", "launch", "benchmarks", "shardrec"),
@@ -159,3 +163,31 @@ def test_two_ranks_write_the_files_of_one(run: Path, exported: Path, tmp_path: P
     for name in names:
         assert (folder / name).read_bytes() == (exported / name).read_bytes(), name
     assert model_of(folder)["quality"]["run"] == model_of(exported)["quality"]["run"]
+
+
+def test_a_final_model_with_users_and_features_is_shipped_as_what_it_is(tmp_path: Path) -> None:
+    events = [(user, event) for user in range(60) for event in range(9)]
+    rows = [f"u{user},i{(user * 7 + event) % 23},{event},{'ab'[event % 2]},{event / 3}" for user, event in events]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,kind,price", *rows]))
+    features = ["data.features.kind.type=category", "data.features.price.type=number"]
+    data = load_config([f"data.log={tmp_path}/log.csv", f"data.store={tmp_path}/store", *features]).data
+    prepare(data)
+    overrides = tiny_run(data.store, tmp_path / "run", num_steps=4)
+    overrides += ["model.user_input=first_token", "model.event_features=[kind,price]"]
+    assert train([*overrides, "train.refit=true", "train.refit_on=everything"]) == 0
+    assert main([f"run_dir={tmp_path}/run", "export.dtype=float16"]) == 0
+    folder = tmp_path / "run" / "export"
+    model = model_of(folder)
+    assert model["run"]["checkpoint"] == "final"
+    assert model["run"]["trained_on"] == "everything"
+    assert not model["quality"]["is_held_out"]
+    assert [each["name"] for each in model["program"]["inputs"]] == [
+        "item_vectors",
+        "lengths",
+        "user_vectors",
+        "features.kind",
+        "features.price",
+    ]
+    assert [json.loads(line) for line in (folder / "users.jsonl").open()][:2] == ["u0", "u1"]
+    done = python(ALONE, str(folder / "example.py"))
+    assert done.returncode == 0, done.stdout + done.stderr

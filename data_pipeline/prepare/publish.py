@@ -92,8 +92,10 @@ def next_version(store: Path) -> int:
     Raises :class:`DataError`, before any work is done, for what lies where a prepare must write.
     """
     if not is_store(store):
+        if store.is_mount():
+            raise DataError(f"data.store={store} is a mount point; name a folder below it: {store / 'store'}")
         if store.exists() and not (store.is_dir() and not any(store.iterdir())):
-            raise DataError(f"data.store={store} exists and is no store; choose another folder or remove it")
+            raise DataError(f"data.store={store} exists and is no store; choose another folder")
         return 1
     folder = store / VERSIONS
     for place in (store / MANIFEST, folder):

@@ -14,6 +14,7 @@ from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.prune import prune
+from data_pipeline.prepare.publish import next_version
 from data_pipeline.store.manifest import load_manifest
 
 PLACES = [
@@ -136,3 +137,9 @@ def test_a_log_a_store_and_a_spill_do_not_lie_in_one_another(tmp_path: Path, log
         prepare(DataConfig(log=str(tmp_path / log), store=str(tmp_path / store), spill_dir=spill))
     assert not (tmp_path / "s").exists()
     assert sorted(path.name for path in (tmp_path / "a" / "store").iterdir()) == ["log"]
+
+
+def test_a_place_where_a_disk_is_mounted_is_refused_with_a_folder_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda self: True)
+    with pytest.raises(DataError, match=r"data\.store=/data is a mount point; .* below it: /data/store"):
+        next_version(Path("/data"))

@@ -114,6 +114,21 @@ def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, times
     return np.where((position < limit) & (position >= 1), position, -1)
 
 
+def lengths_before(rule: SplitRule, subset: Subset | None, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """How many of each user's first events come before what ``subset`` ranks, all for None: int64 [B].
+
+    Of a user whom it does not rank: the events that an earlier subset or training has.
+    """
+    if subset is None:
+        return np.diff(offsets)
+    if subset is Subset.VALID:
+        return train_lengths(rule, offsets, timestamp)
+    if rule.split is Split.GLOBAL_TIME:
+        return _counts_before(rule.test_start_ms, offsets, timestamp)
+    lengths = np.diff(offsets)
+    return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, lengths - 1, lengths)
+
+
 def refuse_future(
     rule: SplitRule, first_user: int, ends: np.ndarray, lengths: np.ndarray, timestamp: np.ndarray
 ) -> None:

@@ -80,6 +80,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "doctor": _doctor,
         "evaluate": _evaluate,
         "export": _export,
+        "recommend": _recommend,
         "bench": _bench,
         "completion": _completion,
     }
@@ -87,7 +88,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         close = get_close_matches(name, verbs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
         raise ConfigError(f"{name} is not a verb; {hint}")
-    if name in ("train", "launch", "evaluate", "export"):
+    if name in ("train", "launch", "evaluate", "export", "recommend"):
         _refuse_torchrun(name)
     return verbs[name]
 
@@ -96,7 +97,7 @@ def _refuse_torchrun(verb: str) -> None:
     """Of the processes that torchrun starts each would start a whole run of its own; the first one says so."""
     if "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ:
         kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
-        module = {"evaluate": "train.evaluate", "export": "train.export"}.get(verb, "train")
+        module = f"train.{verb}" if verb in ("evaluate", "export", "recommend") else "train"
         raise kind(
             f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
             f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
@@ -154,6 +155,14 @@ def _export(overrides: list[str]) -> int:
 
     config, words = compose(EXPORT, overrides)
     return run_module("train.export.preflight", words) or run_ranks(EXPORT.module, config, words)
+
+
+def _recommend(overrides: list[str]) -> int:
+    from launch.clusters.local import run_ranks
+    from launch.verbs import RECOMMEND, compose
+
+    config, words = compose(RECOMMEND, overrides)
+    return run_module("train.recommend.preflight", words) or run_ranks(RECOMMEND.module, config, words)
 
 
 def _bench(overrides: list[str]) -> int:

@@ -111,7 +111,7 @@ VERBS = {
     ),
     "launch": Verb(
         summary="the same on a cluster: several machines, Slurm, Kubernetes",
-        usage="[train|evaluate|export] cluster=NAME [--multirun] [--dry-run] [key=value ...]",
+        usage="[train|evaluate|recommend|export] cluster=NAME [--multirun] [--dry-run] [key=value ...]",
         about=(
             "Starts `shardrec train key=value ...`, or another verb, on a cluster. Writes RUN_DIR; the same command "
             "again resumes."
@@ -154,6 +154,41 @@ VERBS = {
             "export.aot_inductor",
             "export.faiss",
             "evaluation.leave_out_seen",
+            "hardware.num_ranks",
+        ),
+        notes="What is not set is the run's own.",
+    ),
+    "recommend": Verb(
+        summary="the best items for users, or the nearest of each item, as a file",
+        usage="run_dir=RUN_DIR [key=value ...]",
+        about=(
+            "Exact lists of a run's best checkpoint over the whole catalogue, with raw ids. Writes "
+            "RUN_DIR/recommendations.parquet; the same command again after a kill goes on. docs/recommend.md"
+        ),
+        keys=(
+            "run_dir",
+            "checkpoint.use",
+            "recommend.what",
+            "recommend.k",
+            "recommend.output",
+            "recommend.overwrite",
+            "recommend.users",
+            "recommend.histories",
+            "recommend.history",
+            "recommend.leave_out_seen",
+            "recommend.unknown_ids",
+            "recommend.user_column",
+            "recommend.item_column",
+            "recommend.allowed_items",
+            "recommend.forbidden_items",
+            "recommend.item_file",
+            "recommend.item_columns",
+            "recommend.where",
+            "recommend.diverse_by",
+            "recommend.max_per_value",
+            "recommend.popular_days",
+            "recommend.similarity",
+            "recommend.batch_size",
             "hardware.num_ranks",
         ),
         notes="What is not set is the run's own.",

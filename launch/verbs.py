@@ -27,7 +27,8 @@ class Verb:
 TRAIN = Verb("train", "train", saves_when_stopped=True)
 EVALUATE = Verb("evaluate", "train.evaluate", saves_when_stopped=False)
 EXPORT = Verb("export", "train.export", saves_when_stopped=False)
-VERBS = {verb.name: verb for verb in (TRAIN, EVALUATE, EXPORT)}
+RECOMMEND = Verb("recommend", "train.recommend", saves_when_stopped=False)
+VERBS = {verb.name: verb for verb in (TRAIN, EVALUATE, RECOMMEND, EXPORT)}
 
 
 def verb_of(words: Sequence[str]) -> tuple[Verb, list[str]]:

@@ -44,16 +44,12 @@ class Recommender(nn.Module):
         targets are empty. ``candidates``: item ids ``[C]`` whose vectors come along. A user -1, whom the table does
         not know, has a vector of zeros; there is none in training.
         """
-        event, candidate, user = self._looked_up(batch, candidates)
+        event, candidate, user = self.look_up(batch, candidates)
+        if not is_training:
+            return LossInputs(self.last_queries(batch, event, user), batch.item[:0], event[:0], candidate)
         users = torch.arange(len(batch.lengths), device=event.device)
         owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
         end = torch.cumsum(batch.lengths, 0) - 1
-        if not is_training:
-            user = None if user is None else user * (batch.user >= 0)[:, None]
-            inputs = self._with_features(event, batch, None)
-            tokens, lengths, _ = self._tokens(inputs, batch.lengths, user, owner)
-            query = self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
-            return LossInputs(query, batch.item[:0], event[:0], candidate)
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
         is_input[end[batch.lengths > 0]] = False  # these two lines and `unique` wait for a GPU
         input_index = is_input.nonzero().squeeze(1)
@@ -69,11 +65,19 @@ class Recommender(nn.Module):
     def table_rows(self, items: Tensor, users: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows ``[N, D]`` of the item table, and ``[M, D]`` of the user table where there is one. Collective."""
         no_events = SequenceBatch(items[:0], torch.zeros_like(users), users, items[:0])
-        _, item_vectors, user_vectors = self._looked_up(no_events, items)
+        _, item_vectors, user_vectors = self.look_up(no_events, items)
         return item_vectors, user_vectors
 
-    def _looked_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Vectors of the events, the candidates and the users.
+    def last_queries(self, batch: SequenceBatch, event: Tensor, user: Tensor | None) -> Tensor:
+        """The query ``[B, D]`` after the last event of each history, of what :meth:`look_up` gave: not collective."""
+        user = None if user is None else user * (batch.user >= 0)[:, None]
+        users = torch.arange(len(batch.lengths), device=event.device)
+        owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
+        tokens, lengths, _ = self._tokens(self._with_features(event, batch, None), batch.lengths, user, owner)
+        return self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
+
+    def look_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Vectors of the events, the candidates and the users. Collective over sharded tables.
 
         Ids are made unique first: TorchRec's own dedup has no CPU kernel, and the table's backward costs by the id.
         """

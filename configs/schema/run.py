@@ -15,6 +15,7 @@ from configs.schema.loss import FullSoftmaxConfig, LossConfig
 from configs.schema.model import SASRecConfig
 from configs.schema.nonfinite import NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig
+from configs.schema.recommend import RecommendConfig
 from configs.schema.sharding import ShardingConfig
 from configs.schema.train import TrainConfig
 from configs.url import is_url
@@ -64,6 +65,8 @@ class RunConfig:
     """What happens to a loss or a gradient that is not finite."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """What ``shardrec export`` writes."""
+    recommend: RecommendConfig = field(default_factory=RecommendConfig)
+    """What `shardrec recommend` writes of a trained run: docs/recommend.md."""
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)

@@ -84,7 +84,7 @@ def test_help_tells_what_every_benchmark_needs() -> None:
     assert sorted(name for name, _ in VERBS["bench"].options) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("verb", ["config", "prepare", "train", "evaluate"])
+@pytest.mark.parametrize("verb", ["config", "prepare", "train", "evaluate", "recommend"])
 def test_a_wrong_key_is_one_line_on_stderr_before_anything_starts(
     verb: str, started: Started, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ MAY_CHANGE = (
     "nonfinite",
     "train",
     "began_with",
+    "recommend",
     "data.log",
     "data.store",
     "data.version",

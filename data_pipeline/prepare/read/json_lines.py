@@ -26,7 +26,7 @@ def scan_json(path: Path, names: dict[str, str], source: SourceConfig) -> tuple[
         fields[source.nested_events] = events
     dtype = pl.Struct(fields)
     decoded = pl.col(LINE).map_batches(
-        lambda series: _decoded(series, dtype), return_dtype=dtype, is_elementwise=True
+        lambda series: decoded_objects(series, dtype), return_dtype=dtype, is_elementwise=True
     )
     rows = lines.with_columns(decoded.alias(_IS_JSON)).with_columns(
         pl.col(_IS_JSON).struct.unnest(), pl.col(_IS_JSON).is_not_null()
@@ -36,7 +36,7 @@ def scan_json(path: Path, names: dict[str, str], source: SourceConfig) -> tuple[
     return rows, pl.when(~pl.col(_IS_JSON)).then(pl.lit("bad_json"))
 
 
-def _decoded(lines: pl.Series, dtype: pl.Struct) -> pl.Series:
+def decoded_objects(lines: pl.Series, dtype: pl.Struct) -> pl.Series:
     """The objects of ``lines`` as ``dtype``; null for a line that is no such object, found by halving.
 
     Polars fails as a whole where one line is broken. One pass costs a third of looking up each key by JSON path.
@@ -49,7 +49,7 @@ def _decoded(lines: pl.Series, dtype: pl.Struct) -> pl.Series:
         if len(lines) == 1:
             return pl.Series([None], dtype=dtype)
     half = len(lines) // 2
-    return pl.concat([_decoded(lines[:half], dtype), _decoded(lines[half:], dtype)])
+    return pl.concat([decoded_objects(lines[:half], dtype), decoded_objects(lines[half:], dtype)])
 
 
 def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str) -> None:

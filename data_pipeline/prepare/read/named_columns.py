@@ -10,7 +10,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema.source import Layout, SourceConfig
-from data_pipeline.prepare.read.delimited import LINE, scan_lines
+from data_pipeline.prepare.read.delimited import EXTRA, LINE, scan_lines
 from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.formats import SUFFIXES, file_layout_of, scan_file
@@ -160,7 +160,7 @@ class _opened:
             roles = dict(zip(("user", "item", *map(str, range(len(names)))), names, strict=False))
             scan = scan_file(place, roles, source, view=view)
             schema = scan.rows.collect_schema()
-        _check_names(file, names, schema.names())
+        _check_names(file, names, [name for name in schema.names() if name != EXTRA])
         return LogFile(
             path=place,
             scan=scan.rows,

@@ -21,6 +21,7 @@ from configs.errors import ConfigError
 from configs.paths import checked_path
 from configs.schema import LossConfig, RunConfig
 from configs.schema.cluster import LaunchConfig
+from configs.schema.serve import ServerConfig
 
 _LOCK = threading.Lock()
 
@@ -70,6 +71,7 @@ def _schemas() -> ConfigStore:
     run.loss = LossConfig()  # a variant cannot be merged over another one, only over their base
     store.store(name="run_schema", node=run)
     store.store(name="launch_schema", node=OmegaConf.structured(LaunchConfig))
+    store.store(name="serve_schema", node=OmegaConf.structured(ServerConfig))
     for group, choices in CHOICES.items():
         for name, choice in choices.items():
             store.store(group=group, name=name, node=choice)

@@ -18,6 +18,7 @@ from configs.errors import ConfigError
 from configs.overrides import AUTO_KEYS, NEW_KEYS, as_typed, literal, read_overrides, unknown_key
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, LaunchConfig
+from configs.schema.serve import ServerConfig
 
 Schema = TypeVar("Schema")
 VARIANTS = "variants"
@@ -43,6 +44,14 @@ def load_cluster(overrides: Sequence[str] = ()) -> ClusterConfig:
     Raises :class:`ConfigError` as :func:`load_config` does.
     """
     return _typed(_merged("launch", LaunchConfig, overrides), LaunchConfig, overrides).cluster
+
+
+def load_server(overrides: Sequence[str] = ()) -> ServerConfig:
+    """Compose ``configs/serve.yaml`` with ``overrides`` such as ``["export=runs/a/export", "serve.port=80"]``. Pure.
+
+    Raises :class:`ConfigError` as :func:`load_config` does.
+    """
+    return _typed(_merged("serve", ServerConfig, overrides), ServerConfig, overrides)
 
 
 def load_pinned(overrides: Sequence[str], *, machine: bool = False) -> tuple[RunConfig, list[str]]:
@@ -125,7 +134,9 @@ def _typed(merged: DictConfig, schema: type[Schema], overrides: Sequence[str]) -
     except RecursionError as error:
         raise ConfigError("keys that refer to each other with ${...} in a circle have no value") from error
     if not isinstance(config, schema):
-        raise ConfigError("run.yaml and launch.yaml of your config_dir must start as ours do: see configs/run.yaml")
+        raise ConfigError(
+            "run.yaml, launch.yaml and serve.yaml of your config_dir must start as ours do: see configs/run.yaml"
+        )
     return config
 
 

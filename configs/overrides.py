@@ -26,6 +26,7 @@ _OWNERS = {
     "prepare": "prepare's keys are under `data.`, such as data.memory_gib and data.engine",
     "batch": "a batch by tokens is data.global_batch_tokens",
     "cluster": "cluster's keys are those of `shardrec launch`",
+    "serve": "serve's keys are those of `shardrec serve`",
 }
 """Where the keys are that a user looks for in a group of another name."""
 
@@ -64,7 +65,7 @@ def unknown_key(key: str, schema: type) -> ConfigError:
     elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):
         hint = f"did you mean {close[0].replace('*', key.removeprefix(NEW_KEYS).partition('.')[0])}?"
     else:
-        hint = "every key: " + ("docs/configuration.md" if group == "cluster" else "`shardrec config`")
+        hint = "every key: " + ("docs/configuration.md" if group in ("cluster", "serve") else "`shardrec config`")
     return ConfigError(f"unknown key {key}; {hint}")
 
 

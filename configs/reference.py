@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from configs.choices import CHOICES, PRESETS, names_of
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig
+from configs.schema.serve import ServerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,11 @@ def run_keys() -> list[Key]:
 def cluster_keys() -> list[Key]:
     """Every key of ``cluster``, those of each kind of cluster included."""
     return [_group("cluster", "The machines: where the job is started."), *_keys_of_group("cluster", ClusterConfig)]
+
+
+def server_keys() -> list[Key]:
+    """Every key of ``shardrec serve``."""
+    return list(_keys_of(ServerConfig, ""))
 
 
 def undocumented(schema: type[Any]) -> list[str]:

@@ -81,6 +81,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "evaluate": _evaluate,
         "export": _export,
         "recommend": _recommend,
+        "serve": _serve,
         "bench": _bench,
         "completion": _completion,
     }
@@ -163,6 +164,12 @@ def _recommend(overrides: list[str]) -> int:
 
     config, words = compose(RECOMMEND, overrides)
     return run_module("train.recommend.preflight", words) or run_ranks(RECOMMEND.module, config, words)
+
+
+def _serve(words: list[str]) -> int:
+    from launch.serve.start import start
+
+    return start(words)
 
 
 def _bench(overrides: list[str]) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from configs.errors import ConfigError
-from configs.reference import Key, cluster_keys, run_keys
+from configs.reference import Key, cluster_keys, run_keys, server_keys
 from launch.help import VERBS
 
 BASH = """# bash completion of shardrec, made by `shardrec completion bash`
@@ -59,7 +59,7 @@ def completion_script(words: Sequence[str]) -> str:
 
 def _keys() -> dict[str, Key]:
     """By name; groups of keys that take no name and keys with a NAME in them are left to the user."""
-    found = [*run_keys(), *cluster_keys()]
+    found = [*run_keys(), *cluster_keys(), *server_keys()]
     return {key.name: key for key in found if (key.takes or not key.is_group) and "NAME" not in key.name}
 
 

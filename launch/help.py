@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from configs.reference import Key, cluster_keys, run_keys
+from configs.reference import Key, cluster_keys, run_keys, server_keys
 
 WIDTH = 110
 NAME_WIDTH = 30
@@ -193,6 +193,16 @@ VERBS = {
         ),
         notes="What is not set is the run's own.",
     ),
+    "serve": Verb(
+        summary="answer requests for recommendations from an export, over HTTP",
+        usage="export=EXPORT [--dry-run] [key=value ...]",
+        about=(
+            "Serves what `shardrec export` wrote until it is stopped: POST /recommend and /events, GET /health, "
+            "/ready, /metrics and /docs. Needs `pip install 'shardrec[serve]'`. Writes EXPORT.events: docs/serve.md"
+        ),
+        options=(("--dry-run", "check the keys, and start nothing"),),
+        keys=tuple(key.name for key in server_keys() if key.name not in ("config_dir", "serve")),
+    ),
     "bench": Verb(
         summary="run one benchmark",
         usage="NAME [key=value ...]",
@@ -275,10 +285,12 @@ def described(key: Key) -> str:
 def _key_entries(names: Iterable[str]) -> Iterator[str]:
     """The keys of ``names`` in their order; those of one choice stand below its name."""
     keys: dict[str, list[Key]] = {}
-    for key in [*run_keys(), *cluster_keys()]:
+    for key in [*run_keys(), *cluster_keys(), *server_keys()]:
         keys.setdefault(key.name, []).append(key)
     needs = ""
-    asked = [key for name in dict.fromkeys(names) for key in keys[name]]
+    # `export` is a key of `serve`, and a group of a run.
+    plain = {name: [key for key in found if not key.is_group] or found for name, found in keys.items()}
+    asked = [key for name in dict.fromkeys(names) for key in plain[name]]
     for key in _by_choice(asked):
         if key.needs != needs:
             needs = key.needs

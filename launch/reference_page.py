@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from configs.reference import Key, cluster_keys, run_keys
+from configs.reference import Key, cluster_keys, run_keys, server_keys
 
 INTRODUCTION = """# Every key
 
@@ -26,9 +26,16 @@ Keys of `shardrec launch`; they are never part of a run.
 """
 
 
+SERVER = """## The server
+
+Keys of `shardrec serve`; they are never part of a run.
+"""
+
+
 def reference_page() -> str:
     """The page as Markdown, one table for each group of keys."""
-    return "\n".join([INTRODUCTION, RUN, *_tables(run_keys()), CLUSTER, *_tables(cluster_keys())]).rstrip() + "\n"
+    parts = [INTRODUCTION, RUN, *_tables(run_keys()), CLUSTER, *_tables(cluster_keys())]
+    return "\n".join([*parts, SERVER, *_tables(server_keys())]).rstrip() + "\n"
 
 
 def _tables(keys: Iterable[Key]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Values that nobody means, for every key of every verb."""
 
-from configs.reference import Key, cluster_keys, run_keys
+from configs.reference import Key, cluster_keys, run_keys, server_keys
 
 NUMBERS = [
     "0", "-1", "1", "3", "-5", "0.5", "1e-300", "1e30", "1e400", "nan", "inf", "-inf", "NaN", "100000", "1" + "0" * 9,
@@ -32,8 +32,8 @@ def values_of(key: Key) -> list[str]:
 
 
 def all_keys() -> list[Key]:
-    """Every key of a run and of a cluster; NAME stands for a feature's name."""
-    return [*run_keys(), *cluster_keys()]
+    """Every key of a run, a cluster and a server; NAME stands for a feature's name."""
+    return [*run_keys(), *cluster_keys(), *(key for key in server_keys() if key.name != "config_dir")]
 
 
 def _is_number(key: Key) -> bool:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from configs.errors import ConfigError
-from configs.load import load_cluster, load_pinned
+from configs.load import load_cluster, load_pinned, load_server
 from configs.reference import Key
 from nasty import all_keys, values_of
 
@@ -29,6 +29,8 @@ def composes(key: Key, value: str) -> str:
     try:
         if name == "cluster" or name.startswith("cluster."):
             load_cluster(words)
+        elif (name == "export" and not key.is_group) or name == "serve" or name.startswith("serve."):
+            load_server(words)
         else:
             load_pinned(words, machine=True)
     except ConfigError as error:

@@ -10,9 +10,10 @@ import yaml
 
 from configs.choices import CHOICES, CONFIG_DIR, names_of
 from configs.load import load_cluster, load_config
-from configs.reference import cluster_keys, run_keys, undocumented
+from configs.reference import cluster_keys, run_keys, server_keys, undocumented
 from configs.schema import RunConfig
 from configs.schema.features import FeatureConfig
+from configs.schema.serve import ServerConfig
 from launch.reference_page import reference_page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -29,13 +30,13 @@ def groups_of(schema: Any) -> list[Any]:
     return [schema, *(found for each in inner for found in groups_of(each))]
 
 
-@pytest.mark.parametrize("schema", sorted({*groups_of(RunConfig), FeatureConfig, *VARIANTS}, key=str))
+@pytest.mark.parametrize("schema", sorted({*groups_of(RunConfig), *groups_of(ServerConfig), FeatureConfig, *VARIANTS}, key=str))
 def test_every_key_has_a_sentence_under_it(schema: Any) -> None:
     assert not undocumented(schema)
 
 
 def test_every_sentence_is_one_line_that_ends() -> None:
-    for key in [*run_keys(), *cluster_keys()]:
+    for key in [*run_keys(), *cluster_keys(), *server_keys()]:
         assert key.doc.endswith("."), key.name
 
 

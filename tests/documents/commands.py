@@ -27,7 +27,7 @@ SMALL = [
 ]
 """The size of every model that is trained here."""
 FAR = ("s3://", "gs://", "hdfs://")
-DRY_VERBS = ("config", "doctor", "bench", "serve")
+DRY_VERBS = ("config", "doctor", "bench")
 """Verbs that are composed only: tests of their own run them, and they take long or do not end."""
 
 
@@ -61,6 +61,8 @@ def shardrec(words: list[str]) -> int:
     if any(word in ("-h", "--help", "--version") for word in words):
         return real(words)
     keys = dict(word.split("=", 1) for word in rest if "=" in word and not word.startswith("-"))
+    if verb == "serve":
+        return real([*words, "--dry-run"])
     if verb == "launch":
         if rest[0] in ("evaluate", "export"):
             provide(rest[0], keys, rest)

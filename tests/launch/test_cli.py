@@ -12,7 +12,7 @@ import pytest
 from benchmarks.__main__ import NAMES
 from configs.atomic_files import write_text
 from configs.load import load_config, resolved_yaml
-from configs.reference import cluster_keys, run_keys
+from configs.reference import cluster_keys, run_keys, server_keys
 from launch import cli, command
 from launch.help import VERBS, described, verb_help
 from processes import PATIENCE_S
@@ -66,7 +66,7 @@ def test_help_imports_neither_hydra_nor_torch(words: list[str]) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_a_verb_describes_its_keys_with_their_defaults(verb: str) -> None:
     told = " ".join(verb_help(verb).split())
-    keys = {key.name: key for key in [*run_keys(), *cluster_keys()]}
+    keys = {key.name: key for key in [*run_keys(), *cluster_keys(), *server_keys()]}
     for name in VERBS[verb].keys:
         assert f" {name} " in told
         assert " ".join(described(keys[name]).split()) in told

@@ -1,0 +1,1 @@
+"""An export behind HTTP: recommendations by raw id, events, metrics."""

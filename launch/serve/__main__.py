@@ -1,0 +1,10 @@
+"""``python -m launch.serve export=E``: the process that `shardrec serve` becomes."""
+
+import sys
+
+from configs.errors import exit_code_of
+from configs.load import load_server
+from launch.serve.server import serve
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(lambda: serve(load_server(sys.argv[1:]))))

@@ -1,0 +1,157 @@
+"""From a request to its answer: raw ids in and out."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from configs.schema.serve import ServeConfig
+from launch.serve.answers import recommendations
+from launch.serve.batching import Batches
+from launch.serve.events import Event, EventLog
+from launch.serve.histories import merged
+from launch.serve.id_map import RawId
+from launch.serve.metrics import Metrics
+from launch.serve.model import Model, Query
+from launch.serve.ranking import Best, Candidates
+from launch.serve.requests import EventRequest, HistoryEvent, InvalidRequest, RecommendRequest, check_kind
+from launch.serve.served import State
+
+Job = tuple[Model, Query]
+SECONDS_END, MILLISECONDS_BEGIN = 10**10, 10**11
+"""A time below the first is seconds where the store's times are milliseconds; it would be of the year 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """``items`` the oldest first, and where they are from."""
+
+    source: str
+    items: list[RawId]
+
+
+class Service:
+    """Answers with the :class:`State` that it is given; events go to ``log``, none where events are refused."""
+
+    def __init__(self, config: ServeConfig, metrics: Metrics, log: EventLog | None) -> None:
+        self._config, self._metrics, self._log = config, metrics, log
+        self.queries = Batches[Job, Best](
+            self._recommend,
+            name="model",
+            max_size=config.max_batch_size,
+            max_wait_s=config.max_wait_ms / 1000,
+            max_queue=config.max_queue,
+        )
+        self.posts = Batches[list[Event], int](
+            self._keep, name="events", max_size=1024, max_wait_s=0, max_queue=config.max_queue
+        )
+        metrics.watch_queue(lambda: len(self.queries))
+
+    async def recommend(self, request: RecommendRequest, state: State) -> dict[str, Any]:
+        """As :class:`RecommendAnswer` has it. Raises :class:`InvalidRequest` and :class:`QueueFullError`."""
+        model = state.model
+        self._check(request, state)
+        history = self._history(request, state)
+        rows = model.items.rows_of(history.items)
+        leave_out_seen = model.leave_out_seen if request.leave_out_seen is None else request.leave_out_seen
+        forbidden, allowed = request.forbidden_items or [], request.allowed_items
+        left_out = model.items.rows_of(forbidden) + (rows if leave_out_seen else [])
+        known = None if allowed is None else model.items.rows_of(allowed)
+        candidates = Candidates(request.k, left_out, known)
+        user = None if model.users is None or request.user_id is None else model.users.row_of.get(request.user_id)
+        is_known = bool(rows) and (model.users is None or user is not None)
+        if is_known:
+            best = await self.queries.result_of((model, Query(rows, candidates, user)))
+        else:
+            best = model.popular(candidates)
+        source = "model" if is_known else "popular"
+        self._metrics.sources.labels(source).inc()
+        asked = [*forbidden, *(allowed or [])]
+        return {
+            "items": recommendations(model.items.raw_ids, best.rows, best.scores),
+            "source": source,
+            "history": {
+                "source": history.source,
+                "events": len(rows),
+                "unknown_items": len(history.items) - len(rows),
+            },
+            "unknown_candidates": len(asked) - len(model.items.rows_of(asked)),
+            "model_version": model.version,
+        }
+
+    async def keep(self, requests: Sequence[EventRequest], state: State | None) -> dict[str, Any]:
+        """As :class:`EventsAnswer` has it. Raises :class:`InvalidRequest`, :class:`QueueFullError` and
+        :class:`sqlite3.Error`."""
+        if self._log is None:
+            raise InvalidRequest(404, [(None, "no events are kept here: serve.events=none")])
+        now = time.time_ns() // 1_000_000
+        for number, each in enumerate(requests):
+            _check_event(each, state, f"[{number}]." if len(requests) > 1 else "")
+        events = [
+            Event(each.user_id, each.item_id, now if each.timestamp is None else each.timestamp) for each in requests
+        ]
+        new = await self.posts.result_of(events)
+        self._metrics.events.inc(new)
+        return {"received": len(events), "new": new}
+
+    def _recommend(self, jobs: list[Job]) -> list[Best]:
+        """In the thread of the model. Jobs of a model that was replaced meanwhile are a batch of their own."""
+        self._metrics.batch_size.observe(len(jobs))
+        found: dict[int, Best] = {}
+        for model in {id(model): model for model, _ in jobs}.values():
+            places = [place for place, (each, _) in enumerate(jobs) if each is model]
+            found |= zip(places, model.recommend([jobs[place][1] for place in places]), strict=True)
+        return [found[place] for place in range(len(jobs))]
+
+    def _keep(self, posts: list[list[Event]]) -> list[int]:
+        assert self._log is not None, "posts are refused without it"
+        return self._log.append(posts)
+
+    def _check(self, request: RecommendRequest, state: State) -> None:
+        model, most = state.model, min(self._config.max_k, len(state.model.items))
+        if request.k > most:
+            raise InvalidRequest(422, [("k", f"must be at most {most:,} (serve.max_k, or the items that there are)")])
+        if request.user_id is None and request.history is None:
+            raise InvalidRequest(422, [("user_id", "send user_id, or history, or both")])
+        if len(request.history or []) > self._config.max_history:
+            told = f"must have at most {self._config.max_history:,} events (serve.max_history)"
+            raise InvalidRequest(422, [("history", told)])
+        for name in ("allowed_items", "forbidden_items"):
+            for number, item in enumerate(getattr(request, name) or []):
+                check_kind(f"{name}[{number}]", item, model.items.kind, "items")
+        for number, each in enumerate(request.history or []):
+            check_kind(f"history[{number}]", _item_of(each), model.items.kind, "items")
+        if request.user_id is not None:
+            check_kind("user_id", request.user_id, _user_kind(state), "users")
+
+    def _history(self, request: RecommendRequest, state: State) -> _History:
+        if request.history is not None:
+            return _History("request", [_item_of(each) for each in request.history])
+        assert request.user_id is not None, "one of both is there"
+        stored = [] if state.store is None else state.store.history(request.user_id)
+        posted = [] if self._log is None else self._log.history(request.user_id, self._config.max_history)
+        items = merged(stored, posted, state.store is None or state.store.has_times)
+        return _History("known" if items else "none", items)
+
+
+def _item_of(event: RawId | HistoryEvent) -> RawId:
+    return event.item_id if isinstance(event, HistoryEvent) else event
+
+
+def _user_kind(state: State) -> type | None:
+    if state.model.users is not None:
+        return state.model.users.kind
+    return None if state.store is None else state.store.users.kind
+
+
+def _check_event(event: EventRequest, state: State | None, prefix: str) -> None:
+    if state is None:
+        return
+    check_kind(f"{prefix}item_id", event.item_id, state.model.items.kind, "items")
+    check_kind(f"{prefix}user_id", event.user_id, _user_kind(state), "users")
+    is_milliseconds = (
+        state.store is not None and state.store.has_times and state.store.first_time_ms > MILLISECONDS_BEGIN
+    )
+    if is_milliseconds and event.timestamp is not None and event.timestamp < SECONDS_END:
+        told = "must be in milliseconds since 1970, as the store's are; this is of January 1970"
+        raise InvalidRequest(422, [(f"{prefix}timestamp", told)])

@@ -63,7 +63,7 @@ class EventLog:
         return counts
 
     def history(self, user: RawId, limit: int) -> list[tuple[RawId, int]]:
-        """The newest ``limit`` items of ``user`` with their times, the oldest first. Raises :class:`sqlite3.Error`."""
+        """The newest ``limit`` items of ``user`` with times, the oldest first. Raises :class:`sqlite3.Error`."""
         with closing(self._reader.execute(_NEWEST, (user, limit))) as rows:
             return rows.fetchall()[::-1]
 

@@ -55,7 +55,7 @@ class StoreHistories:
         if self.items.kind is not items.kind:
             raise DataError(
                 f"serve.store={folder}: its item ids are {KIND_WORDS[self.items.kind]}, those of the export are "
-                f"{KIND_WORDS[items.kind]}; name the store that the run was trained on, or a newer one of the same log"
+                f"{KIND_WORDS[items.kind]}; name the store that the run was trained on, or a newer one of its log"
             )
         if not self.items.row_of.keys() & items.row_of.keys():
             raise DataError(
@@ -85,9 +85,7 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
         text = path.read_bytes()
         content = json.loads(text)
     except FileNotFoundError as error:
-        raise DataError(
-            f"serve.store={folder} is no store: {path} is not there"
-        ) from error
+        raise DataError(f"serve.store={folder} is no store: {path} is not there") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); put it back from a copy") from error
     version = content.get("format_version") if isinstance(content, dict) else None

@@ -137,7 +137,7 @@ def _by_count(files: ExportFiles, num_items: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _check_examples(model: Model, files: ExportFiles) -> None:
-    """Raise :class:`DataError` where the answers are not those of the run; warm the program up where there are none."""
+    """Raise :class:`DataError` where the answers are not those of the run; without examples, warm the program up."""
     try:
         examples = json.loads(files.contents[EXAMPLES])["examples"]
         queries = [_example_query(model, each) for each in examples]

@@ -30,7 +30,10 @@ def groups_of(schema: Any) -> list[Any]:
     return [schema, *(found for each in inner for found in groups_of(each))]
 
 
-@pytest.mark.parametrize("schema", sorted({*groups_of(RunConfig), *groups_of(ServerConfig), FeatureConfig, *VARIANTS}, key=str))
+SCHEMAS = {*groups_of(RunConfig), *groups_of(ServerConfig), FeatureConfig, *VARIANTS}
+
+
+@pytest.mark.parametrize("schema", sorted(SCHEMAS, key=str))
 def test_every_key_has_a_sentence_under_it(schema: Any) -> None:
     assert not undocumented(schema)
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from served_client import Exported, ask, client_of
 
-
 WRONG: list[tuple[str, Any, str | None]] = [
     ("/recommend", {"history": [1], "k": 0}, "k"),
     ("/recommend", {"history": [1], "k": 10**6}, "k"),

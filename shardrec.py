@@ -6,12 +6,13 @@ This module's name is ours alone, so it can put our folder in front before any o
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from configs.schema import RunConfig
@@ -79,6 +80,61 @@ class Run:
         rows = [json.loads(line) for line in lines]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+    def item_vectors(self) -> "tuple[pa.Array, np.ndarray]":
+        """The raw ids [V] of all items, and their vectors [V, D] in the model that the run ships: float32.
+
+        Raises ``DataError`` where the run has no model yet.
+        """
+        from data_pipeline.store.manifest import item_table
+        from data_pipeline.store.paths import path_of
+        from train.checkpoint.stored_tensor import stored_tensor
+        from train.run_dir.model_files import model_folder
+        from train.run_dir.store_version import manifest_of_run
+
+        manifest = manifest_of_run(self.config, path_of(self.config.run_dir))
+        raw = item_table(self.config.data.store, manifest, ["raw_item"]).column("raw_item").combine_chunks()
+        vectors = stored_tensor(model_folder(self.config), "model.tables.embeddings.item.weight")
+        return raw, vectors.float().numpy()
+
+    def recommend(
+        self,
+        *,
+        users: "Sequence[Any] | None" = None,
+        histories: "Mapping[Any, Sequence[Any]] | None" = None,
+        **choices: Any,
+    ) -> "pa.Table":
+        """The best items as ``shardrec recommend`` writes them: a row for each user and rank, ids raw.
+
+        ``users``: raw ids of users of the store, by default all. ``histories``: by an id of your own, raw ids of
+        items, the oldest first. ``choices`` are the keys below ``recommend``, such as ``k=20``. Raises
+        ``ConfigError`` and :class:`CommandFailed`.
+        """
+        import tempfile
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from configs.overrides import as_typed
+        from launch.cli import run_verb
+
+        columns = self.config.data.columns
+        user = choices.get("user_column") or columns.user
+        item = choices.get("item_column") or columns.item
+        with tempfile.TemporaryDirectory(prefix="shardrec-") as folder:
+            output = f"{folder}/recommendations.parquet"
+            if users is not None:
+                choices["users"] = f"{folder}/users.parquet"
+                pq.write_table(pa.table({user: list(users)}), choices["users"])
+            if histories is not None:
+                choices["histories"] = f"{folder}/histories.parquet"
+                lists = {user: list(histories), item: [list(items) for items in histories.values()]}
+                pq.write_table(pa.table(lists), choices["histories"])
+            keys = [f"recommend.{key}={as_typed(value)}" for key, value in (choices | {"output": output}).items()]
+            command = ["recommend", f"run_dir={as_typed(self.path)}", *keys]
+            if code := run_verb(command):
+                raise CommandFailed(command, code)
+            return pq.read_table(output)
 
     @property
     def _folder(self) -> Path:

@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else USAGE_EXIT_CODE
     if words == ["--version"]:
         return exit_code_of(_version)
-    return exit_code_of(lambda: _run(words))
+    return exit_code_of(lambda: run_verb(words))
 
 
-def _run(words: Sequence[str]) -> int:
+def run_verb(words: Sequence[str]) -> int:
+    """Run one verb; its exit code. Raises :class:`ConfigError` for what is found before anything is started."""
     verb, *others = _with_config_dir(words)
     start = _verb_of(verb)
     if any(word in ("-h", "--help") for word in others):

@@ -8,16 +8,14 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from configs.errors import ConfigError, DataError, exit_code_of
-from configs.schema import CheckpointUse, RunConfig
+from configs.errors import ConfigError, exit_code_of
+from configs.schema import RunConfig
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
 from train.evaluation.preflight import evaluated_run
 from train.export.folder import output_of
-from train.progress import PROGRESS
-from train.run_dir.checkpoint_folder import BEST, FINAL, REPLACED
 from train.run_dir.identity import refuse_other_evaluation
-from train.run_dir.remote_copy import CHECKPOINTS
+from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import manifest_of_run
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "faiss": ("faiss",)}
@@ -28,15 +26,7 @@ def check(config: RunConfig) -> None:
     """Raise :class:`ConfigError` or :class:`DataError` where ``config`` cannot be exported. Changes nothing."""
     refuse_other_evaluation(config, identity_digests(manifest_of_run(config, path_of(config.run_dir))))
     _refuse_missing_extras(config)
-    checkpoints = path_of(config.run_dir) / CHECKPOINTS
-    names = {CheckpointUse.AUTO: (FINAL, BEST), CheckpointUse.BEST: (BEST,), CheckpointUse.FINAL: (FINAL,)}
-    wanted = names[config.checkpoint.use]
-    if not any((checkpoints / f"{name}{end}" / PROGRESS).is_file() for name in wanted for end in ("", REPLACED)):
-        raise DataError(
-            f"run_dir={config.run_dir} has no {' or '.join(wanted)} model to export (checkpoint.use="
-            f"{config.checkpoint.use.value}); go on with the same `shardrec train` command until it was validated, "
-            f"or to its end"
-        )
+    refuse_without_model(config)
     output_of(config)
 
 

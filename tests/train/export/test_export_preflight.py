@@ -22,7 +22,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Captur
 def test_a_run_without_a_best_model_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("best", "export"))
-    assert "has no final or best model to export" in refusal(capsys, [f"run_dir={copy}"])
+    assert "has no final or best model yet" in refusal(capsys, [f"run_dir={copy}"])
     assert not (copy / "export").exists()
 
 

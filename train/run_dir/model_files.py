@@ -1,0 +1,37 @@
+"""Which models a run folder holds, as its files say, for whoever is no rank or has not started one yet."""
+
+from pathlib import Path
+
+from configs.errors import DataError
+from configs.run_dir import READER, local_run_dir
+from configs.schema import CheckpointUse, RunConfig
+from data_pipeline.store.paths import AnyPath, path_of
+from train.progress import PROGRESS
+from train.run_dir.checkpoint_folder import BEST, FINAL, REPLACED
+from train.run_dir.remote_copy import CHECKPOINTS
+
+_MODELS = {CheckpointUse.AUTO: (FINAL, BEST), CheckpointUse.BEST: (BEST,), CheckpointUse.FINAL: (FINAL,)}
+
+
+def refuse_without_model(config: RunConfig) -> None:
+    """Raise :class:`DataError` for a run that has no model yet of those that ``checkpoint.use`` allows."""
+    _model_in(path_of(config.run_dir), config)
+
+
+def model_folder(config: RunConfig) -> Path:
+    """The folder of the model to ship, of a run in a folder; :class:`DataError` where there is none."""
+    return Path(str(_model_in(local_run_dir(config, READER), config)))
+
+
+def _model_in(run_dir: AnyPath, config: RunConfig) -> AnyPath:
+    wanted = _MODELS[config.checkpoint.use]
+    for name in wanted:
+        for whole in (name, f"{name}{REPLACED}"):
+            folder = run_dir / CHECKPOINTS / whole
+            if (folder / PROGRESS).is_file():
+                return folder
+    raise DataError(
+        f"run_dir={config.run_dir} has no {' or '.join(wanted)} model yet (checkpoint.use="
+        f"{config.checkpoint.use.value}); go on with the same `shardrec train` command until it was validated, or to "
+        f"its end"
+    )

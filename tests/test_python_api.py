@@ -4,6 +4,7 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from logs import random_log
@@ -82,3 +83,27 @@ def test_a_run_without_a_summary_says_so(run: shardrec.Run, tmp_path: Path) -> N
     (tmp_path / "config.yaml").write_bytes((Path(run.path) / "config.yaml").read_bytes())
     with pytest.raises(DataError, match="not finished"):
         _ = shardrec.open_run(str(tmp_path)).summary
+
+
+def test_recommendations_are_the_best_items_by_the_items_vectors(run: shardrec.Run, store: shardrec.Store) -> None:
+    raw, vectors = run.item_vectors()
+    assert raw.to_pylist() == store.items().column("raw_item").to_pylist()
+    assert vectors.shape == (store.manifest.num_items, 8)
+    similar = run.recommend(what="similar_items", similarity="dot", k=3).to_pylist()
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    for row in similar:
+        place = raw.to_pylist().index(row["item_id"])
+        assert row["score"] == pytest.approx(np.sort(scores[place])[-row["rank"]], rel=1e-5)
+
+
+def test_recommendations_for_listed_users_and_for_histories_of_ones_own(run: shardrec.Run, store: shardrec.Store):
+    table = pa.concat_tables(store.histories())
+    raw = store.items().column("raw_item").to_pylist()
+    user, history = table["raw_user"][0].as_py(), [raw[item] for item in table["item"][0].as_py()]
+    stored = run.recommend(users=[user], k=4).to_pylist()
+    own = run.recommend(histories={"somebody": history}, k=4).to_pylist()
+    assert [row["item_id"] for row in stored] == [row["item_id"] for row in own]
+    assert {row["user_id"] for row in stored} == {user}
+    with pytest.raises(shardrec.CommandFailed):
+        run.recommend(users=["nobody of the store"])

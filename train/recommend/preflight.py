@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from configs.errors import exit_code_of
 from configs.schema import RunConfig
 from data_pipeline.store.paths import path_of
-from train.recommend.request import recommended_run, refuse_without_best, request_of
+from train.recommend.request import recommended_run, request_of
+from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import at_version, manifest_of_run
 
 
@@ -16,7 +17,7 @@ def main(overrides: Sequence[str]) -> int:
 
 
 def _check(config: RunConfig) -> None:
-    refuse_without_best(config)
+    refuse_without_model(config)
     manifest = manifest_of_run(config, path_of(config.run_dir))
     request_of(at_version(config, manifest.version), manifest)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -12,15 +12,15 @@ from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.load import load_config
 from configs.saved_run import place_overrides
-from configs.schema import CheckpointUse, RunConfig, Split, UserInput
+from configs.schema import RunConfig, Split, UserInput
 from configs.schema.recommend import CountedHistory, Recommended
-from configs.url import is_url
+from data_pipeline.prepare.append import with_options_of
+from data_pipeline.prepare.provenance import saved_provenance
 from data_pipeline.prepare.read.named_columns import read_events
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
 from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.jagged import offsets_of
-from train.progress import PROGRESS
 from train.recommend.catalogue import Catalogue, catalogue_of
 from train.recommend.id_files import (
     dense_users,
@@ -31,7 +31,6 @@ from train.recommend.id_files import (
     user_column,
 )
 from train.recommend.output_file import output_of, refuse_foreign
-from train.run_dir.checkpoint_folder import BEST, FINAL, REPLACED
 from train.run_dir.identity import load_run_config, refuse_other_evaluation
 
 FILES = ("users", "histories", "allowed_items", "forbidden_items", "item_file")
@@ -67,6 +66,7 @@ def request_of(config: RunConfig, manifest: Manifest) -> Request:
     """Read the files of ``config.recommend``; ConfigError and DataError for all that can be wrong with them."""
     refuse_other_evaluation(config, identity_digests(manifest))
     refuse_foreign(config)
+    config = _with_columns_of_the_log(config, manifest)
     wanted = config.recommend
     if config.data.split is Split.NONE and wanted.history is not CountedHistory.ALL:
         raise ConfigError(
@@ -95,6 +95,12 @@ def request_of(config: RunConfig, manifest: Manifest) -> Request:
     return request
 
 
+def _with_columns_of_the_log(config: RunConfig, manifest: Manifest) -> RunConfig:
+    """``config`` with what the store remembers of its log, for whatever is as by default."""
+    provenance = saved_provenance(config.data.store, manifest)
+    return replace(config, data=with_options_of(provenance, config.data, ())) if provenance else config
+
+
 def _given(config: RunConfig, manifest: Manifest) -> tuple[Given, str]:
     items, file = raw_items(config, manifest), named_file(config, "histories", is_log=True)
     types = RawUsers(config.data.store, manifest).dtype, items.raw.dtype
@@ -110,20 +116,6 @@ def _given(config: RunConfig, manifest: Manifest) -> tuple[Given, str]:
     told = refuse_unknown(config, file, "item", types[1], some, dense[is_event.to_numpy()])
     lengths = np.bincount(run[dense >= 0], minlength=int(run[-1]) + 1)
     return Given(raw=raw.filter(pl.Series(is_first)), offsets=offsets_of(lengths), item=dense[dense >= 0]), told
-
-
-def refuse_without_best(config: RunConfig) -> None:
-    """Raise :class:`DataError` for a run in a folder that has no best checkpoint yet."""
-    folder = path_of(config.run_dir) / "checkpoints"
-    if is_url(config.run_dir):
-        return  # its list is fetched by the ranks
-    names = {CheckpointUse.AUTO: (FINAL, BEST), CheckpointUse.BEST: (BEST,), CheckpointUse.FINAL: (FINAL,)}
-    wanted = names[config.checkpoint.use]
-    if not any((folder / f"{name}{end}" / PROGRESS).is_file() for name in wanted for end in ("", REPLACED)):
-        raise DataError(
-            f"run_dir={config.run_dir} has no {' or '.join(reversed(wanted))} checkpoint yet (checkpoint.use="
-            f"{config.checkpoint.use.value}): start the same `train` command to go on until it was validated"
-        )
 
 
 def job_of(config: RunConfig, manifest: Manifest, trained: dict[str, object]) -> dict[str, str]:

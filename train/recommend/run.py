@@ -25,9 +25,10 @@ from train.recommend.catalogue import Catalogue
 from train.recommend.histories import EveryItem, GivenHistories, Queries, QueryBlock, StoreHistories
 from train.recommend.output_file import COLUMNS, output_of, suffix_of_output
 from train.recommend.popular import popular_items
-from train.recommend.request import Request, job_of, refuse_without_best, request_of, targets_of
+from train.recommend.request import Request, job_of, request_of, targets_of
 from train.recommend.scoring import BlockLists, Scorer
 from train.recommend.unfinished import Unfinished
+from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import at_version, manifest_of_run
 from train.run_dir.sync import run_sync_of
 from train.state import TrainState
@@ -40,7 +41,7 @@ ROWS_PER_PART = 2**17
 def recommend(config: RunConfig) -> None:
     """Write what ``config.recommend`` asks for with the best checkpoint of ``config.run_dir``. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog, ExitStack() as held:
-        refuse_without_best(config)
+        refuse_without_model(config)
         manifest = manifest_of_run(config, path_of(config.run_dir))
         config = at_version(config, manifest.version)
         request = _request(config, manifest, watchdog.heartbeat)

@@ -226,4 +226,5 @@ def _check_names(file: NamedFile, names: Sequence[str], there: list[str] | None)
         if name not in there:
             key = file.keys_of_columns.get(name, "")
             hint = f"; set {key} to one of them" if key else ""
-            raise DataError(f"{file.shown} has no column {name!r}; its columns are {', '.join(there[:40])}{hint}")
+            shown = ", ".join([each for each in there if each != EXTRA][:40])
+            raise DataError(f"{file.shown} has no column {name!r}; its columns are {shown}{hint}")

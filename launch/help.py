@@ -215,6 +215,7 @@ VERBS = {
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
             ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),
+            ("serve", "needs export=EXPORT: requests through `shardrec serve`, beside a bare loop over the program"),
             ("loss", "needs nothing: the softmax over the whole catalogue"),
         ),
         notes="On a GPU (hardware=h100) the record is NAME_HARDWARE.json, such as step_h100.json; prepare uses none.",

@@ -28,7 +28,7 @@ class ServeConfig:
     """Store with the histories of known users, by raw id; empty: a history comes with the request."""
     events: str = ""
     """Folder of the database of posted events; empty: ``EXPORT.events``, ``none``: events are refused."""
-    max_batch_size: int = 32
+    max_batch_size: int = 16
     """Requests that are computed at once, at most."""
     max_wait_ms: float = 1.0
     """Milliseconds that a request waits for others to be computed with."""
@@ -41,7 +41,7 @@ class ServeConfig:
     max_k: int = 1000
     """The most recommendations in one answer."""
     threads: int = 0
-    """Threads of the model; 0: the processors that this process may use."""
+    """Threads of the model; 0: one for each processor but one, which the requests need."""
     watch_s: float = 10.0
     """Seconds between two looks for a newer export in the folder; 0: only SIGHUP and ``POST /reload`` look."""
     stop_s: int = 30

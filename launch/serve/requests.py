@@ -94,6 +94,13 @@ def check_kind(field: str, value: RawId, kind: type | None, what: str) -> None:
         )
 
 
+def check_kinds(field: str, items: list[RawId], kind: type) -> None:
+    """:func:`check_kind` of a list of items."""
+    if set(map(type, items)) - {kind}:
+        for number, item in enumerate(items):
+            check_kind(f"{field}[{number}]", item, kind, "items")
+
+
 def _explained(error: ValidationError) -> InvalidRequest:
     found: dict[str, list[Any]] = {}
     for each in error.errors(include_url=False, include_input=False, include_context=False):

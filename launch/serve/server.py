@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import uvicorn
 
 from configs.errors import ConfigError, DataError
@@ -17,8 +17,13 @@ from launch.serve.access import token_of
 from launch.serve.app import application
 from launch.serve.events import EventLog
 from launch.serve.metrics import Metrics
+from launch.serve.model import use_threads
 from launch.serve.served import Served, tell
 from launch.serve.service import Service
+
+SWITCH_S = 0.0002
+"""After this time a thread that waits for Python gets it, by default after 0.005 s: the model waits after each of its
+operators while requests are read."""
 
 
 class _Server(uvicorn.Server):
@@ -35,10 +40,13 @@ def serve(config: ServerConfig) -> int:
     Raises :class:`ConfigError` for a port that is taken, :class:`DataError` for an export that cannot be served.
     """
     token = token_of(config.serve)
+    if not Path(config.export).is_dir():  # before anything is written beside it
+        raise DataError(f"export={config.export} is no folder; write one with `shardrec export run_dir=RUN_DIR`")
     log = None if config.serve.events == NO_EVENTS else EventLog(_events_folder(config))
     try:
         with _listening(config) as listener:
-            torch.set_num_threads(config.serve.threads or len(os.sched_getaffinity(0)))
+            use_threads(config.serve.threads)
+            sys.setswitchinterval(SWITCH_S)
             asyncio.run(_run(config, token, log, listener))
     finally:
         if log is not None:
@@ -103,15 +111,13 @@ async def _first_load(served: Served, config: ServerConfig, listener: socket.soc
 
 
 def _events_folder(config: ServerConfig) -> Path:
-    """Beside the export, which is replaced as a whole, unless another one is named."""
-    return Path(config.serve.events or f"{os.path.realpath(config.export)}.events")
+    """Beside the export, which is replaced as a whole, or is a link to another one tomorrow."""
+    return Path(config.serve.events or f"{os.path.abspath(config.export)}.events")
 
 
 @contextmanager
 def _listening(config: ServerConfig) -> Iterator[socket.socket]:
     host, port = config.serve.host.strip("[]"), config.serve.port
-    if not Path(config.export).is_dir():
-        raise DataError(f"export={config.export} is no folder; write one with `shardrec export run_dir=RUN_DIR`")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)

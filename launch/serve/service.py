@@ -14,7 +14,14 @@ from launch.serve.id_map import RawId
 from launch.serve.metrics import Metrics
 from launch.serve.model import Model, Query
 from launch.serve.ranking import Best, Candidates
-from launch.serve.requests import EventRequest, HistoryEvent, InvalidRequest, RecommendRequest, check_kind
+from launch.serve.requests import (
+    EventRequest,
+    HistoryEvent,
+    InvalidRequest,
+    RecommendRequest,
+    check_kind,
+    check_kinds,
+)
 from launch.serve.served import State
 
 Job = tuple[Model, Query]
@@ -116,11 +123,9 @@ class Service:
         if len(request.history or []) > self._config.max_history:
             told = f"must have at most {self._config.max_history:,} events (serve.max_history)"
             raise InvalidRequest(422, [("history", told)])
-        for name in ("allowed_items", "forbidden_items"):
-            for number, item in enumerate(getattr(request, name) or []):
-                check_kind(f"{name}[{number}]", item, model.items.kind, "items")
-        for number, each in enumerate(request.history or []):
-            check_kind(f"history[{number}]", _item_of(each), model.items.kind, "items")
+        check_kinds("history", [_item_of(each) for each in request.history or []], model.items.kind)
+        check_kinds("allowed_items", request.allowed_items or [], model.items.kind)
+        check_kinds("forbidden_items", request.forbidden_items or [], model.items.kind)
         if request.user_id is not None:
             check_kind("user_id", request.user_id, _user_kind(state), "users")
 

@@ -6,6 +6,7 @@ takes batches of as many histories and finds the best items too. The last load l
 """
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from benchmarks.harness import interleaved, paired_ratio, spread_of, write_result
 from benchmarks.serve_load import CONNECTIONS
 from configs.errors import ConfigError
 from configs.load import load_server
 from configs.schema.serve import ServerConfig
-from launch.serve.model import Query, load_model, use_threads
-from launch.serve.ranking import Candidates
 
 LENGTH, NUM_HISTORIES, NUM_ROUNDS, ROUND_S = 200, 512, 3, 4.0
 NUM_RELOADS = 3
@@ -134,16 +135,23 @@ def _bare_rate(config: ServerConfig) -> float:
     return float(done.stdout)
 
 
+@torch.no_grad()
 def bare_loop(export: str, threads: int) -> float:
     """Histories a second through the program and the search for the best ten, in batches, without a server."""
-    use_threads(threads)
-    model = load_model(Path(export))
-    draw = np.random.default_rng(0)
-    rows = draw.integers(0, len(model.items), (CONNECTIONS, LENGTH)).tolist()
-    batch = [Query(row, Candidates(10, row)) for row in rows]
-    model.recommend(batch)
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    program = torch.export.load(Path(export, "encoder.pt2")).module()
+    table = load_file(Path(export, "item_vectors.safetensors"))
+    vectors = table["item_vectors"].float() * table.get("scale", torch.ones(1))[:, None]
+    rows = torch.randint(len(vectors), (CONNECTIONS, LENGTH), generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((CONNECTIONS,), LENGTH)
+
+    def best() -> torch.Tensor:
+        score = program(item_vectors=vectors[rows], lengths=lengths) @ vectors.t()
+        return score.scatter(1, rows, float("-inf")).topk(10).indices
+
+    best()
     start, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < ROUND_S:
-        model.recommend(batch)
+        best()
         count += CONNECTIONS
     return count / elapsed

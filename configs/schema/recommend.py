@@ -96,7 +96,7 @@ class RecommendConfig:
     """Users without a history get the most popular items of the last this many days of the store; 0: of all time."""
     similarity: Similarity = Similarity.COSINE
     """With what=similar_items, how near two vectors are: the cosine of their angle, or their dot product."""
-    batch_size: int = 512
+    batch_size: int = 256
     """Users that are scored at once by a thread; part of what makes a result the same to the last digit."""
 
     def __post_init__(self) -> None:

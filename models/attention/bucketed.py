@@ -71,7 +71,7 @@ def bucketed_attention(qkv: Tensor, layout: Buckets, *, num_heads: int, rate: fl
     mixed = []
     for index, part in zip(layout.buckets, padded.split([index.numel() for index in layout.buckets]), strict=True):
         packed = part.view(*index.shape, 3, num_heads, width // num_heads)
-        mixed.append(_attention(packed, rate).reshape(-1, width))
+        mixed.append(padded_attention(packed, rate).reshape(-1, width))
     jagged: Tensor = _Jagged.apply(torch.cat(mixed), layout.inverse)
     return jagged
 
@@ -131,7 +131,7 @@ class _Jagged(torch.autograd.Function):
         return padded.index_copy_(0, inverse, grad), None
 
 
-def _attention(packed: Tensor, rate: float) -> Tensor:
+def padded_attention(packed: Tensor, rate: float) -> Tensor:
     """``[B, L, 3, H, D / H]`` to ``[B, L, H, D / H]``; ``rate`` is the dropout on attention probabilities."""
     if rate > 0 and packed.device.type == "cpu":
         with torch.autocast("cpu", enabled=False):

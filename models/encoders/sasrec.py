@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.schema import Precision, SASRecConfig
+from models.attention.bucketed import Buckets, padded_attention
 from models.attention.dispatch import Layout, causal_attention, last_attention, last_tokens, layout_of
 from models.dropout import Dropout
 
@@ -49,6 +50,32 @@ class Block(nn.Module):
         key_value = functional.linear(normed, weight[width:], bias[width:])
         mixed = last_attention(query, key_value, layout, num_heads=self.num_heads)
         return self._fed_forward(tokens[last] + self.dropout(self.project(mixed)))
+
+    def padded(self, tokens: Tensor) -> Tensor:
+        """``[b, L, D]`` to the same, each row a history; what lies behind its end is not looked at."""
+        packed = self.qkv(self.attention_norm(tokens)).view(*tokens.shape[:2], 3, self.num_heads, -1)
+        mixed = padded_attention(packed, self.attention_dropout if self.training else 0.0)
+        return self._fed_forward(tokens + self.dropout(self.project(mixed.reshape(tokens.shape))))
+
+    def padded_last(self, tokens: Tensor, last: Tensor) -> Tensor:
+        """``[b, L, D]`` to the token at ``last`` ``[b]`` of each row ``[b, D]``.
+
+        Neither keys nor values are made of the tokens. A head's product of a query with a key is that of the query,
+        brought back through the key's weights, with the token; its bias adds the same to all tokens, which a softmax
+        does not see. The mean of values is the value of the mean token.
+        """
+        (num_histories, longest, width), heads = tokens.shape, self.num_heads
+        row = torch.arange(num_histories, device=tokens.device)
+        normed, (weight, bias) = self.attention_norm(tokens), (self.qkv.weight, self.qkv.bias)
+        query = functional.linear(normed[row, last], weight[:width], bias[:width]).view(num_histories, heads, -1)
+        key_weight, value_weight = weight[width:].view(2, heads, -1, width)
+        asked = torch.einsum("bhd,hdw->bhw", query, key_weight) * (width // heads) ** -0.5
+        score = asked @ normed.transpose(1, 2)
+        is_token = torch.arange(longest, device=tokens.device) <= last[:, None]
+        share = score.masked_fill(~is_token[:, None], -torch.inf).softmax(-1)
+        mixed = torch.einsum("bhw,hdw->bhd", share @ normed, value_weight).reshape(num_histories, width)
+        mixed = mixed + bias[2 * width :]
+        return self._fed_forward(tokens[row, last] + self.dropout(self.project(mixed)))
 
     def _fed_forward(self, tokens: Tensor) -> Tensor:
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
@@ -94,13 +121,27 @@ class SASRec(nn.Module):
 
         The last block computes one token a history: attention probabilities are not dropped, so for ranking alone.
         """
-        hidden = self.dropout(tokens + self.position(layout.position))
-        for block in self.blocks[:-1]:
-            hidden = block(hidden, layout)
-        final = self.blocks[-1]
+        *blocks, final = self.blocks
         assert isinstance(final, Block), "blocks are built above"
-        hidden = self.norm(final.last(hidden, layout))
-        return hidden[torch.argsort(last_tokens(layout))]
+        if isinstance(layout, Buckets):
+            last = torch.cat([tokens[:0], *(self._bucket_last(tokens, index) for index in layout.buckets)])
+        else:
+            hidden = self.dropout(tokens + self.position(layout.position))
+            for block in blocks:
+                hidden = block(hidden, layout)
+            last = final.last(hidden, layout)
+        return self.norm(last)[torch.argsort(last_tokens(layout))]
+
+    def _bucket_last(self, tokens: Tensor, index: Tensor) -> Tensor:
+        """``[b, D]`` of histories of like length, through all blocks while they are in the processor's cache."""
+        *blocks, final = self.blocks
+        assert isinstance(final, Block), "blocks are built above"
+        hidden = tokens.index_select(0, index.view(-1)).view(*index.shape, -1)
+        hidden = self.dropout(hidden + self.position.weight[: index.shape[1]])
+        for block in blocks:
+            assert isinstance(block, Block), "blocks are built above"
+            hidden = block.padded(hidden)
+        return final.padded_last(hidden, index[:, -1] - index[:, 0])
 
     @property
     def _is_narrow(self) -> bool:

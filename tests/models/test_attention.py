@@ -37,6 +37,8 @@ def test_the_last_query_of_each_history_equals_that_of_the_whole_pass(num_blocks
     lengths = torch.tensor([3, 1, 7, 6, 2])
     config = SASRecConfig(embedding_dim=8, feed_forward_dim=8, num_blocks=num_blocks, initial_std=1.0)
     encoder = SASRec(config, max_tokens=7).eval()
+    for bias in (block.qkv.bias for block in encoder.blocks):
+        torch.nn.init.normal_(bias)
     tokens = torch.randn(19, 8)
     layout = buckets_of(lengths, 3)
     torch.testing.assert_close(encoder.last(tokens, layout), encoder(tokens, layout)[lengths.cumsum(0) - 1])

@@ -37,6 +37,9 @@ from train.supervision.watchdog import Watchdog
 ROWS_PER_PART = 2**17
 """Rows of the output that rank 0 holds, and after which a killed command goes on."""
 
+BLOCKS_PER_THREAD = 2
+"""Of a round: who is done with a short one takes another."""
+
 
 def recommend(config: RunConfig) -> None:
     """Write what ``config.recommend`` asks for with the best checkpoint of ``config.run_dir``. Collective."""
@@ -108,7 +111,8 @@ def _rounds(
     Which rows are a block depends on ``recommend.batch_size`` alone; who encodes it is nobody's business.
     """
     size, collectives = config.recommend.batch_size, ProcessGroupCollectives()
-    own, step = size * scorer.num_threads, size * scorer.num_threads * collectives.world_size
+    own = size * scorer.num_threads * BLOCKS_PER_THREAD
+    step = own * collectives.world_size
 
     def blocks_of(start: int) -> list[QueryBlock]:
         low = start + own * collectives.rank

@@ -74,7 +74,7 @@ class Scorer:
     def lists(self, blocks: list[QueryBlock]) -> list[BlockLists]:
         """The lists of the blocks of all ranks, in rank order, on rank 0; none on others.
 
-        Every rank brings ``num_threads`` blocks, empty ones where there are no more. Collective. Raises
+        Every rank brings as many blocks, empty ones where there are no more. Collective. Raises
         :class:`DataError` on every rank for a model that gives no numbers.
         """
         queries = self._queries(blocks)

@@ -6,7 +6,18 @@ from importlib import import_module
 
 from configs.errors import USAGE_EXIT_CODE, exit_code_of
 
-NAMES = ("stream", "step", "attention", "loss", "evaluate", "checkpoint", "prepare", "serve", "warm_start")
+NAMES = (
+    "stream",
+    "step",
+    "attention",
+    "loss",
+    "evaluate",
+    "recommend",
+    "checkpoint",
+    "prepare",
+    "serve",
+    "warm_start",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

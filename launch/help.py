@@ -212,6 +212,7 @@ VERBS = {
             ("step", "needs data.store=STORE: a training step beside a plain padded one"),
             ("attention", "needs data.store=STORE: attention kernels side by side"),
             ("evaluate", "needs data.store=STORE: exact ranking of the whole catalogue"),
+            ("recommend", "needs run_dir=RUN: users a second that the command `shardrec recommend` prints"),
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
             ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),

@@ -42,6 +42,19 @@ def test_a_traceback_that_the_agent_tells_is_in_the_ranks_log(tmp_path: Path) ->
     assert "RuntimeError: broken" in (tmp_path / "3").read_text()
 
 
+@pytest.mark.parametrize("agent", [{}, {"SHARDREC_AGENT": "1"}], ids=["alone", "under an agent"])
+def test_a_traceback_is_told_while_a_process_group_is_open(tmp_path: Path, agent: dict[str, str]) -> None:
+    """torch hooks into the errors of a process then."""
+    code = (
+        "import torch.distributed as dist; dist.init_process_group('gloo', store=dist.HashStore(), rank=0, "
+        "world_size=1); raise RuntimeError('broken')"
+    )
+    done = rank(code, SHARDREC_RANK_LOG=f"{tmp_path}/{{rank}}", **agent)
+    assert done.returncode == 1
+    assert ("RuntimeError: broken" in done.stderr) == (not agent)
+    assert "RuntimeError: broken" in (tmp_path / "3").read_text()
+
+
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = rank("print('trained')", SHARDREC_RANK_LOG=f"{tmp_path}/file/{{rank}}")

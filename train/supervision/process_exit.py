@@ -4,7 +4,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
+from typing import TextIO
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -23,16 +25,20 @@ def run_and_exit(command: Callable[[], int]) -> None:
     """
     copy_output()
     bind_processors()
-    sys.excepthook = _failed
+    sys.excepthook = partial(_failed, sys.stderr)
     code = record(command)()  # leaves the traceback where torchrun looks for it
     _end(code or 0)
 
 
-def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _failed(shown: TextIO, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell the error on ``shown``: torch's process groups put another stream in the place of ``sys.stderr`` here, of
+    which nothing would be seen."""
+    told = "".join(traceback.format_exception(kind, error, trace))
     if AGENT_REPORTS_ERRORS not in os.environ:
-        sys.__excepthook__(kind, error, trace)
-    elif isinstance(sys.stderr, Tee):
-        sys.stderr.write_log("".join(traceback.format_exception(kind, error, trace)))
+        shown.write(told)
+    elif isinstance(shown, Tee):
+        shown.write_log(told)
+    shown.flush()
     _end(1)
 
 

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from configs.errors import REQUEUE_EXIT_CODE, USAGE_EXIT_CODE
 from prepared_store import synthetic_store
 from processes import PATIENCE_S, family_of
+from train.supervision.elastic_agent import LAST_WORDS_S, last_words_s
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000", "hardware.num_ranks=2"]
@@ -44,6 +46,24 @@ def test_a_killed_rank_ends_the_command_and_is_named(store: Path, tmp_path: Path
     assert command.returncode == 128 + signal.SIGKILL
     assert "rank 1 was killed by SIGKILL" in errors
     assert errors.count("Traceback") == 0
+
+
+def test_a_rank_that_cannot_answer_ends_with_the_one_that_was_killed(store: Path, tmp_path: Path):
+    with train(store, tmp_path / "run") as command:
+        wait_until_it_trains(tmp_path / "run", command)
+        stopped = process_of_rank(command.pid, 0)
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(process_of_rank(command.pid, 1), signal.SIGKILL)
+        command.communicate(timeout=PATIENCE_S)
+    assert not Path(f"/proc/{stopped}").exists()
+
+
+@pytest.mark.parametrize(("codes", "is_long"), [([-9], False), ([1, -15], False), ([75], True), ([75, -9], False)])
+def test_ranks_that_may_be_saving_get_longer_to_end(codes: list[int], is_long: bool):
+    failures = {
+        rank: ProcessFailure(local_rank=rank, pid=1, exitcode=code, error_file="") for rank, code in enumerate(codes)
+    }
+    assert (last_words_s(failures) > LAST_WORDS_S) == is_long
 
 
 def test_an_error_of_one_rank_ends_all_with_its_line_alone(store: Path, tmp_path: Path):

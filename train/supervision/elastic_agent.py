@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,6 +92,14 @@ class _Agent(LocalElasticAgent):
         for number in _stop_signals():  # as torch has it, but once: a second one would end the wait for the ranks
             signal.signal(number, _stop_once)
         release_stop_signals()  # those that came since this process was started; its handlers stand only now
+        context: Any = self._pcontext
+        end_ranks = context.close
+
+        def close(death_sig: signal.Signals | None = None, timeout: int | None = None) -> None:
+            """torch ends the other ranks by this when one has failed, and would wait half a minute for each."""
+            end_ranks(death_sig, last_words_s(context._failures) if timeout is None else timeout)
+
+        context.close = close
         return started
 
     def _stop_workers(self, worker_group: WorkerGroup) -> None:
@@ -108,6 +116,12 @@ class _Agent(LocalElasticAgent):
             most = worker_group.spec.max_restarts
             print(f"restart {most - self._remaining_restarts + 1} of {most}", file=sys.stderr, flush=True)
         return result
+
+
+def last_words_s(failures: Mapping[int, ProcessFailure]) -> int:
+    """Seconds that the other ranks get after these have ended: those that were told to stop may be saving still."""
+    are_stopped = all(each.exitcode == REQUEUE_EXIT_CODE for each in failures.values())
+    return SAVING_S if are_stopped else LAST_WORDS_S
 
 
 def _stop_signals() -> list[signal.Signals]:

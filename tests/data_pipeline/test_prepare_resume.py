@@ -186,7 +186,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = ["data=log", f"data.log={log_in(tmp_path)}", f"data.store={tmp_path}/store", "data.memory_gib=5e-6"]
-    monkeypatch.setattr("data_pipeline.prepare.__main__.ProgressReporter", lambda _: Interrupting(30))
+    monkeypatch.setattr("data_pipeline.prepare.__main__.ProgressReporter", lambda *_, **__: Interrupting(30))
     assert main(keys) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
     monkeypatch.undo()

@@ -88,7 +88,7 @@ def test_a_file_that_is_gone_is_a_row_with_the_reason(tmp_path: Path) -> None:
     task = tasks.scan([Piece(path=tmp_path / "gone.parquet", file=7)], config, types)
     [failed] = rows_of(task(ids(1))).rows(named=True)
     assert failed["file"] == 7
-    assert "gone.parquet cannot be read" in failed["failure"]
+    assert "gone.parquet is not there" in failed["failure"]
 
 
 def test_a_folder_that_is_not_on_this_machine_is_a_row_that_says_so(tmp_path: Path) -> None:

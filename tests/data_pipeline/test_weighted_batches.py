@@ -66,6 +66,8 @@ def training_events(split: Split) -> list[tuple[list[int], list[int]]]:
         end = len(items) - 2 if len(items) >= 3 else len(items)
         if split is Split.GLOBAL_TIME:
             end = sum(time < VALID_START for time in times)
+        if split is Split.NONE:
+            end = len(items)
         events.append((items[:end], times[:end]))
     return events
 

@@ -299,7 +299,7 @@ def test_the_commands_of_torchrun_differ_by_the_node_alone(capsys: pytest.Captur
         (["cluster=torchrun", "cluster.endpoint=a:0"], "port 0"),
         (["cluster=torchrun", "cluster.endpoint=fe80::1:29500"], "brackets"),
         (["cluster=torchrun", "cluster.endpoint=a"], "HOST:PORT"),
-        (["export", "run_dir=r"], "export cannot be launched"),
+        (["inspect", "run_dir=r"], "inspect cannot be launched"),
         (["evaluate", "-m", "run_dir=a,b"], "launch evaluate"),
         (["evaluate", "run_dir=no/such/run"], "holds no run"),
         (["cluster=torchrun", "cluster.endpoint=a:1", "cluster.nodes=2", "cluster.node=2"], "cluster.node=2"),

@@ -40,8 +40,10 @@ $(SPARK_STAMP): $(STAMP)
 test-gpu:
 	$(BIN)/pytest -m gpu -rs
 
+# PART=1/2 runs every other one of them.
+PART ?= 1/1
 test-slow: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile -m slow -rs
+	$(BIN)/pytest -n 2 --dist loadfile -m slow -rs --part=$(PART)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

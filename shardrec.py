@@ -49,9 +49,10 @@ class Store:
 
         An ``item`` is a row of :meth:`items`. Raises ``DataError`` for a file that is damaged.
         """
-        from data_pipeline.store.history_tables import history_tables
+        from data_pipeline.store.row_groups import RowGroups
 
-        return history_tables(self.path, self.manifest)
+        row_groups = RowGroups(self.path, self.manifest)
+        return (row_groups.table(index)[0] for index in range(len(row_groups)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from configs.errors import USAGE_EXIT_CODE, ConfigError, ToldByRankZero, exit_co
 from configs.paths import checked_path
 from configs.terminal import survive_lost_output
 from launch.command import run_module
+from launch.verbs import EVALUATE, EXPORT, RECOMMEND, TRAIN, VERBS, Verb, compose
 
 if TYPE_CHECKING:
     from configs.schema import RunConfig
@@ -79,9 +80,9 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "train": _train,
         "launch": _launch,
         "doctor": _doctor,
-        "evaluate": _evaluate,
-        "export": _export,
-        "recommend": _recommend,
+        "evaluate": _on_a_run(EVALUATE),
+        "export": _on_a_run(EXPORT),
+        "recommend": _on_a_run(RECOMMEND),
         "serve": _serve,
         "bench": _bench,
         "completion": _completion,
@@ -90,7 +91,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         close = get_close_matches(name, verbs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
         raise ConfigError(f"{name} is not a verb; {hint}")
-    if name in ("train", "launch", "evaluate", "export", "recommend"):
+    if name == "launch" or name in VERBS:
         _refuse_torchrun(name)
     return verbs[name]
 
@@ -99,7 +100,7 @@ def _refuse_torchrun(verb: str) -> None:
     """Of the processes that torchrun starts each would start a whole run of its own; the first one says so."""
     if "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ:
         kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
-        module = f"train.{verb}" if verb in ("evaluate", "export", "recommend") else "train"
+        module = VERBS.get(verb, TRAIN).module
         raise kind(
             f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
             f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
@@ -143,28 +144,16 @@ def _launch(words: list[str]) -> int:
     return launch(words)
 
 
-def _evaluate(overrides: list[str]) -> int:
-    from launch.clusters.local import run_ranks
-    from launch.verbs import EVALUATE, compose
+def _on_a_run(verb: Verb) -> Callable[[list[str]], int]:
+    """Run ``verb`` on the ranks of this machine, with what a run's folder holds."""
 
-    config, words = compose(EVALUATE, overrides)
-    return run_module("train.evaluation.preflight", words) or run_ranks(EVALUATE.module, config, words)
+    def start(overrides: list[str]) -> int:
+        from launch.clusters.local import run_ranks
 
+        config, words = compose(verb, overrides)
+        return run_module(verb.preflight, words) or run_ranks(verb.module, config, words)
 
-def _export(overrides: list[str]) -> int:
-    from launch.clusters.local import run_ranks
-    from launch.verbs import EXPORT, compose
-
-    config, words = compose(EXPORT, overrides)
-    return run_module("train.export.preflight", words) or run_ranks(EXPORT.module, config, words)
-
-
-def _recommend(overrides: list[str]) -> int:
-    from launch.clusters.local import run_ranks
-    from launch.verbs import RECOMMEND, compose
-
-    config, words = compose(RECOMMEND, overrides)
-    return run_module("train.recommend.preflight", words) or run_ranks(RECOMMEND.module, config, words)
+    return start
 
 
 def _serve(words: list[str]) -> int:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """``module`` runs on every rank. A verb that saves when it is told to end can be queued again and goes on."""
+    """``module`` runs on every rank, ``preflight`` once before them. A verb that saves when it is told to end can be
+    queued again and goes on."""
 
     name: str
     module: str
+    preflight: str
     saves_when_stopped: bool
 
     @property
@@ -24,10 +26,10 @@ class Verb:
         return "" if self.saves_when_stopped else f"{self.name}-"
 
 
-TRAIN = Verb("train", "train", saves_when_stopped=True)
-EVALUATE = Verb("evaluate", "train.evaluate", saves_when_stopped=False)
-EXPORT = Verb("export", "train.export", saves_when_stopped=False)
-RECOMMEND = Verb("recommend", "train.recommend", saves_when_stopped=False)
+TRAIN = Verb("train", "train", "train.preflight", saves_when_stopped=True)
+EVALUATE = Verb("evaluate", "train.evaluate", "train.evaluation.preflight", saves_when_stopped=False)
+EXPORT = Verb("export", "train.export", "train.export.preflight", saves_when_stopped=False)
+RECOMMEND = Verb("recommend", "train.recommend", "train.recommend.preflight", saves_when_stopped=False)
 VERBS = {verb.name: verb for verb in (TRAIN, EVALUATE, RECOMMEND, EXPORT)}
 
 

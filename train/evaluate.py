@@ -15,8 +15,8 @@ from data_pipeline.split import Subset, split_rule
 from data_pipeline.store.id_map import dense_ids, raw_items, raw_users
 from data_pipeline.store.manifest import Manifest, identity_digests
 from train.build import build_state
-from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_evaluate
+from train.checkpoint.reading import checkpoints_of
 from train.distributed.collectives import (
     ProcessGroupCollectives,
     control_group,
@@ -31,7 +31,6 @@ from train.evaluation.summary import Summary, print_quality, quality_report, rep
 from train.evaluation.trained_events import num_trained_targets, trained_events
 from train.progress import RunProgress
 from train.run_dir.store_version import at_version
-from train.run_dir.sync import run_sync_of
 from train.state import TrainState
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
@@ -47,11 +46,7 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         of_model, manifest = _of_model(asked)
         state = build_state(of_model, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
-        sync = run_sync_of(config, watchdog.heartbeat, READER)
-        if sync is not None:
-            sync.fetch_list()
-        folder = local_run_dir(config, READER)
-        with DiskCheckpointer(folder, config.checkpoint, watchdog.heartbeat, sync) as checkpointer:
+        with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             name = model_to_evaluate(checkpointer, config.checkpoint.use)
             progress = checkpointer.restore(name, state)
         if asked.source is None:
@@ -60,9 +55,10 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
         else:
             report = _report_elsewhere(asked, asked.source, state, progress, watchdog.heartbeat)
         if state.collectives.rank == 0:
-            write_summary(report | {"checkpoint": name, "step": state.step}, folder / EVALUATION)
+            path, sync = local_run_dir(config, READER) / EVALUATION, checkpointer.sync
+            write_summary(report | {"checkpoint": name, "step": state.step}, path)
             if sync is not None:
-                (sync.remote.place / EVALUATION).send(folder / EVALUATION)
+                (sync.remote.place / EVALUATION).send(path)
             print_quality(report)
 
 

@@ -4,8 +4,7 @@ It has checkpoints of its own series, ``refit-step-*``, so that a kill costs no 
 ends as ``checkpoints/final``. ``RUN/refit/metrics.jsonl`` is its history.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,14 +88,7 @@ def refit(session: Session, summary: Summary, steps_per_epoch: int, num_steps: i
 def _plan_of(session: Session, best_step: int, steps_per_epoch: int, num_steps: int) -> Refit:
     config, on = session.config, session.config.train.refit_on
     data: DataConfig = config.data if on is RefitOn.VALIDATION else replace(config.data, split=Split.NONE)
-    stream = SequenceStream(
-        data,
-        seed=config.seed,
-        rank=session.collectives.rank,
-        world_size=session.collectives.world_size,
-        features=config.model.event_features,
-        held_out=HeldOut.TEST if on is RefitOn.VALIDATION else HeldOut.NOTHING,
-    )
+    stream = session.stream(data, HeldOut.TEST if on is RefitOn.VALIDATION else HeldOut.NOTHING)
     share = stream.steps_per_epoch / steps_per_epoch  # more events may make more steps of an epoch
     return Refit(on, best_step, stream, max(round(best_step * share), 1), max(round(num_steps * share), 1))
 
@@ -146,11 +138,10 @@ def _fit(
     return outcome, progress
 
 
-@contextmanager
-def _tracker(session: Session, plan: Refit, state: TrainState, progress: RunProgress) -> Iterator[RunTracker]:
+def _tracker(session: Session, plan: Refit, state: TrainState, progress: RunProgress) -> RunTracker:
     folder = session.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with RunTracker(
+    return RunTracker(
         folder,
         progress,
         session.config.hardware,
@@ -158,8 +149,7 @@ def _tracker(session: Session, plan: Refit, state: TrainState, progress: RunProg
         num_steps=plan.num_steps,
         state=state,
         label="final fit, ",
-    ) as tracker:
-        yield tracker
+    )
 
 
 def _described(session: Session, plan: Refit, state: TrainState, progress: RunProgress) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
     Returns 0, or after a stop signal, with the run saved, the exit code that means "start me again".
     """
     with _session(config, overrides) as session:
-        stream = _stream(session)
+        stream = session.stream(session.config.data)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         found = _select(session, stream, num_steps)  # its model's memory is free when it comes back
         if isinstance(found, int):
@@ -152,13 +152,6 @@ def _train(
         if outcome is not Outcome.DIVERGED:
             return outcome, progress
         progress = roll_back(state, progress, checkpointer, config)
-
-
-def _stream(session: Session) -> SequenceStream:
-    """The batches of this rank."""
-    config, collectives = session.config, session.collectives
-    rank, world_size, features = collectives.rank, collectives.world_size, config.model.event_features
-    return SequenceStream(config.data, seed=config.seed, rank=rank, world_size=world_size, features=features)
 
 
 def _at_version_of_run(config: RunConfig) -> RunConfig:

@@ -8,8 +8,10 @@ import torch
 
 from configs.errors import REQUEUE_EXIT_CODE
 from configs.run_dir import local_run_dir
-from configs.schema import RunConfig
+from configs.schema import DataConfig, RunConfig
+from data_pipeline.split import HeldOut
 from data_pipeline.store.manifest import Manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
 from train.distributed.collectives import ProcessGroupCollectives
 from train.run_dir.identity import mark_stopped
 from train.run_dir.sync import RunSync
@@ -40,6 +42,17 @@ class Session:
     def is_rank_zero(self) -> bool:
         """Whether this rank speaks and writes for all."""
         return self.collectives.rank == 0
+
+    def stream(self, data: DataConfig, held_out: HeldOut = HeldOut.VALID_AND_TEST) -> SequenceStream:
+        """The batches of this rank for a model that leaves out ``held_out``."""
+        return SequenceStream(
+            data,
+            seed=self.config.seed,
+            rank=self.collectives.rank,
+            world_size=self.collectives.world_size,
+            features=self.config.model.event_features,
+            held_out=held_out,
+        )
 
     def is_stop_requested(self) -> bool:
         """Whether this rank was asked to stop."""

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from configs.errors import ConfigError
-from configs.run_dir import READER, local_run_dir
 from configs.schema import RunConfig, Split, TableOptimizer, UserInput
 from data_pipeline.split import Subset, split_rule
 from data_pipeline.store.id_map import dense_ids, raw_items, raw_users
 from data_pipeline.store.manifest import Manifest, identity_digests
-from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_ship
+from train.checkpoint.reading import checkpoints_of
 from train.checkpoint.state_dict import after_loading, make_optimizer_state, optimizer_state_of
 from train.distributed.collectives import control_group, from_rank_zero
 from train.distributed.heartbeat import heartbeating
@@ -28,7 +27,6 @@ from train.run_dir.known_ids import (
     store_of_run,
     trained_run,
 )
-from train.run_dir.sync import run_sync_of
 from train.session import Session
 from train.sharding import initialise_tables, uses_dense_kernel
 from train.state import TrainState
@@ -45,11 +43,7 @@ def warm_start(session: Session, state: TrainState) -> dict[str, Any]:
     source = from_rank_zero(lambda: _read_source(session), group)
     _forget_all(state, config)
     of_source: RunConfig = replace(source.run.config, run_dir=config.init_from, scratch_dir=config.scratch_dir)
-    sync = run_sync_of(of_source, session.watchdog.heartbeat, READER)
-    if sync is not None:
-        sync.fetch_list()
-    folder = local_run_dir(of_source, READER)
-    with DiskCheckpointer(folder, config.checkpoint, session.watchdog.heartbeat, sync) as checkpointer:
+    with checkpoints_of(of_source, session.watchdog.heartbeat) as checkpointer:
         name = model_to_ship(checkpointer, config.checkpoint.use)
         tables = {table: source.rows[table] for table in _tables(config)}
         progress = checkpointer.restore_rows(name, state, tables, with_optimizer=config.init_optimizer)

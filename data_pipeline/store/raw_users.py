@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from data_pipeline.store.id_map import UNKNOWN, dense_ids
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.store.row_groups import RowGroups
 
@@ -39,12 +40,10 @@ class RawUsers:
 
     def dense_of(self, raw: pl.Series) -> np.ndarray:
         """The dense ids of ``raw`` [B], -1 for one that no user of the store has: int64."""
-        asked = raw.alias(RAW_USER).to_frame().with_row_index("place")
-        found = np.full(len(raw), -1, dtype=np.int64)
+        asked, found = raw.to_arrow(), np.full(len(raw), UNKNOWN, dtype=np.int64)
         for first, here in self._all():
-            known = pl.DataFrame({RAW_USER: here, "user": np.arange(first, first + len(here), dtype=np.int64)})
-            some = asked.join(known, on=RAW_USER, how="inner")
-            found[some["place"].to_numpy()] = some["user"].to_numpy()
+            place = dense_ids(asked, here.to_arrow())
+            found = np.where(place >= 0, first + place, found)
         return found
 
     def _all(self) -> Iterator[tuple[int, pl.Series]]:

@@ -94,11 +94,11 @@ class RowGroups:
         part, row_group = self._places[index]
         return int(part.parquet.metadata.row_group(row_group).num_rows)
 
-    def table(self, index: int, columns: list[str]) -> tuple[pa.Table, str]:
-        """``columns`` of row group ``index``, and where they are from; from an object by one request, and by one more
-        where bytes were damaged on their way. Raises :class:`DataError` where it cannot be read."""
+    def table(self, index: int, columns: list[str] | None = None) -> tuple[pa.Table, str]:
+        """``columns`` of row group ``index``, by default all, and where they are from; from an object by one request,
+        and by one more where bytes were damaged on their way. Raises :class:`DataError` where it cannot be read."""
         part, row_group = self._places[index]
-        where = f"{part.path}, row group {row_group}"
+        where, columns = f"{part.path}, row group {row_group}", columns or list(part.columns)
         part.check()
         try:
             if isinstance(part.source, Path):

@@ -86,7 +86,7 @@ class DiskCheckpointer:
         checkpoints, the run's own or those of its final fit. Collective."""
         self._series = series
         self._check_writer = check_writer
-        self.folder, self.config, self._heartbeat, self._sync = Path(run_dir) / CHECKPOINTS, config, heartbeat, sync
+        self.folder, self.config, self._heartbeat, self.sync = Path(run_dir) / CHECKPOINTS, config, heartbeat, sync
         self._on_leaders = on_rank_zero if sync is None else sync.on_node_leaders
         self._group = control_group()
         self._reader = CheckpointReader(self.folder, heartbeat, sync, self._group)
@@ -177,8 +177,8 @@ class DiskCheckpointer:
     def drop_steps(self) -> None:
         """Remove the steps' checkpoints of this series. Collective."""
         self.wait()
-        if self._sync is not None:
-            self._sync.drop_steps(self._series)
+        if self.sync is not None:
+            self.sync.drop_steps(self._series)
         self._on_leaders(self._remove_steps)
 
     def restore_latest(self, state: TrainState) -> RunProgress:
@@ -269,7 +269,7 @@ class DiskCheckpointer:
     def _complete(self, save: _Save) -> None:
         """On the thread: write the tensors, then make the checkpoint whole. Collective over its own group; an error
         of one rank is raised on all."""
-        partial, sync = self.folder / f"{save.name}{PARTIAL}", self._sync
+        partial, sync = self.folder / f"{save.name}{PARTIAL}", self.sync
         files: Files = {}
         on_all_ranks(lambda: files.update(self._write_files(save, partial)), self._group)
         if sync is not None:

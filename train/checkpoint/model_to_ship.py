@@ -4,6 +4,7 @@ from configs.errors import ConfigError
 from configs.schema import CheckpointUse
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.run_dir.checkpoint_folder import BEST, FINAL
+from train.run_dir.model_files import MODELS_TO_SHIP
 
 
 def model_to_ship(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
@@ -18,20 +19,17 @@ def model_to_ship(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     ``progress.refit_on`` says what a final model was trained on; ``summary.json`` has it under ``final_model``.
     Raises :class:`ConfigError` on every rank where the run has no such model.
     """
-    has = {name: checkpointer.has_model(name) for name in (BEST, FINAL)}
-    wanted = {CheckpointUse.AUTO: [FINAL, BEST], CheckpointUse.BEST: [BEST], CheckpointUse.FINAL: [FINAL]}[use]
-    return _first(has, wanted, checkpointer, use)
+    return _first(MODELS_TO_SHIP[use], checkpointer, use)
 
 
 def model_to_evaluate(checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     """The same for a verb that asks how good the run is: with ``auto`` the best model, whose test events are held
     out, and the final one of a run that has no other. Collective."""
+    return _first((BEST, FINAL) if use is CheckpointUse.AUTO else MODELS_TO_SHIP[use], checkpointer, use)
+
+
+def _first(wanted: tuple[str, ...], checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     has = {name: checkpointer.has_model(name) for name in (BEST, FINAL)}
-    wanted = {CheckpointUse.AUTO: [BEST, FINAL], CheckpointUse.BEST: [BEST], CheckpointUse.FINAL: [FINAL]}[use]
-    return _first(has, wanted, checkpointer, use)
-
-
-def _first(has: dict[str, bool], wanted: list[str], checkpointer: DiskCheckpointer, use: CheckpointUse) -> str:
     for name in wanted:
         if has[name]:
             return name

@@ -44,7 +44,7 @@ class CheckpointReader:
         otherwise. Collective."""
         record = self._undamaged(name)
         folder = self.folder / name
-        index, problem = self._index_of(folder, record.files)
+        index, problem = read_index(folder / INDEX, record.files, self.shown / name / INDEX)
         if problem := self._agreed([problem] if problem else []):
             raise UnusableError(problem)
         differing = misfit(tensors, index) if rows is None else misfit_but_rows(tensors, index)
@@ -111,18 +111,6 @@ class CheckpointReader:
         rank, num_ranks = (sync.rank, sync.num_ranks) if sync else (dist.get_rank(), dist.get_world_size())
         return self._agreed(damage_of(self.folder / name, files, rank, num_ranks, self._heartbeat))
 
-    def _index_of(self, folder: Path, files: Files) -> tuple[Index, str]:
-        """The index of ``folder`` and what is wrong with it, empty if nothing."""
-        shown = self.shown / folder.name / INDEX
-        try:
-            content = (folder / INDEX).read_bytes()
-            index = index_of(parse_json_with_sum(content, shown))
-            named = {part.file for tensor in index.values() for part in tensor.parts}
-            is_right = sum_of(content) == files[INDEX][1] and named <= files.keys()
-        except (DataError, OSError, KeyError, TypeError, ValueError) as error:
-            return {}, f"{shown} cannot be read: {error}"
-        return index, "" if is_right else f"{shown} is not the one that {PROGRESS} lists"
-
     def _refuse_mixture(self, name: str, record: CheckpointRecord) -> None:
         """All ranks have taken the same, or none trains a step. Collective."""
         parts: list[Any] = [None] * dist.get_world_size()
@@ -137,6 +125,18 @@ class CheckpointReader:
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, found, group=self._group)
         return ", ".join(sorted({each for part in parts for each in part}))
+
+
+def read_index(path: Path, files: Files, shown: object) -> tuple[Index, str]:
+    """The index in ``path``, of a checkpoint of ``files``, and what is wrong with it, empty if nothing."""
+    try:
+        content = path.read_bytes()
+        index = index_of(parse_json_with_sum(content, shown))
+        named = {part.file for tensor in index.values() for part in tensor.parts}
+        is_right = sum_of(content) == files[INDEX][1] and named <= files.keys()
+    except (DataError, OSError, KeyError, TypeError, ValueError) as error:
+        return {}, f"{shown} cannot be read: {error}"
+    return index, "" if is_right else f"{shown} is not the one that {PROGRESS} lists"
 
 
 def _problem(action: Callable[[], object]) -> list[str]:

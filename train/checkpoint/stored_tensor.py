@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from configs.atomic_files import parse_json_with_sum
 from configs.errors import DataError
 from train.checkpoint.checksummed_files import damage_of, parse_record
-from train.checkpoint.layout import fill, index_of
+from train.checkpoint.layout import fill
+from train.checkpoint.reader import read_index
 from train.checkpoint.safetensors_file import DTYPE_NAMES
 from train.checkpoint.state_dict import RunTensor
 from train.progress import PROGRESS
@@ -21,13 +21,17 @@ def stored_tensor(folder: Path, name: str) -> Tensor:
     Raises :class:`DataError` for a damaged checkpoint, and for one that has no such tensor.
     """
     try:
-        record = parse_record((folder / PROGRESS).read_text(encoding="utf-8"), folder / PROGRESS)
+        record = parse_record(
+            (folder / PROGRESS).read_text(encoding="utf-8", errors="surrogateescape"), folder / PROGRESS
+        )
         damage = damage_of(folder, record.files, 0, 1, lambda: None)
-        index = index_of(parse_json_with_sum((folder / INDEX).read_bytes(), folder / INDEX))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise DataError(f"{folder} cannot be read: {error}") from error
     if damage:
         raise DataError(f"{folder} is damaged: {', '.join(damage)}")
+    index, problem = read_index(folder / INDEX, record.files, folder / INDEX)
+    if problem:
+        raise DataError(problem)
     if name not in index:
         raise DataError(f"{folder} has no tensor {name}; it has {', '.join(index)}")
     stored = index[name]

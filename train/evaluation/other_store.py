@@ -15,10 +15,8 @@ from configs.schema import RunConfig
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
-from data_pipeline.stream.sequence_stream import evaluation_batches
 from models.collectives import Collectives
-from train.evaluation.memory import return_freed_memory
-from train.evaluation.ranking import rank_targets
+from train.evaluation.protocol import target_ranks_of
 from train.state import TrainState
 
 
@@ -67,24 +65,13 @@ def target_ranks_elsewhere(
     store, which ``config`` names. Collective."""
     misses = Misses()
     whole = replace(config.data, max_history=max(manifest.longest_history, 1))  # known events may lie further back
-    batches = evaluation_batches(
-        whole,
+    ranks = target_ranks_of(
+        state,
+        replace(config, data=whole),
+        known.num_items,
         subset,
-        batch_size=config.evaluation.batch_size,
-        rank=state.collectives.rank,
-        world_size=state.collectives.world_size,
-        features=config.model.event_features,
+        as_seen=lambda batch: in_known_ids(batch, known, config.data.max_history, misses),
     )
-    return_freed_memory()
-    ranks = rank_targets(
-        state.model,
-        (in_known_ids(batch, known, config.data.max_history, misses) for batch in batches),
-        num_items=known.num_items,
-        leave_out_seen=config.evaluation.leave_out_seen,
-        collectives=state.collectives,
-        device=state.device,
-    )
-    return_freed_memory()
     return _joined(ranks, misses, state.collectives, state.device)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
+from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
@@ -22,9 +23,10 @@ def target_ranks_of(
     num_items: int,
     subset: Subset,
     is_stop_requested: Callable[[], bool] = lambda: False,
+    as_seen: Callable[[EvaluationBatch], EvaluationBatch] = lambda batch: batch,
 ) -> np.ndarray:
-    """Rank of every target of ``subset`` ``[N]``. Collective. Raises :class:`StopRequested` where a rank was asked to
-    stop."""
+    """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model. Collective. Raises
+    :class:`StopRequested` where a rank was asked to stop."""
     batches = evaluation_batches(
         config.data,
         subset,
@@ -36,7 +38,7 @@ def target_ranks_of(
     return_freed_memory()
     ranks = rank_targets(
         state.model,
-        batches,
+        map(as_seen, batches),
         num_items=num_items,
         leave_out_seen=config.evaluation.leave_out_seen,
         collectives=state.collectives,

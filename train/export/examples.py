@@ -15,7 +15,7 @@ from configs.schema import ExportDtype, RunConfig, Split
 from data_pipeline.batch import EvaluationBatch, offsets_of
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest, item_table
-from data_pipeline.store.row_groups import RowGroups
+from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.sequence_stream import evaluation_batches
 from models.collectives import Collectives
 from models.loss.item_shard import slice_of
@@ -101,21 +101,20 @@ def _described(
 ) -> list[Entry]:
     """With raw ids; features as the codes and numbers that the program takes."""
     raw_items = item_table(config.data.store, manifest, ["raw_item"]).column("raw_item")
-    users = batch.history.user.tolist()
-    raw_users = _raw_users(config, manifest, users)
+    users = RawUsers(config.data.store, manifest).raw_of(batch.history.user.numpy()).to_list()
 
     def raw(items: list[int]) -> list[Any]:
         return [raw_items[item].as_py() for item in items]
 
     entries = []
     ends, seen_ends = offsets_of(batch.history.lengths).tolist(), batch.seen_offsets.tolist()
-    for row, user in enumerate(users):
+    for row, raw_user in enumerate(users):
         events = slice(ends[row], ends[row + 1])
         seen = batch.seen[seen_ends[row] : seen_ends[row + 1]].tolist()
         is_candidate = torch.isfinite(scores[row])
         entries.append(
             {
-                "user": raw_users[user],
+                "user": raw_user,
                 "history": raw(batch.history.item[events].tolist()),
                 "features": {name: values[events].tolist() for name, values in batch.history.features.items()},
                 "seen": raw(list(dict.fromkeys(seen))) if config.evaluation.leave_out_seen else [],
@@ -124,15 +123,3 @@ def _described(
             }
         )
     return entries
-
-
-def _raw_users(config: RunConfig, manifest: Manifest, users: list[int]) -> dict[int, Any]:
-    row_groups, found, first = RowGroups(config.data.store, manifest), dict[int, Any](), 0
-    for index in range(len(row_groups)):
-        num_users = row_groups.num_users(index)
-        inside = [user for user in users if first <= user < first + num_users]
-        if inside:
-            column = row_groups.table(index, ["raw_user"])[0].column("raw_user")
-            found |= {user: column[user - first].as_py() for user in inside}
-        first += num_users
-    return found

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 
 from configs.errors import exit_code_of
-from configs.run_dir import READER, local_run_dir
 from configs.schema import RefitOn, RunConfig
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
 from train.build import build_state
-from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_ship
+from train.checkpoint.reading import checkpoints_of
 from train.distributed.collectives import (
     ProcessGroupCollectives,
     from_rank_zero,
@@ -43,7 +42,6 @@ from train.export.program import (
 from train.export.vectors import recommender_of, write_tables
 from train.run_dir.identity import refuse_other_evaluation
 from train.run_dir.store_version import at_version, manifest_of_run
-from train.run_dir.sync import run_sync_of
 from train.state import TrainState
 from train.supervision.watchdog import Watchdog
 
@@ -58,11 +56,7 @@ def export(config: RunConfig) -> None:
         refuse_other_evaluation(config, identity_digests(manifest))
         output = from_rank_zero(lambda: output_of(config))
         state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
-        sync = run_sync_of(config, watchdog.heartbeat, READER)
-        if sync is not None:
-            sync.fetch_list()
-        folder = local_run_dir(config, READER)
-        with DiskCheckpointer(folder, config.checkpoint, watchdog.heartbeat, sync) as checkpointer:
+        with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             model = Shipped.of(model_to_ship(checkpointer, config.checkpoint.use), checkpointer, state)
         with _on_rank_zero(output) as partial:
             told = _write(partial, config, manifest, state, model, watchdog.heartbeat)

@@ -44,7 +44,6 @@ PARTIAL, REPLACED = ".partial", ".replaced"
 """End the name of an export that is being written, and of one while a newer one takes its place."""
 MARK = ".shardrec_export"
 """Lies in a folder that is being written: its files may be removed, which no list names yet."""
-_BLOCK = 8 * 2**20
 
 
 def output_of(config: RunConfig) -> Path:
@@ -97,13 +96,11 @@ def new_folder(output: Path) -> Iterator[Path]:
         yield partial
         (partial / MARK).unlink()
         _replace(partial, output)
-    except BaseException:
-        if is_ours and (partial / MARK).exists():
+    finally:
+        if is_ours and (partial / MARK).exists():  # the block ended with an error
             _remove_files(partial)
             (partial / MARK).unlink()
             _remove(partial)
-        raise
-    finally:
         os.close(lock)
 
 
@@ -154,11 +151,8 @@ def _is_as_listed(path: Path, listed: Any) -> bool:
 
 
 def _sum_of(path: Path) -> dict[str, Any]:
-    total = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            total.update(block)
-    return {"bytes": path.stat().st_size, "sha256": total.hexdigest()}
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _replace(partial: Path, output: Path) -> None:

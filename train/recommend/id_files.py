@@ -10,6 +10,7 @@ from configs.schema import RunConfig
 from configs.schema.recommend import UnknownIds
 from configs.schema.source import SourceConfig
 from data_pipeline.prepare.read.named_columns import NamedFile, read_ids
+from data_pipeline.store.id_map import dense_ids
 from data_pipeline.store.manifest import Manifest, item_table
 from data_pipeline.store.raw_users import RawUsers, raw_ids_of
 
@@ -24,9 +25,7 @@ class RawItems:
 
     def dense_of(self, raw: pl.Series) -> np.ndarray:
         """Dense ids of ``raw`` [N], -1 for one that the store does not have: int64."""
-        known = pl.DataFrame({"id": self.raw, "item": np.arange(len(self.raw), dtype=np.int64)})
-        found = raw.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
-        return found["item"].fill_null(-1).to_numpy()
+        return dense_ids(raw.to_arrow(), self.raw.to_arrow())
 
 
 def raw_items(config: RunConfig, manifest: Manifest) -> RawItems:

@@ -1,4 +1,4 @@
-"""Recommendations of a run, from its best checkpoint to a file: blocks in rounds over the ranks, rows on rank 0."""
+"""Recommendations of a run, from the model to ship to a file: blocks in rounds over the ranks, rows on rank 0."""
 
 import os
 import time
@@ -17,8 +17,8 @@ from configs.schema.recommend import Recommended
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.store.paths import path_of
 from train.build import build_state
-from train.checkpoint.checkpointer import DiskCheckpointer
 from train.checkpoint.model_to_ship import model_to_ship
+from train.checkpoint.reading import checkpoints_of
 from train.distributed.collectives import ProcessGroupCollectives, from_rank_zero, on_rank_zero, process_group
 from train.distributed.heartbeat import heartbeating
 from train.recommend.catalogue import Catalogue
@@ -30,7 +30,6 @@ from train.recommend.scoring import BlockLists, Scorer
 from train.recommend.unfinished import Unfinished
 from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import at_version, manifest_of_run
-from train.run_dir.sync import run_sync_of
 from train.state import TrainState
 from train.supervision.watchdog import Watchdog
 
@@ -42,7 +41,7 @@ BLOCKS_PER_THREAD = 2
 
 
 def recommend(config: RunConfig) -> None:
-    """Write what ``config.recommend`` asks for with the best checkpoint of ``config.run_dir``. Collective."""
+    """Write what ``config.recommend`` asks for with the model to ship of ``config.run_dir``. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog, ExitStack() as held:
         refuse_without_model(config)
         manifest = manifest_of_run(config, path_of(config.run_dir))
@@ -85,10 +84,7 @@ def _request(config: RunConfig, manifest: Manifest, heartbeat: Callable[[], None
 
 def _restore(state: TrainState, config: RunConfig, heartbeat: Callable[[], None]) -> dict[str, object]:
     """Load the model to ship; what tells it from every other. Collective."""
-    sync = run_sync_of(config, heartbeat, READER)
-    if sync is not None:
-        sync.fetch_list()
-    with DiskCheckpointer(local_run_dir(config, READER), config.checkpoint, heartbeat, sync) as checkpointer:
+    with checkpoints_of(config, heartbeat) as checkpointer:
         name = model_to_ship(checkpointer, config.checkpoint.use)
         progress = checkpointer.restore(name, state)
     return {"checkpoint": name, "step": state.step, **asdict(progress)}

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,20 @@ class Unfinished:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{shown} cannot be written: {error.strerror}; name another") from error
-        self._leases = [Lease(self._folder, shown, heartbeat)]
-        try:
-            if is_remote:
-                self._leases.append(Lease(path_of(f"{output}{SUFFIX}"), shown, heartbeat))
+        self._leases = list[Lease]()
+        with ExitStack() as held:
+            for place in [self._folder, *([path_of(f"{output}{SUFFIX}")] if is_remote else [])]:
+                lease = Lease(place, shown, heartbeat)
+                held.callback(lease.release)
+                self._leases.append(lease)
             self.num_parts = self._parts_of_job()
-        except BaseException:
-            self._release()
-            raise
+            self._held = held.pop_all()
 
     def __enter__(self) -> "Unfinished":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._release()
+        self._held.close()
 
     def write(self, rows: pl.DataFrame) -> None:
         """The next part. Raises :class:`OSError`."""
@@ -100,10 +100,6 @@ class Unfinished:
         for path in sorted(self._folder.iterdir()):
             if _OURS.fullmatch(path.name) and path.is_file():
                 path.unlink()
-
-    def _release(self) -> None:
-        for lease in self._leases:
-            lease.release()
 
 
 def _synced(path: Path) -> None:

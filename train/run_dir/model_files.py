@@ -10,7 +10,8 @@ from train.progress import PROGRESS
 from train.run_dir.checkpoint_folder import BEST, FINAL, REPLACED
 from train.run_dir.remote_copy import CHECKPOINTS
 
-_MODELS = {CheckpointUse.AUTO: (FINAL, BEST), CheckpointUse.BEST: (BEST,), CheckpointUse.FINAL: (FINAL,)}
+MODELS_TO_SHIP = {CheckpointUse.AUTO: (FINAL, BEST), CheckpointUse.BEST: (BEST,), CheckpointUse.FINAL: (FINAL,)}
+"""The model that a verb hands on is the first of these that the run has."""
 
 
 def refuse_without_model(config: RunConfig) -> None:
@@ -24,7 +25,7 @@ def model_folder(config: RunConfig) -> Path:
 
 
 def _model_in(run_dir: AnyPath, config: RunConfig) -> AnyPath:
-    wanted = _MODELS[config.checkpoint.use]
+    wanted = MODELS_TO_SHIP[config.checkpoint.use]
     for name in wanted:
         for whole in (name, f"{name}{REPLACED}"):
             folder = run_dir / CHECKPOINTS / whole

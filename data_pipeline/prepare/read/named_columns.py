@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,53 +125,41 @@ def _id(log: LogFile, name: str, id_type: pl.DataType) -> pl.Expr:
     return id_number(log, name) if id_type == pl.Int64 else id_text(log, name)
 
 
-class _opened:
+@contextmanager
+def _opened(file: NamedFile, names: Sequence[str]) -> Iterator[LogFile]:
     """The file as a scan, for the time of a block: text behind a URL is copied to a folder of its own."""
+    with ExitStack() as copies:
+        yield _log_file(file, list(dict.fromkeys(names)), copies)
 
-    def __init__(self, file: NamedFile, names: Sequence[str]) -> None:
-        self._file, self._names = file, list(dict.fromkeys(names))
-        self._copies: tempfile.TemporaryDirectory[str] | None = None
 
-    def __enter__(self) -> LogFile:
-        try:
-            return self._open(_place_of(self._file))
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        if self._copies is not None:
-            self._copies.cleanup()
-
-    def _open(self, place: AnyPath) -> LogFile:
-        file, names = self._file, self._names
-        view = _view_of(file, place, names)
-        source = view.source(file.source)
-        layout = file_layout_of(place, source)
-        if isinstance(place, ObjectPath) and layout is not Layout.PARQUET:
-            self._copies = tempfile.TemporaryDirectory(prefix="shardrec-")
-            copy = Path(self._copies.name) / place.name
-            place.fetch(copy)
-            place = copy
-        with reading(place):
-            if is_empty(place, source):
-                raise DataError(f"{file.shown} holds no row")
-            there = _json_keys(place) if layout is Layout.JSON_LINES else None
-            _check_names(file, names, there)
-            roles = dict(zip(("user", "item", *map(str, range(len(names)))), names, strict=False))
-            scan = scan_file(place, roles, source, view=view)
-            schema = scan.rows.collect_schema()
-        _check_names(file, names, [name for name in schema.names() if name != EXTRA])
-        return LogFile(
-            path=place,
-            scan=scan.rows,
-            schema=schema,
-            source=source,
-            broken=scan.broken,
-            needed=tuple(names),
-            num_records=scan.num_records,
-            view=view,
-        )
+def _log_file(file: NamedFile, names: list[str], copies: ExitStack) -> LogFile:
+    place = _place_of(file)
+    view = _view_of(file, place, names)
+    source = view.source(file.source)
+    layout = file_layout_of(place, source)
+    if isinstance(place, ObjectPath) and layout is not Layout.PARQUET:
+        copy = Path(copies.enter_context(tempfile.TemporaryDirectory(prefix="shardrec-"))) / place.name
+        place.fetch(copy)
+        place = copy
+    with reading(place):
+        if is_empty(place, source):
+            raise DataError(f"{file.shown} holds no row")
+        there = _json_keys(place) if layout is Layout.JSON_LINES else None
+        _check_names(file, names, there)
+        roles = dict(zip(("user", "item", *map(str, range(len(names)))), names, strict=False))
+        scan = scan_file(place, roles, source, view=view)
+        schema = scan.rows.collect_schema()
+    _check_names(file, names, [name for name in schema.names() if name != EXTRA])
+    return LogFile(
+        path=place,
+        scan=scan.rows,
+        schema=schema,
+        source=source,
+        broken=scan.broken,
+        needed=tuple(names),
+        num_records=scan.num_records,
+        view=view,
+    )
 
 
 def _place_of(file: NamedFile) -> AnyPath:
@@ -226,5 +215,4 @@ def _check_names(file: NamedFile, names: Sequence[str], there: list[str] | None)
         if name not in there:
             key = file.keys_of_columns.get(name, "")
             hint = f"; set {key} to one of them" if key else ""
-            shown = ", ".join([each for each in there if each != EXTRA][:40])
-            raise DataError(f"{file.shown} has no column {name!r}; its columns are {shown}{hint}")
+            raise DataError(f"{file.shown} has no column {name!r}; its columns are {', '.join(there[:40])}{hint}")

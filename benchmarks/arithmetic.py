@@ -3,13 +3,14 @@
 T tokens in a batch, D the width, C the candidates of a token.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from benchmarks.harness import seconds_of
-from configs.schema import SASRecConfig
+from models.encoders.encoder import Encoder
 
 LARGE = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the square product that stands for a device's largest rate."""
@@ -38,20 +39,18 @@ class TokenFlop:
         return FORWARD_AND_BACKWARD * (self.blocks + self.attention + self.head)
 
 
-def token_flop(config: SASRecConfig, lengths: Tensor, num_candidates: int) -> TokenFlop:
-    """Mean over the predicted tokens of histories that have ``lengths`` ``[B]`` of them; causal, without padding."""
-    width = config.embedding_dim
-    products = 4 * width * width + 2 * width * config.feed_forward_dim
-    attended = float((lengths * (lengths + 1) / 2).sum() / lengths.sum())
-    return TokenFlop(
-        blocks=2.0 * config.num_blocks * products,
-        attention=4.0 * config.num_blocks * width * attended,
-        head=2.0 * width * num_candidates,
-    )
+def token_flop(encoder: Encoder, width: int, lengths: Tensor, num_candidates: int) -> TokenFlop:
+    """Mean over the predicted tokens of histories that have ``lengths`` ``[B]`` of them; causal, without padding.
+
+    The encoder counts its own; the head scores its queries of ``width`` against ``num_candidates``.
+    """
+    flop = encoder.flop(lengths)
+    return TokenFlop(blocks=flop.linear, attention=flop.attention, head=2.0 * width * num_candidates)
 
 
 def bound_tokens_per_s(
-    config: SASRecConfig,
+    products: Iterable[tuple[int, int]],
+    width: int,
     flop: TokenFlop,
     num_tokens: int,
     num_candidates: int,
@@ -62,11 +61,12 @@ def bound_tokens_per_s(
 ) -> float:
     """Tokens a second if a step were its matrix products and nothing else, at the rates measured now.
 
-    ``block_dtype`` and ``head_dtype`` are those of the products; attention is counted at the rate of the blocks.
+    ``products``: widths of those of the encoder; ``width`` is that of its queries. ``block_dtype`` and
+    ``head_dtype`` are those of the products; attention is counted at the rate of the blocks.
     """
-    shapes = [(config.embedding_dim, 3 * config.embedding_dim), (config.embedding_dim, config.feed_forward_dim)]
+    shapes = list(dict.fromkeys(products)) or [(width, width)]
     block_rate = sum(_rate(num_tokens, *shape, device, block_dtype) for shape in shapes) / len(shapes)
-    head_rate = _rate(min(chunk_tokens, num_tokens), config.embedding_dim, num_candidates, device, head_dtype)
+    head_rate = _rate(min(chunk_tokens, num_tokens), width, num_candidates, device, head_dtype)
     seconds = (flop.blocks + flop.attention) / block_rate + flop.head / head_rate
     return 1 / (FORWARD_AND_BACKWARD * seconds)
 

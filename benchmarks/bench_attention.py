@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
-from configs.load import load_config
+from configs.errors import ConfigError
+from configs.load import load_config, variants_of
 from configs.schema import RunConfig
+from configs.schema.model import AttentionConfig
 from data_pipeline.stream.sequence_stream import SequenceStream
 from models.attention.bucketed import bucketed_attention, buckets_of
 from models.attention.dispatch import causal_attention, layout_of
@@ -31,20 +33,26 @@ Attention = Callable[[Tensor], Tensor]
 def main(overrides: list[str]) -> None:
     """Time every way that the device has, with and without dropout; write ``results/attention[_NAME].json``."""
     config = load_config([*DEFAULTS, *overrides])
-    figures: dict[str, Spread] = {}
+    model, figures = _model(config), dict[str, Spread]()
     with process_group(config.hardware) as device:
         lengths = _lengths(config).to(device)
         for dtype in (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,):
-            for rate in (0.0, config.model.attention_dropout):
+            for rate in (0.0, model.attention_dropout):
                 figures |= _compared(config, lengths, dtype, rate)
     notes = {
         "num_histories": len(lengths),
         "num_tokens": int(lengths.sum()),
         "longest": int(lengths.max()),
         "width": config.model.embedding_dim,
-        "num_heads": config.model.num_heads,
+        "num_heads": model.num_heads,
     }
     write_result(record_name("attention", config.hardware), overrides, figures, notes)
+
+
+def _model(config: RunConfig) -> AttentionConfig:
+    if not isinstance(config.model, AttentionConfig):
+        raise ConfigError(f"model={variants_of(config)['model']} has no softmax attention; bench one that has")
+    return config.model
 
 
 def _lengths(config: RunConfig) -> Tensor:
@@ -79,7 +87,7 @@ def _compared(config: RunConfig, lengths: Tensor, dtype: torch.dtype, rate: floa
 
 
 def _ways(config: RunConfig, lengths: Tensor, dtype: torch.dtype, rate: float) -> dict[str, Attention]:
-    num_heads, num_tokens = config.model.num_heads, int(lengths.sum())
+    num_heads, num_tokens = _model(config).num_heads, int(lengths.sum())
     longest = int(lengths.max())
     layout = layout_of(
         lengths,

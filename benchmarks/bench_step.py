@@ -5,10 +5,12 @@ so that both sides have the same cores; with ``hardware=h100`` one GPU. A token 
 next; padding does not count. The reference is float32 throughout, also beside our bfloat16.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from benchmarks.arithmetic import STATED_TOKENS_PER_S, TokenFlop, bound_tokens_per_s, largest_rate, token_flop
 from benchmarks.harness import Spread, interleaved, paired_ratio, record_name, seconds_of, spread_of, write_result
@@ -16,13 +18,17 @@ from benchmarks.phases import phase_seconds
 from benchmarks.reference import PaddedReference, reference_step
 from configs.errors import ConfigError
 from configs.load import load_config
-from configs.schema import FullSoftmaxConfig, Precision, RunConfig, SampledConfig, UserInput
+from configs.schema import FullSoftmaxConfig, Precision, RunConfig, SampledConfig, SASRecConfig, UserInput
+from configs.schema.model import AttentionConfig
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.store.manifest import Manifest, load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
+from models.encoders.encoder import Encoder
 from models.loss.full_softmax import suitable_chunk_tokens
 from train.distributed.collectives import ProcessGroupCollectives, process_group
+from train.export.vectors import recommender_of
 from train.run import build_state
+from train.sharding import dense_parameters
 from train.state import TrainState
 from train.step import train_step
 
@@ -74,24 +80,26 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
         state = build_state(config, manifest, 10_000, ProcessGroupCollectives(), device)
         rates = _rates(config, manifest, state, batches)
         phases = phase_seconds(state, streamed, STEPS_PER_ROUND)
-        bound = [_bound(config, manifest, batches, device) for _ in range(NUM_ROUNDS)]
-        largest = largest_rate(_dtype_of(config.model.precision), device)
-        flop = _flop(config, manifest, batches).total
-    figures = {
-        "tokens_per_s": spread_of(rates["ours"]),
-        "reference_tokens_per_s": spread_of(rates["reference"]),
-        "against_reference": paired_ratio(rates["ours"], rates["reference"]),
+        encoder = recommender_of(state).encoder
+        flop = _flop(config, manifest, encoder, batches)
+        bound = [_bound(config, manifest, encoder, batches, device) for _ in range(NUM_ROUNDS)]
+        largest = largest_rate(_block_dtype(config), device)
+    figures = {"tokens_per_s": spread_of(rates["ours"])}
+    if "reference" in rates:
+        figures["reference_tokens_per_s"] = spread_of(rates["reference"])
+        figures["against_reference"] = paired_ratio(rates["ours"], rates["reference"])
+    figures |= {
         "bound_tokens_per_s": spread_of(bound),
         "share_of_bound": spread_of([rate / spread_of(bound).median for rate in rates["ours"]]),
-        "model_flop_utilisation": spread_of([rate * flop / largest for rate in rates["ours"]]),
+        "model_flop_utilisation": spread_of([rate * flop.total / largest for rate in rates["ours"]]),
     }
     total = sum(phases.values())
     for phase, seconds in phases.items():
         print(f"  {phase:20s} {seconds * 1e3:8.1f} ms {seconds / total:7.1%}")
     told = {
-        "num_parameters_of_reference": sum(p.numel() for p in _reference(config, manifest).parameters()),
+        "num_parameters": sum(weight.numel() for weight in dense_parameters(state.model).values()),
         "tokens_per_step": _num_predictions(batches) / len(batches),
-        "forward_flop_per_token": asdict(_flop(config, manifest, batches)),
+        "forward_flop_per_token": asdict(flop),
         "largest_flop_per_s": largest,
         "phase_ms": {phase: seconds * 1e3 for phase, seconds in phases.items()},
     }
@@ -101,15 +109,10 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
 def _rates(
     config: RunConfig, manifest: Manifest, state: TrainState, batches: list[SequenceBatch]
 ) -> dict[str, list[float]]:
-    """Both sides train on the same batches, which are in memory: reading them is a phase of its own."""
-    reference = _reference(config, manifest).to(state.device)
-    optimizer = torch.optim.AdamW(
-        reference.parameters(),
-        lr=config.optimizer.lr,
-        betas=(config.optimizer.beta1, config.optimizer.beta2),
-        weight_decay=config.optimizer.weight_decay,
-    )
-    num_negatives = config.loss.num_negatives if isinstance(config.loss, SampledConfig) else 0
+    """Both sides train on the same batches, which are in memory: reading them is a phase of its own.
+
+    Only SASRec has a reference.
+    """
     num_tokens = _num_predictions(batches)
 
     def ours() -> None:
@@ -117,18 +120,31 @@ def _rates(
             train_step(state, batch)
             state.step += 1
 
+    ways = {"ours": lambda: num_tokens / seconds_of(ours)}
+    if isinstance(config.model, SASRecConfig):
+        theirs = _reference_steps(config, config.model, manifest, state.device, batches)
+        ways["reference"] = lambda: num_tokens / seconds_of(theirs)
+    return interleaved(ways, NUM_ROUNDS)
+
+
+def _reference_steps(
+    config: RunConfig, model: SASRecConfig, manifest: Manifest, device: torch.device, batches: list[SequenceBatch]
+) -> Callable[[], None]:
+    """Trains the reference on ``batches``."""
+    reference = PaddedReference(model, manifest.num_items, config.data.max_history).to(device)
+    optimizer = torch.optim.AdamW(
+        reference.parameters(),
+        lr=config.optimizer.lr,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+        weight_decay=config.optimizer.weight_decay,
+    )
+    num_negatives = config.loss.num_negatives if isinstance(config.loss, SampledConfig) else 0
+
     def theirs() -> None:
         for batch in batches:
             reference_step(reference, optimizer, batch, num_negatives)
 
-    return interleaved(
-        {"ours": lambda: num_tokens / seconds_of(ours), "reference": lambda: num_tokens / seconds_of(theirs)},
-        NUM_ROUNDS,
-    )
-
-
-def _reference(config: RunConfig, manifest: Manifest) -> PaddedReference:
-    return PaddedReference(config.model, manifest.num_items, config.data.max_history)
+    return theirs
 
 
 def _num_predictions(batches: list[SequenceBatch]) -> int:
@@ -143,17 +159,27 @@ def _dtype_of(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision is Precision.BF16 else torch.float32
 
 
-def _flop(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch]) -> TokenFlop:
-    lengths = torch.cat([batch.lengths for batch in batches]) - 1
-    return token_flop(config.model, lengths, _num_candidates(config, manifest))
+def _block_dtype(config: RunConfig) -> torch.dtype:
+    return _dtype_of(config.model.precision) if isinstance(config.model, AttentionConfig) else torch.float32
 
 
-def _bound(config: RunConfig, manifest: Manifest, batches: list[SequenceBatch], device: torch.device) -> float:
+def _lengths(batches: list[SequenceBatch]) -> Tensor:
+    return torch.cat([batch.lengths for batch in batches]) - 1
+
+
+def _flop(config: RunConfig, manifest: Manifest, encoder: Encoder, batches: list[SequenceBatch]) -> TokenFlop:
+    return token_flop(encoder, config.model.embedding_dim, _lengths(batches), _num_candidates(config, manifest))
+
+
+def _bound(
+    config: RunConfig, manifest: Manifest, encoder: Encoder, batches: list[SequenceBatch], device: torch.device
+) -> float:
     num_candidates, chunk = _num_candidates(config, manifest), _num_predictions(batches) // len(batches)
-    per_step, flop = chunk, _flop(config, manifest, batches)
+    per_step, flop = chunk, _flop(config, manifest, encoder, batches)
     if isinstance(config.loss, FullSoftmaxConfig):
         suitable = suitable_chunk_tokens(device, num_candidates, config.loss.precision)
         chunk = config.loss.chunk_tokens or suitable
     head_dtype = _dtype_of(config.loss.precision) if isinstance(config.loss, FullSoftmaxConfig) else torch.float32
-    block_dtype = _dtype_of(config.model.precision)
-    return bound_tokens_per_s(config.model, flop, per_step, num_candidates, chunk, device, block_dtype, head_dtype)
+    block_dtype, width = _block_dtype(config), config.model.embedding_dim
+    products = encoder.flop(_lengths(batches)).products
+    return bound_tokens_per_s(products, width, flop, per_step, num_candidates, chunk, device, block_dtype, head_dtype)

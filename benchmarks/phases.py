@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from data_pipeline.batch import SequenceBatch
-from models.encoders.sasrec import SASRec
 from models.recommender import Recommender
 from train.state import TrainState
 from train.step import train_step
@@ -55,7 +54,7 @@ def phase_seconds(state: TrainState, batches: Iterator[SequenceBatch], num_steps
 @contextmanager
 def _hooked(state: TrainState, clock: PhaseClock) -> Iterator[TrainState]:
     recommender = next(module for module in state.model.modules() if isinstance(module, Recommender))
-    encoder = next(module for module in recommender.modules() if isinstance(module, SASRec))
+    encoder = recommender.get_submodule("encoder")
 
     def before_encoder(_: object, inputs: tuple[Any, ...]) -> None:
         clock.mark("lookup")

@@ -6,6 +6,7 @@ A YAML file in ``configs/GROUP`` adds a name where values differ from a dataclas
 from pathlib import Path
 from typing import Any
 
+from configs.outside_encoders import encoders
 from configs.schema import (
     BCEConfig,
     DataConfig,
@@ -14,7 +15,6 @@ from configs.schema import (
     HardwareConfig,
     OptimizerConfig,
     SampledSoftmaxConfig,
-    SASRecConfig,
     Sharding,
     ShardingConfig,
 )
@@ -28,7 +28,7 @@ PRESETS = "experiment"
 
 CHOICES: dict[str, dict[str, Any]] = {
     "data": {"log": DataConfig},
-    "model": {"sasrec": SASRecConfig},
+    "model": encoders(),
     "loss": {
         "full_softmax": FullSoftmaxConfig,
         "sampled_softmax": SampledSoftmaxConfig,

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from configs.choices import CHOICES, CONFIG_DIR
 from configs.errors import ConfigError
 from configs.paths import checked_path
-from configs.schema import LossConfig, RunConfig
+from configs.schema import EncoderConfig, LossConfig, RunConfig
 from configs.schema.cluster import LaunchConfig
 from configs.schema.serve import ServerConfig
 
@@ -68,7 +68,10 @@ def _schemas() -> ConfigStore:
     store = _OurSchemas()
     store.repo["hydra"] = ConfigStore.instance().repo["hydra"]  # Hydra's own, which every composition starts from
     run: Any = OmegaConf.structured(RunConfig)
-    run.loss = LossConfig()  # a variant cannot be merged over another one, only over their base
+    run.model, run.loss = (
+        EncoderConfig(),
+        LossConfig(),
+    )  # a variant cannot be merged over another one, only over their base
     store.store(name="run_schema", node=run)
     store.store(name="launch_schema", node=OmegaConf.structured(LaunchConfig))
     store.store(name="serve_schema", node=OmegaConf.structured(ServerConfig))

@@ -38,13 +38,13 @@ def least_memory(config: RunConfig, *, num_items: int = 0, num_users: int = 0) -
     batch_key = "data.global_batch_tokens" if config.data.global_batch_tokens else "data.global_batch_size"
     rows = num_items + (num_users if config.model.user_input is not UserInput.NONE else 0)
     model = config.model
-    block = 4 * width**2 + 2 * width * model.feed_forward_dim
+    depth_key, num_layers = model.depth
     parts = [
         Part("hardware.num_ranks", ranks, ranks * LEAST_PER_RANK),
         Part("model.embedding_dim", width, rows * width * FLOAT * (1 + _STATES[config.optimizer.table])),
-        Part("model.num_blocks", model.num_blocks, ranks * model.num_blocks * block * BYTES_PER_DENSE_WEIGHT),
+        Part(f"model.{depth_key}", num_layers, ranks * num_layers * model.num_layer_weights * BYTES_PER_DENSE_WEIGHT),
         Part("data.max_history", config.data.max_history, ranks * config.data.max_history * width * FLOAT),
-        Part(batch_key, tokens, tokens * width * FLOAT * model.num_blocks),
+        Part(batch_key, tokens, tokens * width * FLOAT * max(num_layers, 1)),
         Part(
             "data.prefetch_batches",
             config.data.prefetch_batches,

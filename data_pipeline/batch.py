@@ -25,6 +25,9 @@ class SequenceBatch:
     """Times of the events in ms, int64 [T]."""
     features: dict[str, Tensor] = field(default_factory=dict)
     """Further columns of the events by name: codes int64 [T], or numbers float32 [T]."""
+    asked_at: Tensor | None = None
+    """When it is asked what comes after each history, in ms, int64 [B]; None where that is not known, and in
+    training."""
 
     @property
     def offsets(self) -> Tensor:
@@ -48,7 +51,8 @@ class SequenceBatch:
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         features = {name: function(tensor) for name, tensor in self.features.items()}
         item, lengths, user, timestamp = map(function, self._tensors())
-        return SequenceBatch(item, lengths, user, timestamp, features)
+        asked_at = None if self.asked_at is None else function(self.asked_at)
+        return SequenceBatch(item, lengths, user, timestamp, features, asked_at)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.item, self.lengths, self.user, self.timestamp

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import UserInput
-from models.encoders.dense import dense_encoder
 from models.recommender import Recommender
 
 
@@ -17,7 +16,7 @@ class DenseRecommender(nn.Module):
     def __init__(self, recommender: Recommender) -> None:
         super().__init__()
         self.user_input, self.event_features = recommender.user_input, recommender.event_features
-        self.encoder = dense_encoder(recommender.encoder)
+        self.encoder = recommender.encoder
 
     def forward(
         self,
@@ -40,5 +39,4 @@ class DenseRecommender(nn.Module):
             tokens = tokens + user_vectors[:, None]
         if user_vectors is not None and self.user_input is UserInput.FIRST_TOKEN:
             tokens, lengths = torch.cat([user_vectors[:, None], tokens], dim=1), lengths + 1
-        queries: Tensor = self.encoder(tokens, lengths)
-        return queries
+        return self.encoder.padded_last(tokens, lengths)

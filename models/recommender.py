@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchrec import EmbeddingCollection, KeyedJaggedTensor
 
-from configs.schema import SASRecConfig, UserInput
+from configs.schema import EncoderConfig, UserInput
 from data_pipeline.batch import SequenceBatch
-from models.encoders.sasrec import SASRec
+from models.encoders.build import build_encoder
+from models.encoders.encoder import Encoder, Times
 from models.event_features import EventFeatures
 from models.loss.loss_inputs import LossInputs
 
@@ -21,7 +22,7 @@ class Recommender(nn.Module):
 
     def __init__(
         self,
-        config: SASRecConfig,
+        config: EncoderConfig,
         tables: EmbeddingCollection,
         max_history: int,
         num_codes: dict[str, int] | None = None,
@@ -32,7 +33,9 @@ class Recommender(nn.Module):
         self.tables = tables
         self.nonfinite: Callable[[list[Tensor]], list[Tensor]] = list
         """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
-        self.encoder = SASRec(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
+        self.encoder: Encoder = build_encoder(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
+        assert self.encoder.is_causal, "every event of a history is trained on at once"
+        self.embedding_dim = config.embedding_dim
         self.event_features: EventFeatures | None = None
         if num_codes:
             self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
@@ -57,7 +60,8 @@ class Recommender(nn.Module):
         inputs = event.index_select(0, input_index)  # indexing with [] takes five times as long on a CPU
         inputs = self._with_features(inputs, batch, input_index)
         tokens, token_lengths, place = self._tokens(inputs, lengths, user, owner[input_index])
-        query = self.encoder(tokens, self.encoder.layout_of(token_lengths, len(tokens)))
+        layout = self.encoder.layout_of(token_lengths, len(tokens))
+        query = self.encoder(tokens, layout, self._times_of_inputs(batch, input_index, lengths, place))
         query = query if place is None else query[place]
         target_vector = event.index_select(0, input_index + 1)
         return LossInputs(query, batch.item[input_index + 1], target_vector, candidate)
@@ -73,8 +77,10 @@ class Recommender(nn.Module):
         user = None if user is None else user * (batch.user >= 0)[:, None]
         users = torch.arange(len(batch.lengths), device=event.device)
         owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
-        tokens, lengths, _ = self._tokens(self._with_features(event, batch, None), batch.lengths, user, owner)
-        return self.encoder.last(tokens, self.encoder.layout_of(lengths, len(tokens)))
+        events = self._with_features(event, batch, None)
+        tokens, lengths, place = self._tokens(events, batch.lengths, user, owner)
+        layout = self.encoder.layout_of(lengths, len(tokens))
+        return self.encoder.last(tokens, layout, self._times_of_events(batch, place))
 
     def look_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Vectors of the events, the candidates and the users. Collective over sharded tables.
@@ -111,6 +117,35 @@ class Recommender(nn.Module):
         first = torch.cumsum(lengths + 1, 0) - lengths - 1
         tokens = torch.zeros(len(event) + len(user), event.shape[1], device=event.device, dtype=event.dtype)
         return tokens.index_copy(0, place, event).index_copy(0, first, user), lengths + 1, place
+
+    def _times_of_inputs(
+        self, batch: SequenceBatch, index: Tensor, lengths: Tensor, place: Tensor | None
+    ) -> Times | None:
+        """Times of the events at ``index`` of the batch, which are those of ``lengths``; the next ones are known."""
+        if not self.encoder.reads_time:
+            return None
+        return times_of_tokens(batch.timestamp[index], batch.timestamp[index + 1], lengths, place)
+
+    def _times_of_events(self, batch: SequenceBatch, place: Tensor | None) -> Times | None:
+        """Times of all events; what comes after the last one of a history is asked when the batch says."""
+        if not self.encoder.reads_time:
+            return None
+        end = torch.cumsum(batch.lengths, 0) - 1
+        last = batch.timestamp[end] if batch.asked_at is None else batch.asked_at
+        asked = batch.timestamp.roll(-1).index_copy(0, end, last)
+        return times_of_tokens(batch.timestamp, asked, batch.lengths, place)
+
+
+def times_of_tokens(event: Tensor, asked: Tensor, lengths: Tensor, place: Tensor | None) -> Times:
+    """Times of events ``[T]`` as the encoder's tokens have them: with ``place`` each history has one token more, the
+    first, of the time of its oldest event."""
+    if place is None:
+        return Times(event, asked)
+    start = torch.cumsum(lengths, 0) - lengths
+    first = start + torch.arange(len(lengths), device=lengths.device)
+    oldest = torch.nn.functional.pad(event, (0, 1))[start]  # of a history without events nobody asks
+    times = event.new_zeros(len(event) + len(lengths)).index_copy(0, first, oldest)
+    return Times(times.index_copy(0, place, event), times.index_copy(0, place, asked))
 
 
 def to_keyed_jagged(features: dict[str, Tensor], *, one_id_per_row: bool) -> KeyedJaggedTensor:

@@ -17,6 +17,7 @@ from configs.schema.loss import GBCEConfig as GBCEConfig
 from configs.schema.loss import LossConfig as LossConfig
 from configs.schema.loss import SampledConfig as SampledConfig
 from configs.schema.loss import SampledSoftmaxConfig as SampledSoftmaxConfig
+from configs.schema.model import EncoderConfig as EncoderConfig
 from configs.schema.model import SASRecConfig as SASRecConfig
 from configs.schema.model import UserInput as UserInput
 from configs.schema.nonfinite import NonFiniteConfig as NonFiniteConfig

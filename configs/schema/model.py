@@ -1,7 +1,8 @@
-"""The choices of an encoder."""
+"""The choices of an encoder: a base that all share, a dataclass for each, and the name that chooses it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from configs.bounds import check_bounds
 from configs.errors import require
@@ -16,51 +17,114 @@ class UserInput(str, Enum):
     FIRST_TOKEN = "first_token"
 
 
+class TimeInput(str, Enum):
+    """Which times of the events the encoder sees."""
+
+    NONE = "none"
+    EVENT = "event"
+
+
 @dataclass(kw_only=True, slots=True)
-class SASRecConfig:
-    """Causal self-attention over the history (Kang & McAuley, 2018), pre-norm."""
+class EncoderConfig:
+    """What every encoder has; each variant adds its own choices."""
 
     embedding_dim: int = 64
     """Width of the tables and of the model, a multiple of 4."""
-    num_blocks: int = 2
-    """Blocks of attention and feed-forward layers."""
-    num_heads: int = 2
-    """Attention heads of each block."""
-    feed_forward_dim: int = 64
-    """Width of the feed-forward layers."""
     dropout: float = 0.2
     """Share of values dropped in training, except inside of attention."""
-    attention_dropout: float = 0.2
-    """Share of attention weights dropped in training."""
     user_input: UserInput = UserInput.NONE
     """How the user table reaches the encoder."""
     event_features: list[str] = field(default_factory=list)
     """Features of the store that are added to the vectors of the history's items."""
     initial_std: float = 0.02
     """Standard deviation of the first weights and table rows."""
-    precision: Precision = Precision.FP32
-    """Number format of the blocks' linear layers in training; norms, residuals and ranking are float32."""
 
     def __post_init__(self) -> None:
-        check_bounds(
-            "model.",
-            self,
-            embedding_dim=(1, 2**16),
-            num_blocks=(1, 1000),
-            num_heads=(1, 2**16),
-            feed_forward_dim=(1, 2**20),
-            dropout=(0, 0.95),
-            attention_dropout=(0, 0.95),
-            initial_std=(1e-6, 100),
-        )
-        require(
-            self.embedding_dim % self.num_heads == 0,
-            f"model.embedding_dim={self.embedding_dim} must be a multiple of model.num_heads={self.num_heads}, "
-            f"so that every head gets the same width",
-        )
+        check_bounds("model.", self, embedding_dim=(1, 2**16), dropout=(0, 0.95), initial_std=(1e-6, 100))
         require(
             self.embedding_dim % 4 == 0,
             f"model.embedding_dim={self.embedding_dim} must be a multiple of 4: fbgemm aligns its rows to 16 bytes",
         )
         names = self.event_features
         require(len(set(names)) == len(names), f"model.event_features={names} names a feature twice")
+
+    @property
+    def depth(self) -> tuple[str, int]:
+        """The key that says how many layers of weights follow one another, and its value."""
+        return "embedding_dim", 0
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Weights of one of these layers."""
+        return 0
+
+
+@dataclass(kw_only=True, slots=True)
+class LayersConfig(EncoderConfig):
+    """An encoder of several blocks, one after another."""
+
+    num_blocks: int = 2
+    """Blocks of the encoder, one after another."""
+
+    def __post_init__(self) -> None:
+        EncoderConfig.__post_init__(self)
+        check_bounds("model.", self, num_blocks=(1, 1000))
+
+    @property
+    def depth(self) -> tuple[str, int]:
+        """The number of blocks."""
+        return "num_blocks", self.num_blocks
+
+
+@dataclass(kw_only=True, slots=True)
+class AttentionConfig(LayersConfig):
+    """Blocks of attention with several heads."""
+
+    num_heads: int = 2
+    """Attention heads of each block."""
+    attention_dropout: float = 0.2
+    """Share of attention weights dropped in training."""
+    feed_forward_dim: int = 64
+    """Width of the feed-forward layers."""
+    precision: Precision = Precision.FP32
+    """Number format of the blocks' linear layers in training; norms, residuals and ranking are float32."""
+
+    def __post_init__(self) -> None:
+        LayersConfig.__post_init__(self)
+        check_bounds("model.", self, num_heads=(1, 2**16), feed_forward_dim=(1, 2**20), attention_dropout=(0, 0.95))
+        check_heads(self.embedding_dim, self.num_heads)
+
+
+@dataclass(kw_only=True, slots=True)
+class SASRecConfig(AttentionConfig):
+    """Causal self-attention over the history (Kang & McAuley, 2018), pre-norm."""
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Queries, keys, values, projection, and the two layers of the feed-forward part."""
+        return 4 * self.embedding_dim**2 + 2 * self.embedding_dim * self.feed_forward_dim
+
+
+@dataclass(kw_only=True, slots=True)
+class OutsideConfig(EncoderConfig):
+    """Base of an encoder that is installed beside this project: docs/add_a_model.md."""
+
+    def build(self, max_tokens: int) -> Any:
+        """The encoder, as :class:`models.encoders.encoder.Encoder` says, for at most ``max_tokens`` a history."""
+        raise NotImplementedError(f"{type(self).__name__} says how its encoder is built")
+
+
+ModelConfig = SASRecConfig | OutsideConfig
+"""Every config that :func:`models.encoders.build.build_encoder` has a case for."""
+
+ENCODERS: dict[str, type[EncoderConfig]] = {"sasrec": SASRecConfig}
+"""By the name that chooses it: ``model=sasrec``. The first is the default."""
+
+
+def check_heads(width: int, num_heads: int) -> None:
+    """Raise :class:`ConfigError` where heads would differ in width."""
+    require(
+        width % num_heads == 0,
+        f"model.embedding_dim={width} must be a multiple of model.num_heads={num_heads}, so that every head gets the "
+        f"same width",
+    )

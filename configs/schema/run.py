@@ -12,7 +12,7 @@ from configs.schema.evaluation import EvaluationConfig
 from configs.schema.export import ExportConfig
 from configs.schema.hardware import HardwareConfig
 from configs.schema.loss import FullSoftmaxConfig, LossConfig
-from configs.schema.model import SASRecConfig
+from configs.schema.model import EncoderConfig, SASRecConfig
 from configs.schema.nonfinite import NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig
 from configs.schema.recommend import RecommendConfig
@@ -45,7 +45,7 @@ class RunConfig:
     """With ``init_from``, take over the state of the run's optimizers too."""
     data: DataConfig = field(default_factory=DataConfig)
     """A log of your own, or a known data set: docs/sources.md."""
-    model: SASRecConfig = field(default_factory=SASRecConfig)
+    model: EncoderConfig = field(default_factory=SASRecConfig)
     """The encoder."""
     loss: LossConfig = field(default_factory=FullSoftmaxConfig)
     """What a predicted token is scored against."""

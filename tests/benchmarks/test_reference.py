@@ -75,7 +75,7 @@ def test_padding_keeps_every_prediction_once() -> None:
 
 
 def test_the_arithmetic_is_the_one_that_the_stated_bounds_rest_on() -> None:
-    flop = token_flop(SASRecConfig(), torch.full((3,), 200), 3417)
+    flop = token_flop(SASRec(SASRecConfig(), 200), 64, torch.full((3,), 200), 3417)
     assert flop.blocks == pytest.approx(98_000, rel=0.01)
     assert flop.attention == pytest.approx(102_000 / 2, rel=0.01)  # causal: half of what padding to 200 costs
     assert flop.head == pytest.approx(437_000, rel=0.01)

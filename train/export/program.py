@@ -53,7 +53,7 @@ def load_program(content: bytes) -> nn.Module:
 
 def made_up_inputs(recommender: Recommender, num_histories: int, length: int) -> Inputs:
     """Inputs of the right names, types and shapes."""
-    width = recommender.encoder.position.embedding_dim
+    width = recommender.embedding_dim
     inputs: Inputs = {
         "item_vectors": torch.zeros(num_histories, length, width),
         "lengths": torch.full((num_histories,), length),

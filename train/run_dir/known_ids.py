@@ -1,7 +1,7 @@
 """What the rows of a trained run mean: its choices, and the store whose raw ids say which is which. Without torch."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from configs.errors import ConfigError, DataError
@@ -13,8 +13,8 @@ from data_pipeline.store.manifest import Manifest, identity_digests, load_manife
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import VERSION, load_run_config, saved_identity
 
-_SHAPES = (*("embedding_dim", "num_blocks", "num_heads", "feed_forward_dim", "user_input", "event_features"),)
-"""Keys of the model on which the shapes of its tensors hang, or what their values mean."""
+_OF_TRAINING = ("dropout", "attention_dropout", "initial_std", "precision")
+"""Keys of the model that change neither the shapes of its tensors nor what their values mean; all others may."""
 INIT_FROM = "init_from"
 
 
@@ -112,8 +112,9 @@ def refuse_other_shapes(run: TrainedRun, config: RunConfig) -> None:
     """Raise :class:`ConfigError`, which names the key, where the tensors of ``run`` do not fit ``config``'s model."""
     theirs, ours = variants_of(run.config), variants_of(config)
     pairs: dict[str, tuple[Any, Any]] = {"model": (theirs["model"], ours["model"])}
-    for name in _SHAPES:
-        pairs[f"model.{name}"] = (getattr(run.config.model, name), getattr(config.model, name))
+    if theirs["model"] == ours["model"]:
+        for name in (each.name for each in fields(config.model) if each.name not in _OF_TRAINING):
+            pairs[f"model.{name}"] = (getattr(run.config.model, name), getattr(config.model, name))
     pairs["data.max_history"] = (run.config.data.max_history, config.data.max_history)
     if config.init_optimizer:
         pairs["optimizer.table"] = (run.config.optimizer.table, config.optimizer.table)

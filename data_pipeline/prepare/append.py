@@ -88,12 +88,6 @@ class ExistingStore:
 def open_existing(store: AnyPath, config: DataConfig) -> ExistingStore:
     """The newest version of ``store``; ConfigError for options by which an append would not equal one prepare of all,
     DataError for files that are damaged."""
-    for name in ("min_user_events", "min_item_events"):
-        if getattr(config, name) > 1:
-            raise ConfigError(
-                f"data.{name}={getattr(config, name)} does not go with data.append=true: the events that were left "
-                f"out before are not in data.store={store}; prepare all files at once, or set data.{name}=1"
-            )
     if keeps_event_type(config):
         raise ConfigError(
             f"data.deduplicate=true does not go with data.append=true and data.columns.event_type="
@@ -105,6 +99,7 @@ def open_existing(store: AnyPath, config: DataConfig) -> ExistingStore:
     if provenance is None or not provenance.digests:
         raise DataError(f"{store} does not say which files it was made of; prepare all files at once")
     now = provenance_of(config, []).options
+    _refuse_k_core(store, provenance, now)
     for name in _FIXED:
         if provenance.options[name] != now[name]:
             raise ConfigError(
@@ -136,6 +131,23 @@ def open_existing(store: AnyPath, config: DataConfig) -> ExistingStore:
             for path, expected in paths_of(str(store), manifest, QUARANTINE)
         },
     )
+
+
+def _refuse_k_core(store: AnyPath, provenance: Provenance, now: dict[str, object]) -> None:
+    """A store holds no events of the users and items that it left out, which new events may bring back."""
+    for name in ("min_user_events", "min_item_events"):
+        before, after = provenance.options[name], now[name]
+        if before != 1:
+            raise ConfigError(
+                f"data.append=true: data.store={store} was made with data.{name}={before} and does not hold the "
+                f"events that this left out, which new events may bring back; prepare all files together, the old "
+                f"and the new, as data.log and without data.append: that makes the store's next version"
+            )
+        if after != 1:
+            raise ConfigError(
+                f"data.{name}={after} does not go with data.append=true: data.store={store} was made without it; "
+                f"leave it out, or prepare all files together, the old and the new, without data.append"
+            )
 
 
 def with_options_of(provenance: Provenance, config: DataConfig, given: Collection[str]) -> DataConfig:

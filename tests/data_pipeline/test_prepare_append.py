@@ -143,9 +143,21 @@ def test_what_an_append_cannot_do_right_is_refused_by_name(tmp_path: Path) -> No
     }.items():
         with pytest.raises(ConfigError, match=match):
             prepare(DataConfig(log=paths[1], store=store, append=True, **options))
-    prepare(DataConfig(log=paths[0], store=store, min_user_events=2))
-    with pytest.raises(ConfigError, match=r"data\.min_user_events=2 does not go with data\.append"):
-        prepare(DataConfig(log=paths[1], store=store, append=True))
+
+
+@pytest.mark.parametrize("name", ["min_user_events", "min_item_events"])
+def test_a_k_core_is_not_appended_to_and_the_remedy_that_is_named_works(tmp_path: Path, name: str) -> None:
+    paths = days_in(tmp_path / "log", random_log(200), 2)
+    store, cored = str(tmp_path / "store"), {name: 2}
+    prepare(DataConfig(log=paths[0], store=store, **cored))
+    for given in (cored, {}, {name: 1}):
+        with pytest.raises(ConfigError, match=rf"was made with data\.{name}=2 .* without data\.append"):
+            prepare(DataConfig(log=paths[1], store=store, append=True, **given), None, given)
+    assert load_manifest(store).version == 1
+    grown = prepare(DataConfig(log=str(tmp_path / "log"), store=store, **cored))
+    assert grown.version == 2
+    whole = prepare(DataConfig(log=str(tmp_path / "log"), store=str(tmp_path / "whole"), **cored))
+    assert grown.fingerprint == whole.fingerprint
 
 
 def test_ids_are_read_as_in_the_store_or_refused(tmp_path: Path) -> None:

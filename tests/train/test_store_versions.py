@@ -144,6 +144,22 @@ def test_a_log_that_grew_is_named_with_what_adds_it(tmp_path: Path, capsys: pyte
     assert "has not seen" not in capsys.readouterr().out
 
 
+def test_a_log_that_grew_beside_a_k_core_is_named_with_a_command_that_can_add_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (log := tmp_path / "log").mkdir()
+    days(log)
+    second = log / "day-1.parquet"
+    second.rename(tmp_path / "later.parquet")
+    store = tmp_path / "store"
+    prepare(DataConfig(log=str(log), store=str(store), min_item_events=2))
+    (tmp_path / "later.parquet").rename(second)
+    assert preflight(run_of(tmp_path, store, f"data.log={log}")) == 0
+    command = f"shardrec prepare data.min_item_events=2 data.log={log} data.store={store}"
+    assert f"`{command}`" in capsys.readouterr().out
+    assert prepare(load_config(command.split()[2:]).data).version == 2
+
+
 @pytest.mark.parametrize(
     ("run_dir", "store", "log", "keys"),
     [

@@ -50,8 +50,17 @@ def note_grown_log(config: RunConfig, overrides: Sequence[str]) -> str:
         _named(changed, "that changed since data.store={store}"),
     ]
     told = " and ".join(each.format(store=store) for each in what if each)
-    add = f"`shardrec prepare data.append=true data.log={log} data.store={store}` adds new files"
-    return f"note: data.log={log} has {told}; training reads the store as it is; {add}"
+    return f"note: data.log={log} has {told}; training reads the store as it is; {_remedy(store, log, origin)}"
+
+
+def _remedy(store: str, log: str, origin: dict[str, Any]) -> str:
+    """The command that brings the new files in: a k-core needs all events, so that nothing is appended to it."""
+    made = {f"data.{name}": origin.get("options", {}).get(name, 1) for name in ("min_user_events", "min_item_events")}
+    cores = [f"{key}={value}" for key, value in made.items() if value != 1]
+    if cores:
+        words = " ".join([*cores, f"data.log={log}", f"data.store={store}"])
+        return f"`shardrec prepare {words}`, with its other options, makes the next version of all files"
+    return f"`shardrec prepare data.append=true data.log={log} data.store={store}` adds new files"
 
 
 def _named(paths: list[AnyPath], what: str) -> str:

@@ -1,5 +1,6 @@
 """Small tables of a lake: Delta, Iceberg and the sink of a Spark stream, and the events that a store has of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from logs import newest_of
+from pyiceberg import manifest as avro
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry
 from pyiceberg.table import Table
 
 from configs.schema import DataConfig
@@ -75,3 +79,29 @@ def spark_sink(folder: Path) -> Path:
         lines = ["v1", *(entry.format(name) for name in names)]
         (root / "_spark_metadata" / batch).write_text("\n".join(lines))
     return root
+
+
+class _ListOfDeletes(avro.ManifestWriterV2):
+    """A list of files that take rows out: no writer for Python makes one."""
+
+    def content(self) -> ManifestContent:
+        """What the list holds."""
+        return ManifestContent.DELETES
+
+
+def with_deletes(table: Table, root: Path, deletes: DataFile) -> None:
+    """Have the newest snapshot of ``table`` count a file of ``deletes`` too."""
+    io, snapshot = PyArrowFileIO(), table.current_snapshot()
+    assert snapshot is not None
+    at, number = snapshot.snapshot_id, snapshot.sequence_number
+    target = io.new_output(f"{root}/metadata/deletes-m0.avro")
+    with _ListOfDeletes(table.spec(), table.schema(), target, at, "null") as writer:
+        writer.add_entry(ManifestEntry.from_args(status=1, snapshot_id=at, sequence_number=number, data_file=deletes))
+    added = writer.to_manifest_file()
+    target = io.new_output(f"{root}/metadata/snap-deletes.avro")
+    with avro.write_manifest_list(2, target, at, None, number, "null") as lists:
+        lists.add_manifests([*snapshot.manifests(io), added])
+    metadata = sorted((root / "metadata").glob("*.metadata.json"))[-1]
+    entry = json.loads(metadata.read_bytes())
+    entry["snapshots"][-1]["manifest-list"] = f"file://{root}/metadata/snap-deletes.avro"
+    metadata.write_text(json.dumps(entry))

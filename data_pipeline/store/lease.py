@@ -168,7 +168,8 @@ class Lease:
             if watch.has_changed:
                 raise _refusal(self._what, holder)
             if not is_told:
-                words = f"{self._what}: looking for up to {STALE_S:.0f} s whether {holder} still writes"
+                who = holder or "another process"
+                words = f"{self._what}: looking for up to {STALE_S:.0f} s whether {who} still writes"
                 print(words, file=sys.stderr, flush=True)
                 is_told = True
             is_alive()

@@ -154,6 +154,8 @@ class ObjectRecords:
 
     who wants the number writes a claim and then lists. Of two, at least the later one sees the other, so that one who
     sees no other claim has the number; of those who see each other the lowest token goes on and the others withdraw.
+    A claim whose writer seems to be gone is removed, and its writer looks for it once more after it has written its
+    record: one that only slept, and wakes as another one has the number, gives way.
     """
 
     def __init__(self, place: ObjectPath) -> None:
@@ -177,6 +179,9 @@ class ObjectRecords:
         has_won = self._is_first(number, claim, replace(writer), is_alive)
         if has_won:
             self.write(number, writer)  # before the claim goes: who lists sees one or the other
+            if claim not in self._names():
+                self.write(number, replace(writer, has_released=True))
+                return False
         outdated = [name for name in self._names() if int(name[:8]) < number] if has_won else []
         for name in [claim, *outdated]:
             self._remove(name)
@@ -195,8 +200,12 @@ class ObjectRecords:
                 return False
             others = [name for name in names if name.startswith(f"{number:08d}.claim-") and name != claim]
             states = {name: self._state_of(name, watches) for name in others}
-            if all(state == "dead" for state in states.values()):
+            if not others:
                 return True
+            if all(state == "dead" for state in states.values()):
+                for name in others:
+                    self._remove(name)
+                continue  # one of them may have become the writer before its claim was removed
             if any(states[name] == "alive" and name < claim for name in others):
                 return False
             is_alive()

@@ -11,10 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from lake import arrow, events, events_in, iceberg_table, prepared, spark_sink, z85
-from pyiceberg import manifest as avro
-from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry
+from lake import arrow, events, events_in, iceberg_table, prepared, spark_sink, with_deletes, z85
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
@@ -161,32 +159,6 @@ def test_rows_that_a_file_of_deletion_vectors_takes_out_do_not_count(tmp_path: P
         damage()
         with pytest.raises(DataError, match="which of its rows are deleted cannot be told"):
             prepared(tmp_path, table, "damaged")
-
-
-class _ListOfDeletes(avro.ManifestWriterV2):
-    """A list of files that take rows out: no writer for Python makes one."""
-
-    def content(self) -> ManifestContent:
-        """What the list holds."""
-        return ManifestContent.DELETES
-
-
-def with_deletes(table: Table, root: Path, deletes: DataFile) -> None:
-    """Have the newest snapshot of ``table`` count a file of ``deletes`` too."""
-    io, snapshot = PyArrowFileIO(), table.current_snapshot()
-    assert snapshot is not None
-    at, number = snapshot.snapshot_id, snapshot.sequence_number
-    target = io.new_output(f"{root}/metadata/deletes-m0.avro")
-    with _ListOfDeletes(table.spec(), table.schema(), target, at, "null") as writer:
-        writer.add_entry(ManifestEntry.from_args(status=1, snapshot_id=at, sequence_number=number, data_file=deletes))
-    added = writer.to_manifest_file()
-    target = io.new_output(f"{root}/metadata/snap-deletes.avro")
-    with avro.write_manifest_list(2, target, at, None, number, "null") as lists:
-        lists.add_manifests([*snapshot.manifests(io), added])
-    metadata = sorted((root / "metadata").glob("*.metadata.json"))[-1]
-    entry = json.loads(metadata.read_bytes())
-    entry["snapshots"][-1]["manifest-list"] = f"file://{root}/metadata/snap-deletes.avro"
-    metadata.write_text(json.dumps(entry))
 
 
 def file_of_deletes(root: Path, rows: pa.Table, content: DataFileContent) -> DataFile:

@@ -99,7 +99,7 @@ def as_typed(value: Any) -> str:
         case Enum():
             return str(value.value)
         case list():
-            return f"[{','.join(_quoted(literal(str(each))) for each in value)}]"
+            return f"[{','.join(_quoted(literal(each)) if isinstance(each, str) else str(each) for each in value)}]"
         case str():
             text = literal(value)
             is_itself = not _QUOTED.fullmatch(text.strip()) and not _ESCAPED.search(text)
@@ -165,7 +165,8 @@ def _fits(value: Any, types: list[Any]) -> bool:
         case float():
             return float in kinds
         case list():
-            return list in kinds and not any(each is None or isinstance(each, list | dict) for each in value)
+            is_plain = not any(each is None or isinstance(each, list | dict) for each in value)
+            return list in kinds and is_plain and (list[int] not in types or all(type(each) is int for each in value))
         case dict():
             return _has_keys(types)
         case None:
@@ -179,6 +180,7 @@ def _has_keys(types: list[Any]) -> bool:
 
 def _words_for(types: list[Any]) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", list: "a list such as [a,b]"}
+    words |= {list: "whole numbers, such as 7 or [1,7]"} if list[int] in types else {}
     kinds = [get_origin(each) or each for each in types]
     return " or ".join(dict.fromkeys(words.get(each, "no value of its own: set the keys below it") for each in kinds))
 
@@ -192,6 +194,8 @@ def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser
         return _quoted(_text_of(value, parser))
     if list[str] in types:
         return _list_of_text(value)
+    if list[int] in types and value.strip().isdecimal():
+        return f"[{value.strip()}]"
     members = {str(member.value): member.name for each in types if _is_enum(each) for member in each}
     if members and "${" not in value and value not in members and value not in members.values():
         raise ConfigError(f"{key}={_shown(value)} is unknown; set it to one of {', '.join(members)}")

@@ -104,7 +104,7 @@ def _typed(value: Any) -> str:
         case Enum():
             return str(value.value)
         case list():
-            return f"[{','.join(value)}]" if value else ""
+            return f"[{','.join(map(str, value))}]" if value else ""
     return str(value)
 
 

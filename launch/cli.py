@@ -83,6 +83,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "evaluate": _on_a_run(EVALUATE),
         "export": _on_a_run(EXPORT),
         "recommend": _on_a_run(RECOMMEND),
+        "follow": _follow,
         "serve": _serve,
         "bench": _bench,
         "completion": _completion,
@@ -91,7 +92,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         close = get_close_matches(name, verbs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(verbs)}"
         raise ConfigError(f"{name} is not a verb; {hint}")
-    if name == "launch" or name in VERBS:
+    if name in ("launch", "follow") or name in VERBS:
         _refuse_torchrun(name)
     return verbs[name]
 
@@ -100,7 +101,7 @@ def _refuse_torchrun(verb: str) -> None:
     """Of the processes that torchrun starts each would start a whole run of its own; the first one says so."""
     if "TORCHELASTIC_RUN_ID" in os.environ and "LOCAL_RANK" in os.environ:
         kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
-        module = VERBS.get(verb, TRAIN).module
+        module = "train.follow" if verb == "follow" else VERBS.get(verb, TRAIN).module
         raise kind(
             f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
             f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
@@ -154,6 +155,12 @@ def _on_a_run(verb: Verb) -> Callable[[list[str]], int]:
         return run_module(verb.preflight, words) or run_ranks(verb.module, config, words)
 
     return start
+
+
+def _follow(overrides: list[str]) -> int:
+    from launch.clusters.local import follow_locally
+
+    return follow_locally(*_pinned(overrides, machine=True))
 
 
 def _serve(words: list[str]) -> int:

@@ -193,6 +193,23 @@ VERBS = {
         ),
         notes="What is not set is the run's own.",
     ),
+    "follow": Verb(
+        summary="test, then train: go through a log by time, and say what updates are worth",
+        usage="data.log=LOG run_dir=DIR [key=value ...]",
+        about=(
+            "Trains a first model, then scores each window of the log with the models of before and trains on it. "
+            "Writes a table and a curve of quality to RUN_DIR; the same command again goes on: docs/follow.md"
+        ),
+        keys=(
+            "data.log",
+            "run_dir",
+            *(key.name for key in run_keys() if key.name.startswith("follow.")),
+            "num_epochs",
+            "hardware.num_ranks",
+            "hardware.usd_per_device_hour",
+        ),
+        notes="Keys of prepare (data.columns.user ...) and of train (model.embedding_dim ...) are taken too.",
+    ),
     "serve": Verb(
         summary="answer requests for recommendations from an export, over HTTP",
         usage="export=EXPORT [--dry-run] [key=value ...]",

@@ -17,7 +17,7 @@ prints what a run gets. An empty default means none. A list is typed in brackets
 
 RUN = """## A run
 
-Keys of `config`, `prepare`, `train`, `evaluate`, `recommend`, `export`, `launch`, `bench` and `doctor`.
+Keys of `config`, `prepare`, `train`, `evaluate`, `recommend`, `follow`, `export`, `launch`, `bench` and `doctor`.
 """
 
 CLUSTER = """## The cluster

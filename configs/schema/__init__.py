@@ -10,6 +10,8 @@ from configs.schema.data import Split as Split
 from configs.schema.evaluation import EvaluationConfig as EvaluationConfig
 from configs.schema.export import ExportConfig as ExportConfig
 from configs.schema.export import ExportDtype as ExportDtype
+from configs.schema.follow import FollowConfig as FollowConfig
+from configs.schema.follow import Window as Window
 from configs.schema.hardware import HardwareConfig as HardwareConfig
 from configs.schema.loss import BCEConfig as BCEConfig
 from configs.schema.loss import FullSoftmaxConfig as FullSoftmaxConfig

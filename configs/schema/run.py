@@ -10,6 +10,7 @@ from configs.schema.checkpoint import CheckpointConfig
 from configs.schema.data import DataConfig, Split
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.export import ExportConfig
+from configs.schema.follow import FollowConfig
 from configs.schema.hardware import HardwareConfig
 from configs.schema.loss import FullSoftmaxConfig, LossConfig
 from configs.schema.model import EncoderConfig, SASRecConfig
@@ -67,6 +68,8 @@ class RunConfig:
     """What ``shardrec export`` writes."""
     recommend: RecommendConfig = field(default_factory=RecommendConfig)
     """What `shardrec recommend` writes of a trained run: docs/recommend.md."""
+    follow: FollowConfig = field(default_factory=FollowConfig)
+    """How `shardrec follow` goes through a log by time: docs/follow.md."""
 
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
+import polars as pl
+
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing, with_options_of
@@ -23,6 +25,8 @@ class Plan:
     version: int
     log: LogFiles = field(default_factory=LogFiles)
     existing: ExistingStore | None = None
+    id_types: dict[str, pl.DataType] = field(default_factory=dict)
+    """How ids of a new store are read; empty: as those of the log are."""
     check: Callable[[], None] = lambda: None
     """Raises when another process writes the store now; called before something is published."""
 

@@ -44,12 +44,18 @@ from data_pipeline.store.manifest import FORMAT_VERSION, Manifest, load_manifest
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
 
 
-def prepare(config: DataConfig, progress: ProgressReporter | None = None, given: Collection[str] = ()) -> Manifest:
+def prepare(
+    config: DataConfig,
+    progress: ProgressReporter | None = None,
+    given: Collection[str] = (),
+    id_types: dict[str, pl.DataType] | None = None,
+) -> Manifest:
     """Make ``config.store`` from ``config.log``, or with ``config.append`` add the files of it that are new there.
 
     Where a store is there already, the result is its next version, and all others stay as they are. A newest version
     from the same files and options is kept as it is; a killed prepare goes on. An append takes the options of the
-    store, but for the keys below ``data`` that are ``given`` or differ from their defaults.
+    store, but for the keys below ``data`` that are ``given`` or differ from their defaults. ``id_types``: of users
+    and items of a new store, where those of ``config.log`` do not decide: it is a part of a larger log.
 
     Raises ``DataError`` for a log that cannot be used and a folder that cannot be written, and then leaves nothing
     behind; ``ConfigError`` for options that do not fit together.
@@ -72,6 +78,7 @@ def prepare(config: DataConfig, progress: ProgressReporter | None = None, given:
         if plan is None:
             remove_leftovers(store, config.spill_dir)
             return load_manifest(str(store))
+        plan.id_types = id_types or {}
         with writing_store(store, f"data.store={config.store}") as lease:
             if next_version(store) == plan.version:  # else another process has made one meanwhile
                 plan.check = lease.check
@@ -126,7 +133,7 @@ def _tell_of_copies(plan: Plan, provenance: Provenance, progress: ProgressReport
 def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progress: ProgressReporter) -> Manifest:
     """The store of ``files``, which are the paths of ``plan`` opened, by its ``config`` with the times settled."""
     existing, provenance = plan.existing, provenance_of(plan.config, plan.paths, plan.log.tables)
-    id_types = _id_types(config, existing, files)
+    id_types = _id_types(config, existing, files, plan.id_types)
     started_from = {
         **asdict(provenance),
         "time_unit": config.source.time_unit,
@@ -220,9 +227,13 @@ def _finished(plan: Plan, prepared: PreparedStore, work: Workspace, provenance: 
     return sealed(manifest, work.store, plan.version, plan.existing.quarantine if plan.existing else {})
 
 
-def _id_types(config: DataConfig, existing: ExistingStore | None, files: list[LogFile]) -> dict[str, pl.DataType]:
-    """How ids are read: as in the store that is appended to, where there is one."""
+def _id_types(
+    config: DataConfig, existing: ExistingStore | None, files: list[LogFile], asked: dict[str, pl.DataType]
+) -> dict[str, pl.DataType]:
+    """How ids are read: as in the store that is appended to, where there is one, else as ``asked``."""
     names = column_names(config.columns)
+    if existing is None and asked:
+        return asked
     if existing is None:
         return {key: id_type(files, names[key]) for key in ("user", "item")}
     found = {key: existing.id_type(key) for key in ("user", "item")}

@@ -29,6 +29,14 @@ def train_locally(config: RunConfig, overrides: Sequence[str], *, max_restarts: 
     return code or run_ranks("train", config, overrides, max_restarts=max_restarts)
 
 
+def follow_locally(config: RunConfig, overrides: Sequence[str]) -> int:
+    """Go through the windows of a log on ``hardware.num_ranks`` processes of this machine; the exit code."""
+    check_devices(config)
+    check_memory(config)
+    print(machine_line(config), file=sys.stderr, flush=True)
+    return run_module("train.follow.preflight", overrides) or run_ranks("train.follow", config, overrides)
+
+
 def machine_line(config: RunConfig) -> str:
     """What a run takes of this machine, in one line."""
     hardware = config.hardware

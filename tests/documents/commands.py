@@ -73,7 +73,7 @@ def shardrec(words: list[str]) -> int:
     if verb == "prepare" and ("data" in keys or keys.get("data.engine") == "spark"):
         return composed(rest)  # a ready-made source has a test of its own, and Spark a suite
     provide(verb, keys, rest)
-    if verb == "train":
+    if verb in ("train", "follow"):
         return real([*words, *SMALL, *here(keys)])
     return real([*words, *here(keys)])
 

@@ -99,6 +99,21 @@ def control_group() -> dist.ProcessGroup:
     return group
 
 
+def is_rank_zero() -> bool:
+    """Whether this rank speaks and writes for all."""
+    return dist.get_rank() == 0
+
+
+@contextmanager
+def groups_freed() -> Iterator[None]:
+    """Free the groups that the block makes when it ends well: each holds sockets and threads, and one process may
+    train and rank many times. Nothing may use them any more. Collective."""
+    known = set(dist.distributed_c10d._world.pg_map)
+    yield
+    for group in [each for each in dist.distributed_c10d._world.pg_map if each not in known]:
+        dist.destroy_process_group(group)
+
+
 def _error_of(action: Callable[[], object]) -> str | None:
     try:
         action()

@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "train",
     "began_with",
     "recommend",
+    "follow",
     "data.log",
     "data.store",
     "data.version",

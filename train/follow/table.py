@@ -1,0 +1,141 @@
+"""What a follow found: a table with a row a window, a curve, and in words what the updates were worth. No torch."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from configs.atomic_files import write_atomically
+from train.follow.curve import curve
+from train.follow.journey import NOT_UPDATED, Journey
+
+METRIC = "ndcg@10"
+BASELINES = ("popular", "recent_popular", "markov")
+TABLE, CURVE = "table", "curve.txt"
+MEASURED = ("device_s", "usd")
+"""Ends of the names of columns that are measured: all others are the same however often it is started."""
+
+
+def write_table(journey: Journey, rows: list[dict[str, Any]]) -> None:
+    """Write ``table.csv``, ``table.parquet`` and ``curve.txt``, and print the curve and the summary in words."""
+    frame, folder = table_of(journey, rows), journey.folder
+    _write(frame, folder)
+    shown = "\n".join([*curve(_series(journey, frame)), "", *_words(journey, rows), ""])
+    write_atomically(folder / CURVE, shown)
+    print(f"\n{shown}\nwrote {folder / TABLE}.csv, {TABLE}.parquet and {CURVE}", flush=True)
+
+
+def table_of(journey: Journey, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """A row a window; no quality where nobody was ranked, and no cost where nothing was trained after it."""
+    return pl.DataFrame([_flat(journey, row) for row in rows], infer_schema_length=None)
+
+
+def line_of(journey: Journey, row: dict[str, Any]) -> str:
+    """A window as one line of the printed table."""
+    begin = f"{row['window']:>4}  {row['start']:<16} {row['events']:>8,} events"
+    spent = sum(cost["device_s"] for cost in row["updates"].values())
+    cost = f"  updates {spent:.1f} device-s" if row["updates"] else ""
+    if not row["quality"]:
+        return f"{begin}, nobody to rank{cost}"
+    found = {model: figures["test"][METRIC] for model, figures in row["quality"].items()}
+    baselines = _first(row)["baselines"]
+    found |= {name: baselines[name][METRIC] for name in BASELINES}
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+    return f"{begin} {_first(row)['num_test_users']:>7,} targets  NDCG@10: {figures}{cost}"
+
+
+def _write(frame: pl.DataFrame, folder: Path) -> None:
+    write_atomically(folder / f"{TABLE}.csv", frame.write_csv())
+    partial = folder / f".{TABLE}.parquet.partial"
+    frame.write_parquet(partial)
+    partial.replace(folder / f"{TABLE}.parquet")
+
+
+def _flat(journey: Journey, row: dict[str, Any]) -> dict[str, Any]:
+    quality = row["quality"]
+    first = _first(row) if quality else {}
+    flat = {key: row[key] for key in ("window", "start", "end", "events", "new_users", "new_items")}
+    flat["targets"] = first.get("num_test_users", 0)
+    flat["seen_targets"] = first.get("num_seen_test_targets", 0)
+    for model in journey.models:
+        found = quality.get(model)
+        low, high = found["test_ci95"][METRIC] if found else (None, None)
+        flat[f"{model}_{METRIC}"] = found["test"][METRIC] if found else None
+        flat |= {f"{model}_{METRIC}_low": low, f"{model}_{METRIC}_high": high}
+        flat[f"{model}_hr@10"] = found["test"]["hr@10"] if found else None
+        flat[f"{model}_unknown_targets"] = found["not_known"]["num_new_item_targets"] if found else None
+    for name in BASELINES:
+        for metric in (METRIC, "hr@10"):
+            flat[f"{name}_{metric}"] = first["baselines"][name][metric] if first else None
+    for model in journey.models:
+        if model != NOT_UPDATED:
+            cost = row["updates"].get(model)
+            flat[f"{model}_updated"] = cost is not None
+            flat |= {f"{model}_{key}": cost[key] if cost else None for key in MEASURED}
+    return flat
+
+
+def _first(row: dict[str, Any]) -> dict[str, Any]:
+    """Figures that every model shares: those of the one that is not updated."""
+    found: dict[str, Any] = row["quality"][NOT_UPDATED]
+    return found
+
+
+def _series(journey: Journey, frame: pl.DataFrame) -> dict[str, list[float | None]]:
+    names = [*journey.models, *BASELINES]
+    return {name: frame[f"{name}_{METRIC}"].to_list() for name in names}
+
+
+def _words(journey: Journey, rows: list[dict[str, Any]]) -> list[str]:
+    """For each model, what its updates gained over the first model, and at which cost."""
+    ranked = [row for row in rows if row["quality"]]
+    if not ranked:
+        return ["No window has a user with a history to rank: nothing can be said of updates."]
+    total = sum(_first(row)["num_test_users"] for row in ranked)
+    before = _mean(ranked, NOT_UPDATED, METRIC)
+    lines = [
+        f"Over {len(ranked)} windows with {total:,} targets the model that is not updated has NDCG@10 {before:.4f}; "
+        + ", ".join(f"{name} {_mean_of_baseline(ranked, name):.4f}" for name in BASELINES)
+        + "."
+    ]
+    return [*lines, *(_worth(rows, ranked, model) for model in journey.models if model != NOT_UPDATED)]
+
+
+def _worth(rows: list[dict[str, Any]], ranked: list[dict[str, Any]], model: str) -> str:
+    # What is trained after the last window has not been scored.
+    costs = [row["updates"][model] for row in rows if model in row["updates"] and row["window"] < rows[-1]["window"]]
+    name = "window" if model == "every_1" else f"{model.removeprefix('every_')} windows"
+    begin = f"Updated every {name}:"
+    if not costs:
+        return f"{begin} no update was scored."
+    before, after = (_mean(ranked, each, METRIC) for each in (NOT_UPDATED, model))
+    hits = sum(_hits(row, model) - _hits(row, NOT_UPDATED) for row in ranked)
+    hours, usd = (sum(cost[key] for cost in costs) for key in MEASURED)
+    hours /= 3600
+    gains = [row["quality"][model]["test"][METRIC] - row["quality"][NOT_UPDATED]["test"][METRIC] for row in ranked]
+    better, equal = sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains)
+    per_hour = f"{(after - before) / hours:+.3f} NDCG@10 and {hits / hours:+,.0f} hits" if hours else "nothing"
+    return (
+        f"{begin} NDCG@10 {after:.4f}, {after - before:+.4f}; better in {better} windows, equal in {equal}, worse in "
+        f"{len(ranked) - better - equal}; {hits:+,.0f} hits among the first 10. {len(costs)} updates took "
+        f"{hours:.4f} device-hours and {usd:.4f} USD: {per_hour} per device-hour."
+    )
+
+
+def _mean(ranked: list[dict[str, Any]], model: str, metric: str) -> float:
+    """Over all targets of all windows."""
+    return _over_targets(ranked, lambda row: row["quality"][model]["test"][metric])
+
+
+def _mean_of_baseline(ranked: list[dict[str, Any]], name: str) -> float:
+    return _over_targets(ranked, lambda row: _first(row)["baselines"][name][METRIC])
+
+
+def _over_targets(ranked: list[dict[str, Any]], value_of: Any) -> float:
+    total = sum(_first(row)["num_test_users"] for row in ranked)
+    return float(sum(value_of(row) * _first(row)["num_test_users"] for row in ranked) / total)
+
+
+def _hits(row: dict[str, Any], model: str) -> int:
+    found = row["quality"][model]
+    return round(found["test"]["hr@10"] * found["num_test_users"])

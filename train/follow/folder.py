@@ -13,7 +13,8 @@ from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.load import variants_of
 from configs.schema import RunConfig
-from train.follow.journey import ROWS
+from data_pipeline.prepare.windows import CUT
+from train.follow.journey import LOG, ROWS
 
 IDENTITY = "follow.json"
 _OF_A_RUN = "identity.json"
@@ -36,6 +37,8 @@ def refuse_other_follow(config: RunConfig) -> None:
         if folder.is_dir() and (foreign := sorted(each.name for each in folder.iterdir() if each.name[0] != ".")):
             raise ConfigError(f"run_dir={folder} holds {foreign[0]}, which follow has not written; name a new folder")
         return
+    if not (folder / LOG / CUT).is_file():
+        return  # nothing has come of it: a wrong key of a log that could not be read may be set right
     saved, own = read_json(identity), _identity_of(config)
     for key in sorted(saved.keys() | own.keys(), key=lambda key: (key.count("."), key)):
         if saved.get(key) != own.get(key):

@@ -12,6 +12,7 @@ from configs.errors import ConfigError
 from configs.load import load_config
 from configs.overrides import as_typed
 from configs.schema import DataConfig, RunConfig, Split
+from configs.schema.split import DEFAULT_FRACTIONS as FRACTIONS
 from configs.url import is_url
 from data_pipeline.prepare.windows import Cut, config_of_window
 
@@ -107,6 +108,10 @@ class Journey:
             # Nothing is for validation: of a split by dates it takes at least a millisecond.
             f"data.global_time_valid={time_text(start - 1)}",
             f"data.global_time_test={time_text(start)}",
+            *(
+                f"data.global_time_{name}_fraction={share}"
+                for name, share in zip(("valid", "test"), FRACTIONS, strict=True)
+            ),
             *(word for word in self.words if _is_among(word, _OF_THE_START)),
         ]
 
@@ -168,6 +173,7 @@ def _refuse_typed(config: RunConfig, typed: Sequence[str]) -> None:
         "data.split": "follow trains on every event before a window and ranks the events in it",
         "data.global_time_valid": "follow cuts by follow.window and follow.start",
         "data.global_time_test": "follow cuts by follow.window and follow.start",
+        "checkpoint.use": "a model that is trained on every event is the only one of its run",
         "init_from": "the first model begins anew, and updates begin by follow.warm_start",
         "init_optimizer": "updates take them over by follow.keep_optimizer",
         "train.refit": "follow trains on every event anyway",

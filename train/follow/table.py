@@ -1,5 +1,6 @@
 """What a follow found: a table with a row a window, a curve, and in words what the updates were worth. No torch."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def write_table(journey: Journey, rows: list[dict[str, Any]]) -> None:
     """Write ``table.csv``, ``table.parquet`` and ``curve.txt``, and print the curve and the summary in words."""
     frame, folder = table_of(journey, rows), journey.folder
     _write(frame, folder)
-    shown = "\n".join([*curve(_series(journey, frame)), "", *_words(journey, rows), ""])
+    shown = "\n".join([*curve(_series(journey, frame)), "", *summary_words(journey, rows), ""])
     write_atomically(folder / CURVE, shown)
     print(f"\n{shown}\nwrote {folder / TABLE}.csv, {TABLE}.parquet and {CURVE}", flush=True)
 
@@ -86,54 +87,84 @@ def _series(journey: Journey, frame: pl.DataFrame) -> dict[str, list[float | Non
     return {name: frame[f"{name}_{METRIC}"].to_list() for name in names}
 
 
-def _words(journey: Journey, rows: list[dict[str, Any]]) -> list[str]:
-    """For each model, what its updates gained over the first model, and at which cost."""
+def summary_words(journey: Journey, rows: list[dict[str, Any]]) -> list[str]:
+    """For each model, what its updates gained over the first model, at which cost; and what each more frequent one
+    gains over the next."""
     ranked = [row for row in rows if row["quality"]]
     if not ranked:
         return ["No window has a user with a history to rank: nothing can be said of updates."]
     total = sum(_first(row)["num_test_users"] for row in ranked)
-    before = _mean(ranked, NOT_UPDATED, METRIC)
     lines = [
-        f"Over {len(ranked)} windows with {total:,} targets the model that is not updated has NDCG@10 {before:.4f}; "
+        f"Over {len(ranked)} windows with {total:,} targets the model that is not updated has NDCG@10 "
+        f"{_mean(ranked, NOT_UPDATED):.4f}; "
         + ", ".join(f"{name} {_mean_of_baseline(ranked, name):.4f}" for name in BASELINES)
         + "."
     ]
-    return [*lines, *(_worth(rows, ranked, model) for model in journey.models if model != NOT_UPDATED)]
+    rarest_first = sorted(journey.config.follow.update_every, reverse=True)
+    lines += [_worth(journey, rows, ranked, every) for every in rarest_first]
+    return lines + [_step(journey, rows, ranked, *pair) for pair in pairwise(rarest_first)]
 
 
-def _worth(rows: list[dict[str, Any]], ranked: list[dict[str, Any]], model: str) -> str:
-    # What is trained after the last window has not been scored.
-    costs = [row["updates"][model] for row in rows if model in row["updates"] and row["window"] < rows[-1]["window"]]
-    name = "window" if model == "every_1" else f"{model.removeprefix('every_')} windows"
-    begin = f"Updated every {name}:"
+def _worth(journey: Journey, rows: list[dict[str, Any]], ranked: list[dict[str, Any]], every: int) -> str:
+    model, name, costs = f"every_{every}", _every(journey, every), _scored_costs(rows, every)
     if not costs:
-        return f"{begin} no update was scored."
-    before, after = (_mean(ranked, each, METRIC) for each in (NOT_UPDATED, model))
+        return f"Updated every {name}: no update was scored."
+    before, after = _mean(ranked, NOT_UPDATED), _mean(ranked, model)
     hits = sum(_hits(row, model) - _hits(row, NOT_UPDATED) for row in ranked)
-    hours, usd = (sum(cost[key] for cost in costs) for key in MEASURED)
-    hours /= 3600
-    gains = [row["quality"][model]["test"][METRIC] - row["quality"][NOT_UPDATED]["test"][METRIC] for row in ranked]
-    better, equal = sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains)
-    per_hour = f"{(after - before) / hours:+.3f} NDCG@10 and {hits / hours:+,.0f} hits" if hours else "nothing"
+    hours, usd = _spent(costs)
+    gains = [_ndcg(row, model) - _ndcg(row, NOT_UPDATED) for row in ranked]
+    better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     return (
-        f"{begin} NDCG@10 {after:.4f}, {after - before:+.4f}; better in {better} windows, equal in {equal}, worse in "
-        f"{len(ranked) - better - equal}; {hits:+,.0f} hits among the first 10. {len(costs)} updates took "
-        f"{hours:.4f} device-hours and {usd:.4f} USD: {per_hour} per device-hour."
+        f"Updated every {name}: NDCG@10 {after:.4f}, {after - before:+.4f}; better in {better} windows, worse in "
+        f"{worse}; {hits:+,} hits among the first 10. {len(costs)} updates took {hours:.4f} device-hours and "
+        f"{usd:.4f} USD: {(after - before) / hours:+.3f} NDCG@10 and {hits / hours:+,.0f} hits per device-hour."
     )
 
 
-def _mean(ranked: list[dict[str, Any]], model: str, metric: str) -> float:
-    """Over all targets of all windows."""
-    return _over_targets(ranked, lambda row: row["quality"][model]["test"][metric])
+def _step(
+    journey: Journey, rows: list[dict[str, Any]], ranked: list[dict[str, Any]], rarer: int, oftener: int
+) -> str:
+    """What the more frequent of two models gains over the other, and what that costs more."""
+    gain = _mean(ranked, f"every_{oftener}") - _mean(ranked, f"every_{rarer}")
+    spent = [sum(cost["device_s"] for cost in _scored_costs(rows, every)) / 3600 for every in (rarer, oftener)]
+    return (
+        f"From every {_every(journey, rarer)} to every {_every(journey, oftener)}: {gain:+.4f} NDCG@10 for "
+        f"{spent[1] - spent[0]:+.4f} device-hours."
+    )
+
+
+def _every(journey: Journey, every: int) -> str:
+    unit = journey.config.follow.window.value
+    return unit if every == 1 else f"{every} {unit}s"
+
+
+def _scored_costs(rows: list[dict[str, Any]], every: int) -> list[dict[str, float]]:
+    """Of each update but that after the last window, which nothing has scored."""
+    model = f"every_{every}"
+    return [row["updates"][model] for row in rows[:-1] if model in row["updates"]]
+
+
+def _spent(costs: list[dict[str, float]]) -> tuple[float, float]:
+    """Device-hours, of which some always pass, and USD."""
+    return max(sum(cost["device_s"] for cost in costs), 1e-3) / 3600, sum(cost["usd"] for cost in costs)
+
+
+def _mean(ranked: list[dict[str, Any]], model: str) -> float:
+    """NDCG@10 over all targets of all windows."""
+    return _over_targets([(row, _ndcg(row, model)) for row in ranked])
 
 
 def _mean_of_baseline(ranked: list[dict[str, Any]], name: str) -> float:
-    return _over_targets(ranked, lambda row: _first(row)["baselines"][name][METRIC])
+    return _over_targets([(row, float(_first(row)["baselines"][name][METRIC])) for row in ranked])
 
 
-def _over_targets(ranked: list[dict[str, Any]], value_of: Any) -> float:
-    total = sum(_first(row)["num_test_users"] for row in ranked)
-    return float(sum(value_of(row) * _first(row)["num_test_users"] for row in ranked) / total)
+def _over_targets(values: list[tuple[dict[str, Any], float]]) -> float:
+    numbers = [int(_first(row)["num_test_users"]) for row, _ in values]
+    return sum(number * value for number, (_, value) in zip(numbers, values, strict=True)) / sum(numbers)
+
+
+def _ndcg(row: dict[str, Any], model: str) -> float:
+    return float(row["quality"][model]["test"][METRIC])
 
 
 def _hits(row: dict[str, Any], model: str) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from train.evaluate import main as evaluate
 from train.follow import run as conductor
 from train.follow.__main__ import main as follow
 from train.follow.journey import time_text
+from train.follow.preflight import main as preflight
 from train.follow.table import MEASURED
 
 HOUR = 3_600_000
@@ -168,14 +168,11 @@ def killed_at(words: list[str], after: int) -> int:
 
 @pytest.mark.slow
 def test_a_follow_that_is_killed_again_and_again_gives_the_same_table(whole: Path, tmp_path: Path) -> None:
-    words, draw, num_kills, code = words_of(tmp_path, shop_log()), random.Random(1), 0, None
-    while code is None:
-        try:
-            [code] = run_ranks(1, killed_at, words, draw.choice([3, 8, 20, 25]) if num_kills < 8 else 10**9)
-        except RuntimeError:
-            num_kills += 1
-    assert code == 0
-    assert num_kills == 8
+    words, kills = words_of(tmp_path, shop_log()), [4, 17, 9, 24]
+    for after in kills:
+        with pytest.raises(RuntimeError, match="SIGKILL"):
+            run_ranks(1, killed_at, words, after)
+    assert follow(words) == 0
     assert table_of(tmp_path).equals(table_of(whole))
 
 
@@ -204,3 +201,30 @@ def test_the_store_holds_the_whole_log_in_the_end(whole: Path) -> None:
     manifest = load_manifest(str(whole / "run" / "store"))
     assert manifest.num_events == len(shop_log())
     assert manifest.version == NUM_WINDOWS
+
+
+def test_another_follow_in_the_same_folder_is_refused_by_key_and_a_changed_log_is_told(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = words_of(whole, shop_log())
+    for key, value in {"follow.window": "day", "model.embedding_dim": "16", "num_epochs": "3", "seed": "1"}.items():
+        assert preflight([*words, f"{key}={value}"]) == 2
+        assert f" {key}=" in capsys.readouterr().err
+    assert preflight([*words, "hardware.usd_per_device_hour=3", "follow.num_windows=9"]) == 0
+    assert capsys.readouterr() == ("", "")
+    os.utime(whole / "log.parquet", ns=(0, 0))
+    assert preflight(words) == 0
+    assert "has changed since it was cut" in capsys.readouterr().out
+
+
+def test_a_row_that_is_damaged_is_told_by_its_file(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = whole / "run" / "rows" / "000002.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1", b"2", 1))
+    try:
+        assert follow(words_of(whole, shop_log())) == 2
+        assert str(path) in capsys.readouterr().err
+    finally:
+        path.write_bytes(content)

@@ -237,8 +237,8 @@ def _put_in_order(
     if newest < first:
         key = f"follow.start={follow.start}" if follow.start else f"follow.first_windows={follow.first_windows}"
         raise DataError(
-            f"{key}: data.log={config.log} spans {newest - oldest + 1:,} windows of a {follow.window.value} and has "
-            f"no event after those of the first model; begin earlier, or choose a shorter follow.window"
+            f"{key}: data.log={config.log} spans {newest - oldest + 1:,} windows by the {follow.window.value} and "
+            f"has no event after those of the first model; begin earlier, or choose a shorter follow.window"
         )
     for ordinal, index in enumerate(sorted(counts)):
         window = max(index - first + 1, 0)

@@ -179,7 +179,7 @@ def _line_of(journey: Journey) -> str:
     bad = f", {sum(cut.rows_quarantined.values()):,} broken" if cut.rows_quarantined else ""
     return (
         f"{cut.rows_read:,} rows{filtered}{bad}; the first model learns from {cut.num_events[0]:,} events before "
-        f"{time_text(cut.first_start_ms)}; then {journey.num_windows} windows of a {follow.window.value}: {models}, "
+        f"{time_text(cut.first_start_ms)}; then {journey.num_windows} windows by the {follow.window.value}: {models} "
         f"beside the first model"
     )
 

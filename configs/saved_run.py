@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from configs.choices import PRESETS
+from configs.choices import PRESETS, names_of
 from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.load import VARIANTS, load_config
@@ -33,6 +33,12 @@ def compose_saved(text: str, shown: object, overrides: Sequence[str] = ()) -> Ru
     variants = saved.pop(VARIANTS, None)
     if variants is None:
         raise DataError(f"{shown} does not say of which variants its keys are ({VARIANTS}); another version wrote it")
+    for group, name in variants.items():
+        if name not in (known := names_of(group)):
+            raise ConfigError(
+                f"{shown}: {group}={name} is not known here ({', '.join(known)} are); install the package that it is "
+                f"of, or another version wrote the run"
+            )
     chosen = [f"{group}={name}" for group, name in variants.items()]
     keys = [(key, value) for key, value in flat(saved) if key.partition(".")[0] not in {*groups, *_OF_THE_MACHINE}]
     saved_overrides = [*chosen, *(f"{key}={as_typed(value)}" for key, value in keys)]

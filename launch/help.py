@@ -94,6 +94,7 @@ VERBS = {
             "num_epochs",
             "num_steps",
             "hardware.num_ranks",
+            "model",
             "model.embedding_dim",
             "model.num_blocks",
             "model.num_heads",

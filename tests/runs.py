@@ -84,18 +84,18 @@ def run_stopped_while_it_ranks(overrides: list[str], subset: str) -> int:
         protocol.evaluation_batches = real
 
 
-def losses_and_ranks(overrides: list[str]) -> tuple[list[float], list[float]]:
-    """The loss of each of ``NUM_STEPS`` steps, and the ranks of the test targets after them."""
+def losses_and_ranks(overrides: list[str], num_steps: int = NUM_STEPS) -> tuple[list[float], list[float]]:
+    """The loss of each of ``num_steps`` steps, and the ranks of the test targets after them."""
     config = load_config(overrides)
     collectives, names = ProcessGroupCollectives(), config.model.event_features
     manifest = load_manifest(config.data.store)
     stream = SequenceStream(
         config.data, seed=1, rank=collectives.rank, world_size=collectives.world_size, features=names
     )
-    state = build_state(config, manifest, NUM_STEPS, collectives, torch.device(config.hardware.device))
+    state = build_state(config, manifest, num_steps, collectives, torch.device(config.hardware.device))
     losses = []
     with closing(stream.batches()) as batches:
-        for _ in range(NUM_STEPS):
+        for _ in range(num_steps):
             losses.append(float(train_step(state, next(batches)).loss))
             state.step += 1
     return losses, target_ranks_of(state, config, manifest.num_items, Subset.TEST).tolist()

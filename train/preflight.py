@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
-from configs.load import load_config
+from configs.load import load_config, variants_of
 from configs.nesting import refuse_nested
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
@@ -36,6 +36,12 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     if not (path_of(config.run_dir) / IDENTITY).is_file():  # a run that has begun asks the other one no more
         refuse_unfit(config)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
+    if config.model.reads_time and not manifest.has_times:
+        raise ConfigError(
+            f"model={variants_of(config)['model']} reads the times of the events, and data.store={config.data.store} "
+            f"was made of a log without times (data.columns.timestamp is empty); set model.time=none, or choose "
+            f"another model"
+        )
     _refuse_unwritable(config)
     if not is_url(config.run_dir):
         refuse_if_written(Path(config.run_dir), f"run_dir={config.run_dir}")

@@ -22,6 +22,9 @@ class TimeInput(str, Enum):
 
     NONE = "none"
     EVENT = "event"
+    """How long before the last event each one was."""
+    REQUEST = "request"
+    """How long before the request each one was: for the test it sees when the event to be found took place."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,6 +60,21 @@ class EncoderConfig:
     def num_layer_weights(self) -> int:
         """Weights of one of these layers."""
         return 0
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the encoder wants the times of the events."""
+        return False
+
+    @property
+    def reads_request_time(self) -> bool:
+        """Whether it wants to know when it is asked what comes next, too."""
+        return False
+
+    @property
+    def why_no_export(self) -> str:
+        """The key that keeps the encoder from being exported, and why; empty where it can be."""
+        return ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -106,6 +124,78 @@ class SASRecConfig(AttentionConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class ESASRecConfig(AttentionConfig):
+    """SASRec with gated residual paths and a gated feed-forward part, the LiGR block of eSASRec (RecSys 2025)."""
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Those of SASRec, two gates, and a third feed-forward layer."""
+        return 6 * self.embedding_dim**2 + 3 * self.embedding_dim * self.feed_forward_dim
+
+
+@dataclass(kw_only=True, slots=True)
+class HSTUConfig(LayersConfig):
+    """Attention through SiLU with a gate, moved by places and times of the events (Zhai et al., ICML 2024)."""
+
+    num_heads: int = 2
+    """Attention heads of each block."""
+    time: TimeInput = TimeInput.EVENT
+    """Between which times attention is moved: of two events, of an event and the request, or none."""
+
+    def __post_init__(self) -> None:
+        LayersConfig.__post_init__(self)
+        check_bounds("model.", self, num_heads=(1, 2**16))
+        check_heads(self.embedding_dim, self.num_heads)
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Gate, values, queries, keys, and the projection."""
+        return 5 * self.embedding_dim**2
+
+    @property
+    def reads_time(self) -> bool:
+        """Unless it was chosen to read none."""
+        return self.time is not TimeInput.NONE
+
+    @property
+    def reads_request_time(self) -> bool:
+        """Where it was chosen."""
+        return self.time is TimeInput.REQUEST
+
+    @property
+    def why_no_export(self) -> str:
+        """What calls the exported program gives it no times."""
+        if not self.reads_time:
+            return ""
+        return f"model.time={self.time.value}: an exported program is not given the times of the events yet"
+
+
+@dataclass(kw_only=True, slots=True)
+class GRU4RecConfig(LayersConfig):
+    """Recurrent layers over the history (Hidasi et al., 2016), as wide as the model."""
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Three gates of the input and of the state."""
+        return 6 * self.embedding_dim**2
+
+    @property
+    def why_no_export(self) -> str:
+        """torch unrolls it."""
+        return "model=gru4rec: torch.export makes recurrent layers a program of histories of one length alone"
+
+
+@dataclass(kw_only=True, slots=True)
+class LastConfig(EncoderConfig):
+    """The vector of the last item: what one item alone tells."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MeanConfig(EncoderConfig):
+    """The mean of the vectors of the history."""
+
+
+@dataclass(kw_only=True, slots=True)
 class OutsideConfig(EncoderConfig):
     """Base of an encoder that is installed beside this project: docs/add_a_model.md."""
 
@@ -114,10 +204,17 @@ class OutsideConfig(EncoderConfig):
         raise NotImplementedError(f"{type(self).__name__} says how its encoder is built")
 
 
-ModelConfig = SASRecConfig | OutsideConfig
+ModelConfig = SASRecConfig | ESASRecConfig | HSTUConfig | GRU4RecConfig | LastConfig | MeanConfig | OutsideConfig
 """Every config that :func:`models.encoders.build.build_encoder` has a case for."""
 
-ENCODERS: dict[str, type[EncoderConfig]] = {"sasrec": SASRecConfig}
+ENCODERS: dict[str, type[EncoderConfig]] = {
+    "sasrec": SASRecConfig,
+    "esasrec": ESASRecConfig,
+    "hstu": HSTUConfig,
+    "gru4rec": GRU4RecConfig,
+    "last": LastConfig,
+    "mean": MeanConfig,
+}
 """By the name that chooses it: ``model=sasrec``. The first is the default."""
 
 

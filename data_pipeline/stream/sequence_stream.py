@@ -253,6 +253,7 @@ def _evaluation_batch(
             name: torch.from_numpy(histories.features[name][events].astype(dtype))
             for name, dtype in feature_types.items()
         },
+        asked_at=_int64(histories.timestamp[starts + seen_lengths]),
     )
     return EvaluationBatch(
         history=history,

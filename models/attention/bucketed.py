@@ -3,6 +3,7 @@
 T tokens in the batch, B histories, L the longest of a bucket, H heads, D the width of the model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +100,21 @@ def bucketed_last_tokens(layout: Buckets) -> Tensor:
     """The index ``[B]`` of each non-empty history's last token, bucket by bucket."""
     none = layout.position[:0]
     return torch.cat([none, *(index[:, -1] for index in layout.buckets)])
+
+
+def over_buckets(tokens: Tensor, layout: Buckets, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``function`` over ``[T, D]``, a bucket at a time: of its rows ``[b, L, D]`` and their index into the tokens
+    ``[b, L]`` it makes as many rows, none of which looks at a later one of its history."""
+    if not layout.buckets:
+        return tokens
+    sizes = [index.numel() for index in layout.buckets]
+    padded = _Padded.apply(tokens, torch.cat([index.view(-1) for index in layout.buckets]), layout.inverse)
+    made = [
+        function(part.view(*index.shape, -1), index).flatten(0, 1)
+        for index, part in zip(layout.buckets, padded.split(sizes), strict=True)
+    ]
+    jagged: Tensor = _Jagged.apply(torch.cat(made), layout.inverse)
+    return jagged
 
 
 class _Padded(torch.autograd.Function):

@@ -2,8 +2,22 @@
 
 from typing import assert_never, cast
 
-from configs.schema.model import EncoderConfig, ModelConfig, OutsideConfig, SASRecConfig
+from configs.schema.model import (
+    EncoderConfig,
+    ESASRecConfig,
+    GRU4RecConfig,
+    HSTUConfig,
+    LastConfig,
+    MeanConfig,
+    ModelConfig,
+    OutsideConfig,
+    SASRecConfig,
+)
 from models.encoders.encoder import Encoder
+from models.encoders.esasrec import ESASRec
+from models.encoders.gru4rec import GRU4Rec
+from models.encoders.hstu import HSTU
+from models.encoders.pooled import LastToken, MeanToken
 from models.encoders.sasrec import SASRec
 
 
@@ -15,6 +29,16 @@ def build_encoder(config: EncoderConfig, max_tokens: int) -> Encoder:
     match cast(ModelConfig, config):  # Hydra composes the base class, a type checker counts the cases
         case SASRecConfig() as own:
             return SASRec(own, max_tokens)
+        case ESASRecConfig() as own:
+            return ESASRec(own, max_tokens)
+        case HSTUConfig() as own:
+            return HSTU(own, max_tokens)
+        case GRU4RecConfig() as own:
+            return GRU4Rec(own)
+        case LastConfig() as own:
+            return LastToken(own)
+        case MeanConfig() as own:
+            return MeanToken(own)
         case OutsideConfig() as other:
             built: Encoder = other.build(max_tokens)
             return built

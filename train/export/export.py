@@ -31,6 +31,7 @@ from train.export.faiss_index import write_index
 from train.export.folder import new_folder, output_of
 from train.export.id_maps import write_items, write_users
 from train.export.measure import measure
+from train.export.preflight import refuse_no_program
 from train.export.program import (
     ENCODER,
     Inputs,
@@ -54,6 +55,7 @@ def export(config: RunConfig) -> None:
         manifest = manifest_of_run(config, path_of(config.run_dir))
         config = at_version(config, manifest.version)
         refuse_other_evaluation(config, identity_digests(manifest))
+        refuse_no_program(config)
         output = from_rank_zero(lambda: output_of(config))
         state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:

@@ -25,9 +25,19 @@ NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "faiss": ("faiss",)}
 def check(config: RunConfig) -> None:
     """Raise :class:`ConfigError` or :class:`DataError` where ``config`` cannot be exported. Changes nothing."""
     refuse_other_evaluation(config, identity_digests(manifest_of_run(config, path_of(config.run_dir))))
+    refuse_no_program(config)
     _refuse_missing_extras(config)
     refuse_without_model(config)
     output_of(config)
+
+
+def refuse_no_program(config: RunConfig) -> None:
+    """Raise :class:`ConfigError` for a run whose encoder cannot be a program of its own."""
+    if why := config.model.why_no_export:
+        raise ConfigError(
+            f"run_dir={config.run_dir} cannot be exported: {why}; `shardrec recommend` writes its lists, or train a "
+            f"run with another model (docs/models.md)"
+        )
 
 
 def _refuse_missing_extras(config: RunConfig) -> None:

@@ -84,6 +84,16 @@ def request_of(config: RunConfig, manifest: Manifest) -> Request:
             f"{config.model.event_features}, which files of histories do not give; add the events to the store "
             f"(data.append=true) and train on it"
         )
+    if config.model.reads_request_time and wanted.what is not Recommended.SIMILAR_ITEMS:
+        raise ConfigError(
+            f"run_dir={config.run_dir} was trained with model.time=request, and `recommend` does not say when its "
+            f"lists are asked for; train a run with model.time=event"
+        )
+    if wanted.histories and config.model.reads_time:
+        raise ConfigError(
+            f"recommend.histories={wanted.histories}: the model of the run reads the times of events, which are not "
+            f"taken from files of histories; add the events to the store (data.append=true)"
+        )
     request = Request(catalogue=catalogue_of(config, manifest))
     request.notes += request.catalogue.notes
     if wanted.users:

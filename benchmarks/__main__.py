@@ -17,6 +17,7 @@ NAMES = (
     "prepare",
     "serve",
     "warm_start",
+    "follow",
 )
 
 

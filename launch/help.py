@@ -234,6 +234,7 @@ VERBS = {
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
             ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),
+            ("follow", "needs nothing: `shardrec follow` over a made-up log of 30 days, or over data.log"),
             ("serve", "needs export=EXPORT: requests through `shardrec serve`, beside a bare loop over the program"),
             ("loss", "needs nothing: the softmax over the whole catalogue"),
         ),

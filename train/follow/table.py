@@ -102,7 +102,11 @@ def summary_words(journey: Journey, rows: list[dict[str, Any]]) -> list[str]:
     ]
     rarest_first = sorted(journey.config.follow.update_every, reverse=True)
     lines += [_worth(journey, rows, ranked, every) for every in rarest_first]
-    return lines + [_step(journey, rows, ranked, *pair) for pair in pairwise(rarest_first)]
+    lines += [_step(journey, rows, ranked, *pair) for pair in pairwise(rarest_first)]
+    baseline = max(BASELINES, key=lambda name: _mean_of_baseline(ranked, name))
+    if _mean_of_baseline(ranked, baseline) > max(_mean(ranked, model) for model in journey.models):
+        lines.append(f"No model is as good as {baseline}: look at the model and at num_epochs before the updates.")
+    return lines
 
 
 def _worth(journey: Journey, rows: list[dict[str, Any]], ranked: list[dict[str, Any]], every: int) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch.distributed as dist
 
 from data_pipeline.store.manifest import load_manifest
 from ranks import run_ranks
 from runs import TINY_RUN
 from train.checkpoint.checkpointer import DiskCheckpointer
+from train.distributed.collectives import control_group, groups_freed
 from train.evaluate import main as evaluate
 from train.follow import run as conductor
 from train.follow.__main__ import main as follow
@@ -187,6 +189,24 @@ def test_two_ranks_give_the_same_table_but_for_the_last_bits(whole: Path, tmp_pa
         # A weight's last bit may swap two neighbours, of some of the targets.
         difference = ours[f"{name}_ndcg@10"] - theirs[f"{name}_ndcg@10"]
         assert difference.abs().max() < 0.02
+
+
+def open_files_of_rounds(num_rounds: int) -> list[int]:
+    """How many files and sockets this rank has open after each of so many windows' groups."""
+    found = []
+    for _ in range(num_rounds):
+        with groups_freed():
+            for _ in range(3):
+                dist.barrier(group=control_group())
+        dist.barrier()
+        found.append(len(list(Path("/proc/self/fd").iterdir())))
+    return found
+
+
+@pytest.mark.slow
+def test_sockets_do_not_grow_with_the_windows() -> None:
+    for counts in run_ranks(2, open_files_of_rounds, 20):
+        assert max(counts[5:]) <= max(counts[:5])
 
 
 def test_more_windows_go_on_and_equal_those_of_one_go(whole: Path, tmp_path: Path) -> None:

@@ -76,4 +76,6 @@ def test_the_words_weigh_windows_by_their_targets_and_leave_out_the_update_that_
     first, second = summary_words(journey([9, 1, 1, 1], update_every=[1]), rows)
     assert "3 windows with 500 targets the model that is not updated has NDCG@10 0.2000" in first
     assert "NDCG@10 0.3000, +0.1000; better in 1 windows, worse in 1; +50 hits" in second
+    worse = [row(1, 100, 0.05, 0.05, 1.0), row(2, 100, 0.05, 0.06, 1.0)]
+    assert "No model is as good as popular" in summary_words(journey([9, 1, 1], update_every=[1]), worse)[-1]
     assert "2 updates took 1.0000 device-hours and 36.0000 USD: +0.100 NDCG@10 and +50 hits per device-hour" in second

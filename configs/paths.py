@@ -1,9 +1,10 @@
 """One meaning of a path for every key that takes one."""
 
+import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from configs.errors import require
+from configs.errors import ConfigError, require
 from configs.url import is_url
 
 MAX_NAME_BYTES = 255
@@ -55,3 +56,15 @@ def _has_home(text: str) -> bool:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def refuse_unwritable(shown: str, path: Path) -> None:
+    """Raise :class:`ConfigError`, which begins with ``shown``, where nothing can be made at ``path``: what there is
+    of the way to it is no folder, or may not be written."""
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{shown} cannot be written: {folder} is no folder; name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{shown} cannot be written: no permission in {folder}; name another")

@@ -34,6 +34,9 @@ class ExportConfig:
     faiss: bool = False
     """Write an approximate index of the items too, and its recall; needs ``pip install 'shardrec[faiss]'``."""
 
+    mlflow: bool = False
+    """Make the folder an MLflow model too, without a pickle; needs ``pip install 'shardrec[mlflow]'``."""
+
     def __post_init__(self) -> None:
         self.output = checked_folder("export.output", self.output)
         require(

@@ -30,6 +30,8 @@ def recommend(history: list[Any], k: int = 10, seen: Any = (), user: Any = None,
     """The k best (raw item, score) after the raw items of ``history``, oldest first, without those of ``seen``."""
     events = [n for n, item in enumerate(history) if item in ROW_OF_ITEM][-MAX_HISTORY:]
     rows = [ROW_OF_ITEM[history[n]] for n in events]
+    if not rows:
+        return []
     inputs: dict[str, Any] = {"item_vectors": ITEM_VECTORS[rows][None], "lengths": torch.tensor([len(rows)])}
     if USER_VECTORS is not None:
         inputs["user_vectors"] = USER_VECTORS[[ROW_OF_USER[user]]]

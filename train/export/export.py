@@ -31,6 +31,7 @@ from train.export.faiss_index import write_index
 from train.export.folder import new_folder, output_of
 from train.export.id_maps import write_items, write_users
 from train.export.measure import measure
+from train.export.mlflow_files import write_mlflow
 from train.export.preflight import refuse_no_program
 from train.export.program import (
     ENCODER,
@@ -101,6 +102,8 @@ def _write(
             write_users(folder, config.data.store, manifest)
         write_examples(folder, examples)
         extras = _extras(folder, config, content, inputs)
+        if config.export.mlflow:
+            extras["mlflow"] = write_mlflow(folder, config, manifest, examples)
         write_card(folder, config, manifest, inputs, model, measured, extras)
 
     with heartbeating(heartbeat):

@@ -6,6 +6,7 @@ It is written beside, under ``NAME.partial``, and renamed. ``model.json`` lists 
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import ConfigError, DataError
 from configs.nesting import refuse_nested
+from configs.paths import refuse_unwritable
 from configs.run_dir import local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
@@ -21,6 +23,15 @@ from configs.url import is_url
 MODEL = "model.json"
 FORMAT = "shardrec export"
 FORMAT_VERSION = 1
+FILES_OF_MLFLOW = (
+    "MLmodel",
+    "conda.yaml",
+    "input_example.json",
+    "mlflow_model.py",
+    "python_env.yaml",
+    "requirements.txt",
+    "serving_input_example.json",
+)
 FILES = (
     "README.md",
     "example.py",
@@ -37,11 +48,15 @@ FILES = (
     "items.faiss",
     "users.parquet",
     "users.jsonl",
+    *FILES_OF_MLFLOW,
     MODEL,
 )
 """Every name that an export writes. ``model.json`` is removed last: what it lists is known to be ours."""
 PARTIAL, REPLACED = ".partial", ".replaced"
 """End the name of an export that is being written, and of one while a newer one takes its place."""
+COMPILED = "__pycache__"
+"""A folder that Python makes where a script of an export is imported, as MLflow does."""
+_COMPILED_SCRIPT = re.compile(r"(example|mlflow_model)\.[\w.-]+\.pyc")
 MARK = ".shardrec_export"
 """Lies in a folder that is being written: its files may be removed, which no list names yet."""
 
@@ -65,7 +80,7 @@ def output_of(config: RunConfig) -> Path:
     refuse_foreign(output)
     refuse_foreign(_beside(output, REPLACED))
     _refuse_foreign_partial(_beside(output, PARTIAL))
-    _refuse_unwritable(output)
+    refuse_unwritable(f"export.output={output}", output)
     return output
 
 
@@ -143,7 +158,15 @@ def _changed_files(folder: Path, present: list[str]) -> list[str]:
     listed = document.get("files")
     if document.get("format") != FORMAT or not isinstance(listed, dict):
         return present
-    return [name for name in present if name != MODEL and not _is_as_listed(folder / name, listed.get(name))]
+    others = [name for name in present if name != MODEL and not _is_compiled(folder / name)]
+    return [name for name in others if not _is_as_listed(folder / name, listed.get(name))]
+
+
+def _is_compiled(path: Path) -> bool:
+    """Whether ``path`` is the folder that Python keeps its own form of our scripts in, and nothing else."""
+    if path.name != COMPILED or path.is_symlink() or not path.is_dir():
+        return False
+    return all(_COMPILED_SCRIPT.fullmatch(each.name) and each.is_file() for each in path.iterdir())
 
 
 def _is_as_listed(path: Path, listed: Any) -> bool:
@@ -186,6 +209,10 @@ def _remove(folder: Path) -> None:
 def _remove_files(folder: Path) -> None:
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
+    if _is_compiled(folder / COMPILED):
+        for path in (folder / COMPILED).iterdir():
+            path.unlink()
+        (folder / COMPILED).rmdir()
 
 
 def _lock(file: int, partial: Path) -> None:
@@ -193,16 +220,6 @@ def _lock(file: int, partial: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ConfigError(f"{partial} is being written by another export; wait for it, or name another") from error
-
-
-def _refuse_unwritable(output: Path) -> None:
-    folder = output.parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    if not folder.is_dir():
-        raise ConfigError(f"export.output={output} cannot be written: {folder} is no folder; name another")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"export.output={output} cannot be written: no permission in {folder}; name another")
 
 
 def _beside(output: Path, ending: str) -> Path:

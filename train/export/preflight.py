@@ -18,7 +18,7 @@ from train.run_dir.identity import refuse_other_evaluation
 from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import manifest_of_run
 
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "faiss": ("faiss",)}
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "faiss": ("faiss",), "mlflow": ("mlflow", "pandas")}
 """The modules that each extra brings."""
 
 

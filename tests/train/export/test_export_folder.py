@@ -130,9 +130,27 @@ def foreign_replaced(output: Path) -> None:
     foreign_folder(output.with_name(f"{output.name}.replaced"))
 
 
+def file_among_compiled_scripts(output: Path) -> None:
+    compiled_script(output)
+    (output / "__pycache__" / "notes.pyc").write_text("mine")
+
+
+def compiled_script(output: Path) -> None:
+    write_export(output, "first")
+    (output / "__pycache__").mkdir()
+    (output / "__pycache__" / "example.cpython-311.pyc").write_text("what Python makes of a script")
+
+
+def test_what_python_makes_of_a_script_of_an_export_is_no_file_of_yours(tmp_path: Path) -> None:
+    compiled_script(tmp_path / "export")
+    write_export(tmp_path / "export", "second")
+    assert set(content_of(tmp_path)) == {"export/README.md", f"export/{MODEL}"}
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        file_among_compiled_scripts,
         foreign_folder,
         foreign_file_in_an_export,
         foreign_folder_in_an_export,

@@ -26,7 +26,7 @@ def test_a_run_without_a_best_model_is_refused(run: Path, tmp_path: Path, capsys
     assert not (copy / "export").exists()
 
 
-@pytest.mark.parametrize("extra", ["onnx", "faiss"])
+@pytest.mark.parametrize("extra", ["onnx", "faiss", "mlflow"])
 def test_an_extra_that_is_not_installed_is_named_with_its_command(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], extra: str
 ) -> None:

@@ -154,6 +154,7 @@ VERBS = {
             "export.onnx",
             "export.aot_inductor",
             "export.faiss",
+            "export.mlflow",
             "evaluation.leave_out_seen",
             "hardware.num_ranks",
         ),
@@ -168,6 +169,8 @@ VERBS = {
         ),
         keys=(
             "run_dir",
+            "data.store",
+            "data.version",
             "checkpoint.use",
             "recommend.what",
             "recommend.k",
@@ -192,7 +195,7 @@ VERBS = {
             "recommend.batch_size",
             "hardware.num_ranks",
         ),
-        notes="What is not set is the run's own.",
+        notes="What is not set is the run's own. With data.store or data.version: by newer histories",
     ),
     "follow": Verb(
         summary="test, then train: go through a log by time, and say what updates are worth",
@@ -231,6 +234,10 @@ VERBS = {
             ("attention", "needs data.store=STORE: attention kernels side by side"),
             ("evaluate", "needs data.store=STORE: exact ranking of the whole catalogue"),
             ("recommend", "needs run_dir=RUN: users a second that the command `shardrec recommend` prints"),
+            (
+                "export",
+                "needs run_dir=RUN: an export in each number format, its size and loss, its program's rate",
+            ),
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
             ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),

@@ -30,6 +30,7 @@ from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys
 from train.evaluation.summary import Summary, print_quality, quality_report, report_of_ranks, write_summary
 from train.evaluation.trained_events import num_trained_targets, trained_events
 from train.progress import RunProgress
+from train.run_dir.known_ids import refuse_unknown_items
 from train.run_dir.store_version import at_version
 from train.state import TrainState
 from train.supervision.process_exit import run_and_exit
@@ -116,6 +117,7 @@ def _known_ids(
     config, manifest = asked.config, asked.manifest
     with heartbeating(heartbeat):
         item = dense_ids(raw_items(config.data.store, manifest), raw_items(*source))
+        refuse_unknown_items(asked.run, item, config.data.store)
         user = dense_ids(raw_users(config.data.store, manifest), raw_users(*source))
         _refuse_trained_targets(asked, source, progress, KnownIds(item, user, source[1].num_items))
     return KnownIds(item, user, source[1].num_items)

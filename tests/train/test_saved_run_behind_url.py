@@ -45,6 +45,6 @@ def test_looking_at_it_changes_nothing(overrides: list[str], tmp_path: Path):
     assert preflight(overrides) == 0
     assert preflight([*overrides, "optimizer.lr=0.5"]) == 2
     reader = [f"run_dir={URL}", f"scratch_dir={tmp_path / 'reader'}"]
-    assert evaluation_preflight(reader) == 0
+    assert evaluation_preflight(reader) == 2, "it has no model yet"
     assert evaluation_preflight([*reader, "data.split=global_time"]) == 2
     assert {str(each): each.read_bytes() for each in ObjectPath(URL).files_below()} == before

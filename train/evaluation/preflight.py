@@ -21,6 +21,7 @@ from train.run_dir.known_ids import (
     store_of_run,
     trained_run,
 )
+from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import at_version, manifest_of_run
 
 STORE, VERSION = "data.store", "data.version"
@@ -78,7 +79,9 @@ def main(overrides: Sequence[str]) -> int:
 
 
 def _check(overrides: Sequence[str]) -> None:
-    evaluated(evaluated_run(overrides), keys_of(overrides))
+    config = evaluated_run(overrides)
+    evaluated(config, keys_of(overrides))
+    refuse_without_model(config)
 
 
 def keys_of(overrides: Sequence[str]) -> set[str]:

@@ -22,8 +22,9 @@ from models.loss.item_shard import slice_of
 from train.distributed.collectives import on_rank_zero
 from train.evaluation.ranking import empty_batch, items_none, slice_vectors
 from train.state import TrainState
+from train.top_items import ItemSlice, ListRule, Seen, TopItems, merged, top_items
 
-NUM_RECOMMENDED = 10
+RULE = ListRule(10)
 SCRIPT = Path(__file__).with_name("example.py")
 Entry = dict[str, Any]
 
@@ -62,7 +63,8 @@ def recommended(
     collectives: Collectives,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Items ``[B, k]`` and scores of the best of the whole catalogue, the best first, by id where scores are equal.
+    """Items ``[B, k]`` and scores of the best of the whole catalogue, exact, as :func:`top_items` orders them; -1 and
+    -inf where a list is shorter.
 
     The users are those of all ranks' ``batch``; None: this rank has none. Collective; the same on every rank.
     """
@@ -74,16 +76,15 @@ def recommended(
     before = collectives.gather(torch.tensor([len(local.target)], device=device))[: collectives.rank].sum()
     owner = before + torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
     query, owner, seen = (collectives.gather(value) for value in (query, owner, local.seen))
-    score = query @ item_vector.t()
-    if leave_out_seen:
-        is_here = (seen >= items.start) & (seen < items.stop)
-        score[owner[is_here], seen[is_here] - items.start] = float("-inf")
-    best, place = score.sort(dim=1, descending=True, stable=True)
-    best, ids = best[:, :NUM_RECOMMENDED], place[:, :NUM_RECOMMENDED] + items.start
-    # Ranks hold items in order: a stable sort leaves equal scores in the order of their ids.
-    best, ids = (collectives.gather(value.t().contiguous()).t() for value in (best, ids))
-    best, order = best.sort(dim=1, descending=True, stable=True)
-    return ids.gather(1, order)[:, :NUM_RECOMMENDED], best[:, :NUM_RECOMMENDED]
+    item = torch.arange(items.start, items.stop, device=device)
+    left_out = Seen(owner, seen) if leave_out_seen else Seen(owner[:0], seen[:0])
+    own = top_items(query, left_out, ItemSlice(item, item_vector, item), RULE)
+    parts = (
+        collectives.gather(value).view(collectives.world_size, *value.shape)
+        for value in (own.score, own.item, own.value)
+    )
+    found = merged([TopItems(*part) for part in zip(*parts, strict=True)], RULE)
+    return found.item, found.score
 
 
 def _first_users(config: RunConfig, count: int) -> EvaluationBatch | None:

@@ -12,7 +12,9 @@ from configs.schema.recommend import Recommended
 from data_pipeline.prepare.read.arrow_types import words_of
 from data_pipeline.prepare.read.id_values import kind_of
 from data_pipeline.prepare.read.named_columns import read_ids
-from data_pipeline.store.manifest import Manifest, item_table
+from data_pipeline.store.id_map import dense_ids
+from data_pipeline.store.manifest import item_table
+from train.recommend.asked import Asked
 from train.recommend.id_files import RawItems, dense_items, item_column, named_file, raw_items
 
 _NOT_OF_AN_ITEM = ("item", "raw_item")
@@ -34,9 +36,10 @@ class Catalogue:
     """What a person should know of how files were read."""
 
 
-def catalogue_of(config: RunConfig, manifest: Manifest) -> Catalogue:
-    """What ``config.recommend`` says of items. Raises ConfigError and DataError for what a person can mend."""
-    wanted, items = config.recommend, raw_items(config, manifest)
+def catalogue_of(asked: Asked) -> Catalogue:
+    """What ``recommend`` says of items. Raises ConfigError and DataError for what a person can mend."""
+    config, items = asked.config, raw_items(asked)
+    wanted = config.recommend
     notes = list[str]()
     is_candidate = np.ones(len(items.raw), dtype=bool)
     if wanted.allowed_items:
@@ -48,16 +51,16 @@ def catalogue_of(config: RunConfig, manifest: Manifest) -> Catalogue:
         forbidden, told = dense_items(config, "forbidden_items", items)
         is_candidate[forbidden] = False
         notes.append(told)
-    asked = [
+    columns = [
         *wanted.item_columns,
         *map(_column_of, wanted.where),
         *([wanted.diverse_by] if wanted.diverse_by else []),
     ]
-    table = _item_columns(config, manifest, items, list(dict.fromkeys(asked)))
+    table = _item_columns(asked, items, list(dict.fromkeys(columns)))
     if wanted.where:
         is_candidate &= _fits(table, wanted.where)
     candidate = np.flatnonzero(is_candidate).astype(np.int64)
-    _check_number(config, len(candidate))
+    _check_number(config, items, len(candidate))
     value = _values(table[wanted.diverse_by]) if wanted.diverse_by else np.arange(len(items.raw))
     return Catalogue(
         raw=items.raw,
@@ -68,7 +71,7 @@ def catalogue_of(config: RunConfig, manifest: Manifest) -> Catalogue:
     )
 
 
-def _check_number(config: RunConfig, num_candidates: int) -> None:
+def _check_number(config: RunConfig, items: RawItems, num_candidates: int) -> None:
     wanted = config.recommend
     keys = [key for key in ("allowed_items", "forbidden_items", "where") if getattr(wanted, key)]
     named = ", ".join(f"recommend.{key}" for key in keys)
@@ -76,7 +79,7 @@ def _check_number(config: RunConfig, num_candidates: int) -> None:
         raise DataError(f"{named}: no item is left to recommend")
     most = num_candidates - (wanted.what is Recommended.SIMILAR_ITEMS)
     if wanted.k > most:
-        left = f" that {named} leave" if keys else f" of data.store={config.data.store}"
+        left = f" that {named} leave" if keys else f" of {items.shown}"
         raise ConfigError(f"recommend.k={wanted.k} is more than the {most:,} candidates{left}; lower it")
 
 
@@ -84,13 +87,13 @@ def _column_of(condition: str) -> str:
     return condition.partition("=")[0].removesuffix("!").strip()
 
 
-def _item_columns(config: RunConfig, manifest: Manifest, items: RawItems, names: Sequence[str]) -> pl.DataFrame:
+def _item_columns(asked: Asked, items: RawItems, names: Sequence[str]) -> pl.DataFrame:
     """``names`` by dense id, [V] rows each; null for an item that the file does not have."""
-    wanted = config.recommend
+    config, wanted = asked.config, asked.config.recommend
     if not names:
         return pl.DataFrame()
     if not wanted.item_file:
-        return _columns_of_store(config, manifest, names)
+        return _columns_of_store(asked, items, names)
     file, key = named_file(config, "item_file"), item_column(config)
     others = [name for name in names if name != key]
     found = read_ids(file, key, items.raw.dtype, others)
@@ -99,7 +102,7 @@ def _item_columns(config: RunConfig, manifest: Manifest, items: RawItems, names:
     dense = items.dense_of(found["id"])
     known = found.with_columns(pl.Series("item_of_store", dense)).filter(pl.col("item_of_store") >= 0)
     if not len(known):
-        raise DataError(f"{file.shown}: none of its items is in data.store={config.data.store}")
+        raise DataError(f"{file.shown}: none of its items is in {items.shown}")
     table = pl.DataFrame({"item_of_store": np.arange(len(items.raw), dtype=np.int64)}).join(
         known.unique("item_of_store", keep="first", maintain_order=True).select("item_of_store", *names),
         on="item_of_store",
@@ -109,8 +112,9 @@ def _item_columns(config: RunConfig, manifest: Manifest, items: RawItems, names:
     return _plain(table.select(names), file.shown)
 
 
-def _columns_of_store(config: RunConfig, manifest: Manifest, names: Sequence[str]) -> pl.DataFrame:
-    table = pl.from_arrow(item_table(config.data.store, manifest, None))
+def _columns_of_store(asked: Asked, items: RawItems, names: Sequence[str]) -> pl.DataFrame:
+    config = asked.config
+    table = pl.from_arrow(item_table(config.data.store, asked.manifest, None))
     assert isinstance(table, pl.DataFrame), "a table is a frame"
     there = [name for name in table.columns if name not in _NOT_OF_AN_ITEM]
     for name in names:
@@ -119,6 +123,9 @@ def _columns_of_store(config: RunConfig, manifest: Manifest, names: Sequence[str
                 f"recommend.item_file is empty, and the items of data.store={config.data.store} have no column "
                 f"{name!r}, only {', '.join(there)}; set recommend.item_file to the file that has it"
             )
+    if asked.is_elsewhere:
+        place = pl.Series(dense_ids(items.raw.to_arrow(), table["raw_item"].to_arrow()))
+        table = table.select(pl.col(names).gather(place.set(place < 0, None)))
     return _plain(table.select(names), "items.parquet")
 
 

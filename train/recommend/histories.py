@@ -21,6 +21,7 @@ from data_pipeline.store.history_reader import HistoryReader
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.jagged import jagged_index, offsets_of
+from train.recommend.asked import Rows, with_new_lengths
 
 SUBSETS = {
     CountedHistory.ALL: None,
@@ -67,7 +68,8 @@ class Queries(Protocol):
 class StoreHistories:
     """Users of a store, all or those of ``users`` (ascending), by the events that ``recommend.history`` counts."""
 
-    def __init__(self, config: RunConfig, manifest: Manifest, users: np.ndarray | None) -> None:
+    def __init__(self, config: RunConfig, manifest: Manifest, users: np.ndarray | None, rows: Rows) -> None:
+        self._rows = rows
         self._users, self._max_history = users, config.data.max_history
         self._subset = SUBSETS[config.recommend.history]
         self._rule = None if self._subset is None else split_rule(config.data, manifest)
@@ -95,21 +97,21 @@ class StoreHistories:
 
     def _read(self, users: np.ndarray, start: int, end: int) -> QueryBlock:
         histories = self._reader.read(start, end)
-        rows = users - start
+        row = users - start
         if self._rule is None:
             lengths = np.diff(histories.offsets)
         else:
             lengths = lengths_before(self._rule, self._subset, histories.offsets, histories.timestamp)
         types = self._reader.feature_types
-        return block_of(
-            users,
-            histories.offsets[rows],
-            lengths[rows],
-            histories.item,
-            histories.timestamp,
-            self._max_history,
-            {name: values.astype(types[name]) for name, values in histories.features.items()},
-        )
+        features = {name: values.astype(types[name]) for name, values in histories.features.items()}
+        starts, lengths, item, time = histories.offsets[row], lengths[row], histories.item, histories.timestamp
+        if self._rows.item is not None:
+            known, starts, lengths = with_new_lengths(self._rows.item, item, starts, lengths)
+            item, time = self._rows.item[item[known]], time[known]
+            features = {name: values[known] for name, values in features.items()}
+        if self._rows.user is not None:
+            users = self._rows.user[users]
+        return block_of(users, starts, lengths, item, time, self._max_history, features)
 
 
 @dataclass(slots=True)
@@ -119,6 +121,8 @@ class GivenHistories:
     raw: pl.Series
     offsets: np.ndarray
     item: np.ndarray
+    user: np.ndarray
+    """Rows of the model's user table, or -1."""
     max_history: int
 
     @property
@@ -129,9 +133,10 @@ class GivenHistories:
     def block(self, first: int, end: int) -> QueryBlock:
         """Rows [first, end)."""
         lengths = np.diff(self.offsets[first : end + 1])
-        none = np.zeros(end - first, dtype=np.int64)  # the model has no table of users
         times = np.zeros(len(self.item), dtype=np.int64)
-        return block_of(none, self.offsets[first:end], lengths, self.item, times, self.max_history, {})
+        return block_of(
+            self.user[first:end], self.offsets[first:end], lengths, self.item, times, self.max_history, {}
+        )
 
     def raw_of(self, first: int, end: int) -> pl.Series:
         """The raw ids of rows [first, end)."""

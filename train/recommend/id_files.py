@@ -11,8 +11,9 @@ from configs.schema.recommend import UnknownIds
 from configs.schema.source import SourceConfig
 from data_pipeline.prepare.read.named_columns import NamedFile, read_ids
 from data_pipeline.store.id_map import dense_ids
-from data_pipeline.store.manifest import Manifest, item_table
+from data_pipeline.store.manifest import item_table
 from data_pipeline.store.raw_users import RawUsers, raw_ids_of
+from train.recommend.asked import Asked
 
 _SHOWN = 3
 
@@ -22,15 +23,18 @@ class RawItems:
     """The raw id of every item by dense id, and the way back."""
 
     raw: pl.Series
+    shown: str
+    """Whose they are, in words."""
 
     def dense_of(self, raw: pl.Series) -> np.ndarray:
         """Dense ids of ``raw`` [N], -1 for one that the store does not have: int64."""
         return dense_ids(raw.to_arrow(), self.raw.to_arrow())
 
 
-def raw_items(config: RunConfig, manifest: Manifest) -> RawItems:
-    """Of the store that the run reads."""
-    return RawItems(raw_ids_of(item_table(config.data.store, manifest, ["raw_item"]).column("raw_item")))
+def raw_items(asked: Asked) -> RawItems:
+    """Of the catalogue that the model knows."""
+    table = item_table(asked.model.data.store, asked.model_manifest, ["raw_item"])
+    return RawItems(raw_ids_of(table.column("raw_item")), asked.shown_catalogue)
 
 
 def user_column(config: RunConfig) -> str:
@@ -56,10 +60,11 @@ def dense_users(config: RunConfig, users: RawUsers) -> tuple[np.ndarray, str]:
     file = named_file(config, "users")
     found = read_ids(file, user_column(config), users.dtype)
     dense = users.dense_of(found["id"])
-    told = refuse_unknown(config, file, "user", users.dtype, found, dense)
+    shown = f"data.store={config.data.store}"
+    told = refuse_unknown(config, file, "user", users.dtype, found, dense, shown)
     dense = np.unique(dense[dense >= 0])
     if not len(dense):
-        raise DataError(f"{file.shown} names no user of data.store={config.data.store}")
+        raise DataError(f"{file.shown} names no user of {shown}")
     return dense, told
 
 
@@ -68,17 +73,23 @@ def dense_items(config: RunConfig, key: str, items: RawItems) -> tuple[np.ndarra
     file = named_file(config, key)
     found = read_ids(file, item_column(config), items.raw.dtype)
     dense = items.dense_of(found["id"])
-    told = refuse_unknown(config, file, "item", items.raw.dtype, found, dense)
+    told = refuse_unknown(config, file, "item", items.raw.dtype, found, dense, items.shown)
     dense = np.unique(dense[dense >= 0])
     if not len(dense):
-        raise DataError(f"{file.shown} names no item of data.store={config.data.store}")
+        raise DataError(f"{file.shown} names no item of {items.shown}")
     return dense, told
 
 
 def refuse_unknown(
-    config: RunConfig, file: NamedFile, noun: str, id_type: pl.DataType, found: pl.DataFrame, dense: np.ndarray
+    config: RunConfig,
+    file: NamedFile,
+    noun: str,
+    id_type: pl.DataType,
+    found: pl.DataFrame,
+    dense: np.ndarray,
+    whose: str,
 ) -> str:
-    """Raise :class:`DataError` where ids are not in the store, or one line that says so where they are skipped."""
+    """Raise :class:`DataError` where ids are not ``whose``, or one line that says so where they are skipped."""
     unknown = found["text"].filter(pl.Series(dense < 0)).unique(maintain_order=True)
     if not len(unknown):
         return ""
@@ -86,8 +97,8 @@ def refuse_unknown(
     is_other_type = found["id"].null_count() == len(found) and id_type == pl.Int64
     kind = f", whose {noun} ids are whole numbers" if is_other_type else ""
     what = (
-        f"{file.shown}: {len(unknown):,} of {found['text'].n_unique():,} {noun} ids are not in data.store="
-        f"{config.data.store}{kind} ({shown})"
+        f"{file.shown}: {len(unknown):,} of {found['text'].n_unique():,} {noun} ids are not in {whose}{kind} "
+        f"({shown})"
     )
     if config.recommend.unknown_ids is UnknownIds.SKIP:
         return f"note: {what}; they are skipped"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import ConfigError
+from configs.paths import refuse_unwritable
 from configs.schema import RunConfig
 from configs.schema.recommend import OUTPUT_SUFFIXES, Recommended
 from data_pipeline.store.paths import AnyPath, parquet_source, path_of
@@ -45,6 +46,8 @@ def refuse_foreign(config: RunConfig) -> None:
         )
     if isinstance(place, Path) and place.is_dir():
         raise ConfigError(f"recommend.output={output} is a folder; name a file in it")
+    if isinstance(place, Path):
+        refuse_unwritable(f"recommend.output={output}", place)
     if not wanted.overwrite and place.is_file() and not is_ours(place):
         raise ConfigError(
             f"recommend.output={output} is there, and `shardrec recommend` has not written it; name another file, or "

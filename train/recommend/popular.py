@@ -14,11 +14,16 @@ MS_PER_DAY = 24 * 3600 * 1000
 USERS_AT_ONCE = 2**14
 
 
-def popular_items(config: RunConfig, manifest: Manifest, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
+def popular_items(
+    config: RunConfig, manifest: Manifest, catalogue: Catalogue, rows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores float64 and items int64 of one list, at most k: the candidates with most events of the last
     ``recommend.popular_days`` before the newest event that counts, by the rules of every other list. The score is the
-    number of events."""
-    count = _counts(config, manifest)[catalogue.candidate]
+    number of events. ``rows``: as of :class:`Rows`, where the store of ``manifest`` numbers items otherwise."""
+    count = _counts(config, manifest)
+    if rows is not None:
+        count = np.bincount(rows[rows >= 0], weights=count[rows >= 0], minlength=len(catalogue.raw)).astype(np.int64)
+    count = count[catalogue.candidate]
     order = np.lexsort([catalogue.candidate, -count])
     order = order[count[order] > 0]
     if config.recommend.diverse_by:

@@ -10,17 +10,18 @@ import xxhash
 
 from configs.errors import ConfigError, DataError
 from configs.flatten import flat
-from configs.load import load_config
-from configs.saved_run import place_overrides
 from configs.schema import RunConfig, Split, UserInput
 from configs.schema.recommend import CountedHistory, Recommended
 from data_pipeline.prepare.append import with_options_of
 from data_pipeline.prepare.provenance import saved_provenance
 from data_pipeline.prepare.read.named_columns import read_events
+from data_pipeline.store.id_map import UNKNOWN
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
 from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.jagged import offsets_of
+from train.evaluation.preflight import evaluated_run
+from train.recommend.asked import Asked, Rows, rows_of
 from train.recommend.catalogue import Catalogue, catalogue_of
 from train.recommend.id_files import (
     dense_users,
@@ -31,7 +32,6 @@ from train.recommend.id_files import (
     user_column,
 )
 from train.recommend.output_file import output_of, refuse_foreign
-from train.run_dir.identity import load_run_config, refuse_other_evaluation
 
 FILES = ("users", "histories", "allowed_items", "forbidden_items", "item_file")
 
@@ -44,6 +44,8 @@ class Given:
     """Raw ids of users, in the order of their first rows."""
     offsets: np.ndarray
     item: np.ndarray
+    user: np.ndarray
+    """Rows of the model's user table, -1 for one that it does not know, or where it has none: int64."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -52,31 +54,28 @@ class Request:
 
     catalogue: Catalogue
     users: np.ndarray | None = None
-    """Ascending dense ids; None: all."""
+    """Ascending dense ids of the events' store; None: all."""
     given: Given | None = None
+    rows: Rows = field(default_factory=Rows)
+    """Which row of the model each id of the events' store is."""
     notes: list[str] = field(default_factory=list)
 
 
 def recommended_run(overrides: Sequence[str]) -> RunConfig:
-    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top; ConfigError where there is none."""
-    return load_run_config(load_config(place_overrides(overrides)).run_dir, overrides)
+    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top; of a store that they name, and of which
+    they name no version, the newest is meant. ConfigError where there is no run."""
+    return evaluated_run(overrides)
 
 
-def request_of(config: RunConfig, manifest: Manifest) -> Request:
-    """Read the files of ``config.recommend``; ConfigError and DataError for all that can be wrong with them."""
-    refuse_other_evaluation(config, identity_digests(manifest))
-    refuse_foreign(config)
-    config = _with_columns_of_the_log(config, manifest)
+def request_of(asked: Asked) -> Request:
+    """Read the files of ``recommend``; ConfigError and DataError for all that can be wrong with them."""
+    refuse_foreign(asked.config)
+    config, manifest = _with_columns_of_the_log(asked.config, asked.manifest), asked.manifest
     wanted = config.recommend
     if config.data.split is Split.NONE and wanted.history is not CountedHistory.ALL:
         raise ConfigError(
             f"recommend.history={wanted.history.value}: run_dir={config.run_dir} was trained with data.split=none, "
             f"which holds no event out; leave it out"
-        )
-    if wanted.histories and config.model.user_input is not UserInput.NONE:
-        raise ConfigError(
-            f"recommend.histories={wanted.histories}: the run was trained with model.user_input="
-            f"{config.model.user_input.value}, which needs users of its store; name some with recommend.users"
         )
     if wanted.histories and config.model.event_features:
         raise ConfigError(
@@ -94,14 +93,16 @@ def request_of(config: RunConfig, manifest: Manifest) -> Request:
             f"recommend.histories={wanted.histories}: the model of the run reads the times of events, which are not "
             f"taken from files of histories; add the events to the store (data.append=true)"
         )
-    request = Request(catalogue=catalogue_of(config, manifest))
+    asked = asked.with_config(config)
+    rows, notes = rows_of(asked)
+    request = Request(catalogue=catalogue_of(asked), rows=rows, notes=notes)
     request.notes += request.catalogue.notes
     if wanted.users:
         request.users, told = dense_users(config, RawUsers(config.data.store, manifest))
         request.notes += [told] if told else []
     if wanted.histories:
-        request.given, told = _given(config, manifest)
-        request.notes += [told] if told else []
+        request.given, notes = _given(asked, rows)
+        request.notes += notes
     return request
 
 
@@ -111,9 +112,10 @@ def _with_columns_of_the_log(config: RunConfig, manifest: Manifest) -> RunConfig
     return replace(config, data=with_options_of(provenance, config.data, ())) if provenance else config
 
 
-def _given(config: RunConfig, manifest: Manifest) -> tuple[Given, str]:
-    items, file = raw_items(config, manifest), named_file(config, "histories", is_log=True)
-    types = RawUsers(config.data.store, manifest).dtype, items.raw.dtype
+def _given(asked: Asked, rows: Rows) -> tuple[Given, list[str]]:
+    config, items = asked.config, raw_items(asked)
+    file, known = named_file(config, "histories", is_log=True), RawUsers(config.data.store, asked.manifest)
+    types = known.dtype, items.raw.dtype
     events = read_events(file, user_column(config), item_column(config), config.data.columns.timestamp, types)
     raw = events["user"] if events["user"].null_count() == 0 else events["user_text"]
     run = events.select(pl.col("first_row").rle_id())["first_row"].to_numpy()
@@ -123,13 +125,30 @@ def _given(config: RunConfig, manifest: Manifest) -> tuple[Given, str]:
     is_event = events["item_text"].is_not_null()
     dense = items.dense_of(events["item"])
     some = events.filter(is_event).select(pl.col("item").alias("id"), pl.col("item_text").alias("text"))
-    told = refuse_unknown(config, file, "item", types[1], some, dense[is_event.to_numpy()])
+    told = refuse_unknown(config, file, "item", types[1], some, dense[is_event.to_numpy()], items.shown)
     lengths = np.bincount(run[dense >= 0], minlength=int(run[-1]) + 1)
-    return Given(raw=raw.filter(pl.Series(is_first)), offsets=offsets_of(lengths), item=dense[dense >= 0]), told
+    user, note = _users_of_model(config, file.shown, known, rows, events["user"].filter(pl.Series(is_first)))
+    given = Given(raw=raw.filter(pl.Series(is_first)), offsets=offsets_of(lengths), item=dense[dense >= 0], user=user)
+    return given, [each for each in (told, note) if each]
 
 
-def job_of(config: RunConfig, manifest: Manifest, trained: dict[str, object]) -> dict[str, str]:
+def _users_of_model(
+    config: RunConfig, shown: str, known: RawUsers, rows: Rows, users: pl.Series
+) -> tuple[np.ndarray, str]:
+    """Rows of the user table for ``users`` of a file, and what to tell of those that it does not know."""
+    if config.model.user_input is UserInput.NONE:
+        return np.full(len(users), UNKNOWN, dtype=np.int64), ""
+    found = known.dense_of(users)
+    if rows.user is not None:
+        found = np.where(found == UNKNOWN, UNKNOWN, rows.user[found])
+    num_new = int((found == UNKNOWN).sum())
+    note = f"note: {shown}: {num_new:,} of {len(users):,} users are new to the model, which has no vector of them"
+    return found, f"{note}: their histories alone count" if num_new else ""
+
+
+def job_of(asked: Asked, trained: dict[str, object]) -> dict[str, str]:
     """What decides every byte of the output; parts of another job are not gone on with."""
+    config, manifest = asked.config, asked.manifest
     wanted = asdict(config.recommend)
     for key in ("overwrite", "output"):
         del wanted[key]
@@ -137,6 +156,8 @@ def job_of(config: RunConfig, manifest: Manifest, trained: dict[str, object]) ->
     keys["evaluation.leave_out_seen"] = config.evaluation.leave_out_seen
     keys["data.max_history"] = config.data.max_history
     keys["output"] = output_of(config)
+    if asked.is_elsewhere:
+        keys |= dict(flat({"model": identity_digests(asked.model_manifest)}))
     for key in FILES:
         if path := getattr(config.recommend, key):
             keys[f"content of recommend.{key}"] = _digest_of(path)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,13 +15,12 @@ from configs.run_dir import READER, local_run_dir
 from configs.schema import RunConfig
 from configs.schema.recommend import Recommended
 from data_pipeline.store.manifest import Manifest
-from data_pipeline.store.paths import path_of
 from train.build import build_state
 from train.checkpoint.model_to_ship import model_to_ship
 from train.checkpoint.reading import checkpoints_of
 from train.distributed.collectives import ProcessGroupCollectives, from_rank_zero, on_rank_zero, process_group
 from train.distributed.heartbeat import heartbeating
-from train.recommend.catalogue import Catalogue
+from train.recommend.asked import Asked, asked_of
 from train.recommend.histories import EveryItem, GivenHistories, Queries, QueryBlock, StoreHistories
 from train.recommend.output_file import COLUMNS, output_of, suffix_of_output
 from train.recommend.popular import popular_items
@@ -29,7 +28,6 @@ from train.recommend.request import Request, job_of, request_of, targets_of
 from train.recommend.scoring import BlockLists, Scorer
 from train.recommend.unfinished import Unfinished
 from train.run_dir.model_files import refuse_without_model
-from train.run_dir.store_version import at_version, manifest_of_run
 from train.state import TrainState
 from train.supervision.watchdog import Watchdog
 
@@ -40,27 +38,28 @@ BLOCKS_PER_THREAD = 2
 """Of a round: who is done with a short one takes another."""
 
 
-def recommend(config: RunConfig) -> None:
-    """Write what ``config.recommend`` asks for with the model to ship of ``config.run_dir``. Collective."""
+def recommend(config: RunConfig, typed: Collection[str] = ()) -> None:
+    """Write what ``config.recommend`` asks for with the model to ship of ``config.run_dir``; ``typed``: the keys of
+    ``config`` that a person has set, by which other events than the run's own may be meant. Collective."""
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog, ExitStack() as held:
         refuse_without_model(config)
-        manifest = manifest_of_run(config, path_of(config.run_dir))
-        config = at_version(config, manifest.version)
-        request = _request(config, manifest, watchdog.heartbeat)
+        asked = asked_of(config, typed)
+        config = asked.config
+        request = _request(asked, watchdog.heartbeat)
         collectives = ProcessGroupCollectives()
-        state = build_state(config, manifest, num_steps=1, collectives=collectives, device=device)
+        state = build_state(asked.model, asked.model_manifest, num_steps=1, collectives=collectives, device=device)
         trained = _restore(state, config, watchdog.heartbeat)
         opened: list[_Writer] = []
 
         def open_writer() -> int:
             with heartbeating(watchdog.heartbeat):
-                writer = _Writer(config, manifest, request.catalogue, trained, watchdog.heartbeat)
+                writer = _Writer(asked, request, trained, watchdog.heartbeat)
             opened.append(held.enter_context(writer))
             return opened[0].first_row
 
         first_row = from_rank_zero(open_writer)
         scorer = held.enter_context(Scorer(state, config, request.catalogue.candidate, request.catalogue.value))
-        queries = _queries(config, manifest, request)
+        queries = _queries(config, asked.manifest, request)
         began = time.perf_counter()
         for start, lists in _rounds(config, queries, scorer, first_row, watchdog.heartbeat):
             if opened:
@@ -69,12 +68,12 @@ def recommend(config: RunConfig) -> None:
         on_rank_zero(lambda: opened[0].finish(queries.num_rows, first_row, time.perf_counter() - began))
 
 
-def _request(config: RunConfig, manifest: Manifest, heartbeat: Callable[[], None]) -> Request:
+def _request(asked: Asked, heartbeat: Callable[[], None]) -> Request:
     """Read by rank 0; all ranks get it. Collective."""
 
     def read() -> Request:
         with heartbeating(heartbeat):
-            request = request_of(config, manifest)
+            request = request_of(asked)
         for note in request.notes:
             print(note, flush=True)
         return request
@@ -95,8 +94,8 @@ def _queries(config: RunConfig, manifest: Manifest, request: Request) -> Queries
         return EveryItem(request.catalogue.raw)
     if request.given is not None:
         given = request.given
-        return GivenHistories(given.raw, given.offsets, given.item, config.data.max_history)
-    return StoreHistories(config, manifest, request.users)
+        return GivenHistories(given.raw, given.offsets, given.item, given.user, config.data.max_history)
+    return StoreHistories(config, manifest, request.users, request.rows)
 
 
 def _rounds(
@@ -128,16 +127,13 @@ class _Writer:
     """Rank 0's: lists to rows with raw ids, rows to parts, parts to the output."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        manifest: Manifest,
-        catalogue: Catalogue,
-        trained: dict[str, object],
-        heartbeat: Callable[[], None],
+        self, asked: Asked, request: Request, trained: dict[str, object], heartbeat: Callable[[], None]
     ) -> None:
-        self._config, self._manifest, self._catalogue = config, manifest, catalogue
+        config = asked.config
+        self._config, self._manifest = config, asked.manifest
+        self._catalogue, self._rows_of_model = request.catalogue, request.rows
         output = output_of(config)
-        job = job_of(config, manifest, trained)
+        job = job_of(asked, trained)
         scratch = local_run_dir(config, READER).parent if config.scratch_dir else Path(_cache())
         self._file = Unfinished(
             output, suffix_of_output(config), scratch / f"recommend-{job['job'][:16]}", job, heartbeat
@@ -195,7 +191,9 @@ class _Writer:
         is_popular = np.ones(block.num_rows, dtype=bool)
         is_popular[block.row] = False
         if is_popular.any():
-            self._popular = self._popular or popular_items(self._config, self._manifest, self._catalogue)
+            self._popular = self._popular or popular_items(
+                self._config, self._manifest, self._catalogue, self._rows_of_model.item
+            )
             num = len(self._popular[0])
             score[is_popular, :num], item[is_popular, :num] = self._popular
         row, rank = np.nonzero(item >= 0)

@@ -19,8 +19,8 @@ from configs.schema.recommend import Recommended, SeenItems, Similarity
 from models.loss.item_shard import slice_of
 from models.recommender import Recommender
 from train.recommend.histories import QueryBlock, joined_histories, no_history
-from train.recommend.top_items import ItemSlice, ListRule, Seen, TopItems, merged, ordered_sum, top_items
 from train.state import TrainState
+from train.top_items import ItemSlice, ListRule, Seen, TopItems, merged, ordered_sum, top_items
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")

@@ -4,6 +4,8 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from configs.errors import ConfigError, DataError
 from configs.load import variants_of
 from configs.overrides import as_typed
@@ -12,6 +14,7 @@ from data_pipeline.store.id_map import kinds_of_ids
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest, versions_of
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import VERSION, load_run_config, saved_identity
+from train.run_dir.model_files import refuse_without_model
 
 _OF_TRAINING = ("dropout", "attention_dropout", "initial_std", "precision")
 """Keys of the model that change neither the shapes of its tensors nor what their values mean; all others may."""
@@ -106,6 +109,7 @@ def refuse_unfit(config: RunConfig) -> None:
             )
         run = trained_run(INIT_FROM, config.init_from, config.scratch_dir)
         refuse_other_shapes(run, config)
+        refuse_without_model(config, INIT_FROM)
 
 
 def refuse_other_shapes(run: TrainedRun, config: RunConfig) -> None:
@@ -125,6 +129,15 @@ def refuse_other_shapes(run: TrainedRun, config: RunConfig) -> None:
                 f"{key}={words[1]}, but {run.shown} was trained with {key}={words[0]}, so that its model does not "
                 f"fit; use {key}={words[0]}"
             )
+
+
+def refuse_unknown_items(run: TrainedRun, rows: np.ndarray, store: str) -> None:
+    """Raise :class:`ConfigError` where the model of ``run`` knows no item of ``store``: ``rows`` are -1."""
+    if not (rows >= 0).any():
+        raise ConfigError(
+            f"{run.shown} knows none of the {len(rows):,} items of data.store={store} by its raw id; name a store of "
+            f"the same catalogue"
+        )
 
 
 def _is_of(run: TrainedRun, manifest: Manifest) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.recommend.top_items import ItemSlice, ListRule, Seen, TopItems, merged, ordered_sum, top_items
+from train.top_items import ItemSlice, ListRule, Seen, TopItems, merged, ordered_sum, top_items
 
 
 class Case(NamedTuple):

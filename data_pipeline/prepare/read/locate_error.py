@@ -18,7 +18,7 @@ def locate_corruption(path: AnyPath) -> str:
             start = file.read(4)
         if start == b"PAR1":
             return _chunk_in(path)
-        is_plain = not start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+        is_plain = path.suffix != ".parquet" and not start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
         return _quote_in(path) if is_plain and path.stat().st_size <= _MAX_BYTES else ""
     except (OSError, ValueError, pa.ArrowException):
         return ""

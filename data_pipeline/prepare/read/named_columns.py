@@ -11,6 +11,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema.source import Layout, SourceConfig
+from data_pipeline.prepare.read.arrow_types import words_of
 from data_pipeline.prepare.read.delimited import EXTRA, LINE, scan_lines
 from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.file_view import FileView
@@ -45,7 +46,9 @@ def read_ids(file: NamedFile, column: str, id_type: pl.DataType, others: Sequenc
     """``id`` (``id_type``, null where the value is none of that type) and ``text`` of each row that has one in
     ``column``, and ``others`` as they are. Raises :class:`DataError`."""
     with _opened(file, [column, *others]) as log, reading(log.path):
-        rows = log.scan.filter(log.broken.is_null())
+        _refuse_list(file, log, column)
+        _refuse_broken(file, log.scan, log.broken)
+        rows = log.scan
         picked = [pl.col(name).alias(f"of_file_{name}") for name in others]
         some = rows.select(_id(log, column, id_type).alias("id"), text_of(log, column).alias("text"), *picked)
         found = some.filter(pl.col("text").is_not_null()).collect()
@@ -73,7 +76,11 @@ def _events(
 ) -> pl.DataFrame:
     names = [user, item, *([time] if time else [])]
     with reading(log.path):
-        rows = _json_lists(log, names) if _holds_lists(log, item) else log.scan.filter(log.broken.is_null())
+        if _holds_lists(log, item):
+            rows = _json_lists(file, log, names)
+        else:
+            _refuse_broken(file, log.scan, log.broken)
+            rows = log.scan
         rows = _one_event_a_row(rows.select(names).with_row_index(ROW), names[1:])
         schema = rows.collect_schema()
         exploded = LogFile(path=log.path, scan=rows, schema=schema, source=log.source, broken=log.broken)
@@ -105,13 +112,32 @@ def _holds_lists(log: LogFile, name: str) -> bool:
     return found is not None and isinstance(found.get(name), list)
 
 
-def _json_lists(log: LogFile, names: list[str]) -> pl.LazyFrame:
-    """Rows of JSON lines of a user and lists; lines that are no such object are left out."""
+def _json_lists(file: NamedFile, log: LogFile, names: list[str]) -> pl.LazyFrame:
+    """Rows of JSON lines of a user and lists; :class:`DataError` for a line that is no such object."""
     assert isinstance(log.path, Path), "text of an object store is read from a local copy"
     fields: dict[str, pl.DataType] = {name: pl.List(pl.String) for name in names}
     dtype = pl.Struct(fields | {names[0]: pl.String()})
     lines = scan_lines(log.path, log.source).collect()[LINE]
-    return decoded_objects(lines, dtype).drop_nulls().struct.unnest().lazy()
+    lines = lines.filter(lines.str.strip_chars() != "")
+    found = decoded_objects(lines, dtype)
+    is_row = pl.lit("no JSON object of a user and lists", pl.String)
+    _refuse_broken(file, pl.LazyFrame({ROW: found.is_null()}), pl.when(ROW).then(is_row))
+    return found.struct.unnest().lazy()
+
+
+def _refuse_broken(file: NamedFile, rows: pl.LazyFrame, broken: pl.Expr) -> None:
+    """Raise :class:`DataError` for rows that are ``broken`` as a whole: who or what they name cannot be guessed."""
+    found = rows.select(broken.alias(ROW)).with_row_index("row").filter(pl.col(ROW).is_not_null()).collect()
+    if len(found):
+        raise DataError(
+            f"{file.shown}: {len(found):,} of its rows cannot be read ({found[ROW][0]}), first row "
+            f"{found['row'][0] + 1}; mend them"
+        )
+
+
+def _refuse_list(file: NamedFile, log: LogFile, name: str) -> None:
+    if log.schema[name].is_nested():
+        raise DataError(f"{file.shown}: column {name!r} holds {words_of(log.schema[name])}; give a row to each id")
 
 
 def _one_event_a_row(rows: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:

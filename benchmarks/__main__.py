@@ -13,6 +13,7 @@ NAMES = (
     "loss",
     "evaluate",
     "recommend",
+    "export",
     "checkpoint",
     "prepare",
     "serve",

@@ -36,13 +36,13 @@ def write_index(folder: Path, config: RunConfig, program: nn.Module) -> dict[str
     """
     import faiss  # an extra: looked for before anything was started
 
-    vectors = _table(folder, "item")
+    vectors = exported_table(folder, "item")
     index = faiss.IndexHNSWFlat(vectors.shape[1], NUM_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction, index.hnsw.efSearch = EF_CONSTRUCTION, EF_SEARCH
     faiss.omp_set_num_threads(config.hardware.num_threads)
     index.add(vectors.numpy())
     faiss.write_index(index, str(folder / INDEX))
-    query = _queries(folder, config, program, vectors)
+    query = queries_of(folder, config, program, vectors)
     found: dict[str, Any] = {"file": INDEX, "what": "an HNSW index of the items: `faiss.read_index`"}
     found |= {"ef_search": EF_SEARCH, "queries": len(query), "threads": config.hardware.num_threads}
     for k in (each for each in CUTOFFS if each <= len(vectors)) if len(query) else ():
@@ -60,9 +60,10 @@ def _exact(query: Tensor, vectors: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def _queries(folder: Path, config: RunConfig, program: nn.Module, vectors: Tensor) -> Tensor:
-    """Of the first users with a test target, at most :data:`MAX_USERS`."""
-    users = _table(folder, "user") if (folder / "user_vectors.safetensors").exists() else None
+def queries_of(folder: Path, config: RunConfig, program: nn.Module, vectors: Tensor) -> Tensor:
+    """The queries ``[B, D]`` of ``program`` for the first users with a test target, at most :data:`MAX_USERS`;
+    ``vectors``: the item table of the export in ``folder``."""
+    users = exported_table(folder, "user") if (folder / "user_vectors.safetensors").exists() else None
     features = config.model.event_features
     batches = evaluation_batches(
         config.data, Subset.TEST, batch_size=MAX_USERS, rank=0, world_size=1, features=features
@@ -80,7 +81,8 @@ def _queries(folder: Path, config: RunConfig, program: nn.Module, vectors: Tenso
     return found
 
 
-def _table(folder: Path, name: str) -> Tensor:
+def exported_table(folder: Path, name: str) -> Tensor:
+    """The float32 rows of a table of the export in ``folder``, ``item`` or ``user``."""
     found = load_file(folder / f"{name}_vectors.safetensors")
     return decode_rows(found[f"{name}_vectors"], found.get(SCALE))
 

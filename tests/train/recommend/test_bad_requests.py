@@ -22,6 +22,9 @@ FILES = {
     "empty.csv": "item_id\n",
     "few.csv": "item_id\n1001\n",
     "mine.parquet": "mine",
+    "half.jsonl": '{"user_id": 1}\n\n{bad\n{"user_id": 2}\n',
+    "wide.csv": "item_id\n1001\n1002,1\n",
+    "lists.jsonl": '{"user_id": 1, "item_id": [1001]}\nno\n',
 }
 
 
@@ -38,6 +41,11 @@ FILES = {
         ("recommend.where=[count=-5]", "recommend.where: no item is left"),
         ("recommend.diverse_by=kind", "have no column 'kind'"),
         ("recommend.output=mine.parquet", "recommend.overwrite=true"),
+        ("recommend.users=half.jsonl", "1 of its rows cannot be read (bad_json), first row"),
+        ("recommend.forbidden_items=wide.csv", "1 of its rows cannot be read (too_many_fields), first row 2"),
+        ("recommend.histories=lists.jsonl", "1 of its rows cannot be read (no JSON object"),
+        ("recommend.users=mine.parquet", "mine.parquet cannot be read: "),
+        ("recommend.output=mine.parquet/rows.csv", "cannot be written: "),
         ("recommend.output=rows.txt", "name a file that ends with"),
         ("run_dir=nowhere", "holds no run"),
     ],

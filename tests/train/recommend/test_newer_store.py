@@ -1,5 +1,6 @@
 """A run recommends by the events of a store that has grown: what it would say of these histories, by raw id."""
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,10 @@ from data_pipeline.prepare.prepare import prepare
 from data_pipeline.store.manifest import identity_digests, load_manifest
 from ranks import run_ranks
 from runs import run_here, tiny_run
+from train.evaluate import main as evaluate
 from train.evaluation.preflight import keys_of
+from train.evaluation.preflight import main as evaluation_preflight
+from train.preflight import main as train_preflight
 from train.recommend.preflight import main as preflight
 from train.recommend.request import recommended_run
 from train.recommend.run import recommend
@@ -161,6 +165,33 @@ def test_a_store_of_other_ids_is_refused(world: Path, tmp_path: Path, capsys: py
     told = capsys.readouterr().err
     assert "has item ids that are whole numbers, those of run_dir=" in told
     assert told.count("\n") == 1
+
+
+def test_a_store_of_which_the_model_knows_no_item_is_refused(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = random_log(200, kind="string").with_columns(item_id="other " + pl.col("item_id"))
+    words = [f"run_dir={world / 'run'}", f"data.store={store_of(tmp_path, 'others', log)}"]
+    for verb in (preflight, evaluate):
+        assert verb(words) == 2
+        told = capsys.readouterr().err
+        assert f"run_dir={world / 'run'} knows none of the 30 items of data.store=" in told
+        assert told.count("\n") == 1
+
+
+def test_a_run_without_a_model_is_refused_by_every_verb_that_uses_one(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run_dir = tmp_path / "run"
+    shutil.copytree(world / "run", run_dir, ignore=shutil.ignore_patterns("best", "best.*"))
+    for verb in (preflight, evaluation_preflight):
+        assert verb([f"run_dir={run_dir}"]) == 2
+        told = capsys.readouterr().err
+        assert f"run_dir={run_dir} has no final or best model yet" in told
+        assert told.count("\n") == 1
+    assert train_preflight([*tiny_run(str(world / "store"), tmp_path / "next", 2), f"init_from={run_dir}"]) == 2
+    assert f"init_from={run_dir} has no final or best model yet" in capsys.readouterr().err
+    assert not (tmp_path / "next").exists()
 
 
 def test_histories_of_a_file_are_those_of_users_whom_the_model_knows(

@@ -81,7 +81,7 @@ def asked_of(config: RunConfig, typed: Collection[str] = ()) -> Asked:
 def rows_of(asked: Asked) -> tuple[Rows, list[str]]:
     """How ids are matched, and what to tell of it; reads the raw ids of both stores."""
     if not asked.is_elsewhere:
-        return Rows(), []
+        return Rows(), _note_of_a_newer_version(asked)
     here, there = (asked.config.data.store, asked.manifest), (asked.model.data.store, asked.model_manifest)
     item = dense_ids(raw_items(*here), raw_items(*there))
     refuse_unknown_items(asked.run, item, asked.config.data.store)
@@ -107,6 +107,17 @@ def _by_own_events(run: TrainedRun, config: RunConfig, manifest: Manifest) -> As
     config = at_version(config, manifest.version)
     refuse_other_evaluation(config, identity_digests(manifest))
     return Asked(run, config, manifest, config, manifest)
+
+
+def _note_of_a_newer_version(asked: Asked) -> list[str]:
+    store, version = asked.config.data.store, asked.manifest.version
+    newest = load_manifest(store).version
+    if newest <= version:
+        return []
+    return [
+        f"note: histories are those of version {version} of data.store={store}, which the run learnt from; version "
+        f"{newest} is there: data.store={store} on the command line asks for it"
+    ]
 
 
 def _line(asked: Asked) -> str:

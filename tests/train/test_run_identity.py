@@ -156,7 +156,8 @@ def test_the_preflight_of_an_evaluation_is_one_line_before_any_rank(
     overrides = [f"data.store={store}", f"run_dir={tmp_path / 'run'}", "loss=gbce"]
     open_run_folder(load_config(overrides), overrides, {"data.fingerprint": "tiny"})
     of_run = f"run_dir={tmp_path / 'run'}"
-    assert evaluation_preflight([of_run, "hardware.num_ranks=1"]) == 0
+    assert evaluation_preflight([of_run, "hardware.num_ranks=1"]) == 2
+    assert "has no final or best model yet" in capsys.readouterr().err, "that is all that is wrong with it"
     for wrong, named in [
         ("data.split=global_time", "data.split=leave_one_out"),
         ("loss.calibration=0.5", "loss.calibration=0.75"),

@@ -88,7 +88,7 @@ def rows_of(asked: Asked) -> tuple[Rows, list[str]]:
     user = None
     if asked.config.model.user_input is not UserInput.NONE:
         user = dense_ids(raw_users(*here), raw_users(*there))
-    return Rows(item, user), [_line(asked), *_told(asked, item, user)]
+    return Rows(item, user), [_line(asked), *_unknown(asked, item, user)]
 
 
 def with_new_lengths(
@@ -128,7 +128,7 @@ def _line(asked: Asked) -> str:
     )
 
 
-def _told(asked: Asked, item: np.ndarray, user: np.ndarray | None) -> Sequence[str]:
+def _unknown(asked: Asked, item: np.ndarray, user: np.ndarray | None) -> Sequence[str]:
     """Counts of what the model does not know; none where it knows all."""
     store, found = f"data.store={asked.config.data.store}", list[str]()
     if num_new := int((item == UNKNOWN).sum()):

@@ -48,7 +48,9 @@ def main(overrides: list[str]) -> None:
         raise ConfigError(f"the step benchmark sets loss itself ({', '.join(LOSSES)}); leave loss out of {overrides}")
     figures: dict[str, Spread] = {}
     notes: dict[str, object] = {"steps_per_round": STEPS_PER_ROUND}
-    for name, loss in LOSSES.items():
+    has_precision = isinstance(load_config([*DEFAULTS, *overrides]).model, AttentionConfig)
+    losses = {name: keys for name, keys in LOSSES.items() if has_precision or "model.precision=bf16" not in keys}
+    for name, loss in losses.items():
         config = load_config([*DEFAULTS, *overrides, *loss])
         _check(config)
         found, told = _measured(config)

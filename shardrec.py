@@ -5,6 +5,7 @@ This module's name is ours alone, so it can put our folder in front before any o
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,6 +222,8 @@ def put_first() -> str:
 
 def main() -> int:
     """The command ``shardrec``."""
+    if os.environ.pop("PYTHONINSPECT", ""):  # or each process ends with a traceback, a prompt and exit code 1
+        os.execve(sys.executable, sys.orig_argv, os.environ)
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         return 2

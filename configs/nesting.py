@@ -23,7 +23,7 @@ def refuse_nested(places: Mapping[str, str]) -> None:
             if parts == outer_parts:
                 raise ConfigError(f"{key}={place} and {outer_key}={outer} are one place; name two")
             if outer_key != _SPILL:
-                raise ConfigError(f"{key}={place} lies inside of {outer_key}={outer}; name a place outside of it")
+                raise ConfigError(f"{key}={place} is inside {outer_key}={outer}; name a place outside of it")
 
 
 def _parts_of(place: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def encoders() -> dict[str, type[EncoderConfig]]:
         try:
             config = entry.load()
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{shown} cannot be imported ({error}); mend or uninstall its package") from error
+            raise ConfigError(f"{shown} cannot be imported ({error}); fix or uninstall its package") from error
         if not (isinstance(config, type) and issubclass(config, OutsideConfig)):
             raise ConfigError(f"{shown} is no subclass of configs.schema.model.OutsideConfig: docs/add_a_model.md")
         found[entry.name] = config

@@ -182,7 +182,7 @@ def _words_for(types: list[Any]) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", list: "a list such as [a,b]"}
     words |= {list: "whole numbers, such as 7 or [1,7]"} if list[int] in types else {}
     kinds = [get_origin(each) or each for each in types]
-    return " or ".join(dict.fromkeys(words.get(each, "no value of its own: set the keys below it") for each in kinds))
+    return " or ".join(dict.fromkeys(words.get(each, "a group: set the keys below it") for each in kinds))
 
 
 def _hydra_value(key: str, value: str, types: list[Any], parser: OverridesParser) -> str:

@@ -42,7 +42,7 @@ def checked_folder(key: str, text: str) -> str:
     """:func:`checked_path` of a folder that is written; the root of the file system is refused too."""
     path = checked_path(key, text)
     is_root = bool(path) and not is_url(path) and Path(path).resolve() == Path("/")
-    require(not is_root, f"{key}={text} is the root of the file system; name a folder of its own")
+    require(not is_root, f"{key}={text} is the root of the file system; name a folder below it")
     return path
 
 

@@ -73,7 +73,7 @@ def split_rule(config: DataConfig, manifest: Manifest, held_out: HeldOut = HeldO
         raise DataError(
             f"data.store={config.store}: data.global_time_valid_fraction={config.global_time_valid_fraction} and "
             f"data.global_time_test_fraction={config.global_time_test_fraction} fall on one time, which "
-            f"{valid.num_tied} of {manifest.num_events} events share, so that nothing lies between them; choose "
+            f"{valid.num_tied} of {manifest.num_events} events share, so that nothing is between them; choose "
             f"fractions that are further apart, or dates: data.global_time_valid and data.global_time_test"
         )
     return SplitRule(config.split, valid.time_ms, test.time_ms, held_out)

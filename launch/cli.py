@@ -103,7 +103,7 @@ def _refuse_torchrun(verb: str) -> None:
         kind = ConfigError if os.environ["LOCAL_RANK"] == "0" else ToldByRankZero
         module = "train.follow" if verb == "follow" else VERBS.get(verb, TRAIN).module
         raise kind(
-            f"torchrun starts `shardrec {verb}` once a rank, and each would start ranks of its own; write "
+            f"torchrun starts `shardrec {verb}` once a rank, and each would start its own ranks; write "
             f"torchrun ... -m {module} key=value ..., or `shardrec {verb} hardware.num_ranks=N` without torchrun"
         )
 

@@ -165,7 +165,7 @@ VERBS = {
         usage="run_dir=RUN_DIR [key=value ...]",
         about=(
             "Exact lists of a run's best checkpoint over the whole catalogue, with raw ids. Writes "
-            "RUN_DIR/recommendations.parquet; the same command again after a kill goes on. docs/recommend.md"
+            "RUN_DIR/recommendations.parquet; the same command again after a kill continues. docs/recommend.md"
         ),
         keys=(
             "run_dir",
@@ -240,7 +240,7 @@ VERBS = {
             ),
             ("checkpoint", "needs data.store=STORE: saving and loading; run_dir names the disk"),
             ("prepare", "needs nothing: logs to stores; data.log names a folder that keeps its two made-up logs"),
-            ("warm_start", "needs data.store=STORE: a run begun from an old model beside one begun anew"),
+            ("warm_start", "needs data.store=STORE: a run begun from an old model beside one from scratch"),
             ("follow", "needs nothing: `shardrec follow` over a made-up log of 30 days, or over data.log"),
             ("serve", "needs export=EXPORT: requests through `shardrec serve`, beside a bare loop over the program"),
             ("loss", "needs nothing: the softmax over the whole catalogue"),
@@ -248,11 +248,11 @@ VERBS = {
         notes="On a GPU (hardware=h100) the record is NAME_HARDWARE.json, such as step_h100.json; prepare uses none.",
     ),
     "doctor": Verb(
-        summary="check this machine, and name what mends it",
+        summary="check this machine, and name the fix",
         usage="[key=value ...] [--json]",
         about=(
             "Checks whether this machine can train the run that the keys choose, and trains two steps on two ranks. "
-            "A row a check: ok, warn or FAIL with the command that mends it. Exit code 1 where one failed. Takes "
+            "A row a check: ok, warn or FAIL with the command that fixes it. Exit code 1 where one failed. Takes "
             "half a minute."
         ),
         keys=("hardware", "hardware.num_ranks", "run_dir", "data.store"),

@@ -50,8 +50,16 @@ HOME_MADE = (
     "Weigh",
     "_settled",
     "_spilled",
+    "StoreError",
+    "mend_\\w+",
+    "LEAST_USED",
+    "LINE",
+    "EXTRA",
+    "PLACE(?!/)",
 )
 """Patterns of names that the field has other words for."""
+FOREIGN = r"\b(told|lies|anew|so many|hangs? on|of its own|goes on|mend(?:s|ed)?|as suits)\b"
+"""Words that no native engineer would use where we used them, in what a user reads."""
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
@@ -114,6 +122,28 @@ def test_names_are_the_fields_own() -> None:
         if file.name not in ("renamed_keys.py", "CHANGELOG.md")
     }
     assert found == {"data_pipeline/stream/order.py: num_lanes", "data_pipeline/stream/order.py: window_row_groups"}
+
+
+def test_messages_and_pages_are_plain_english() -> None:
+    found = {f"{name_of(file)}: {text}" for file in SOURCES for text in messages_of(file) if re.search(FOREIGN, text)}
+    allowed = {text for text in found if re.search(r"cannot be told( from|:)", text)}
+    pages = {
+        f"{name_of(file)}: {match[0]}"
+        for file in DOCUMENTS
+        if file.parent.name == "docs" and file.name != "dirty_data.md"
+        for match in re.finditer(FOREIGN, file.read_text())
+    }
+    assert found - allowed == set()
+    assert pages == set()
+
+
+def messages_of(file: Path) -> Iterator[str]:
+    """The texts of a module that are no docstrings; of one with values in it, the parts between them."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    documentation = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
 
 
 def test_models_know_the_batch_and_nothing_else_of_the_data_pipeline() -> None:

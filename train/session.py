@@ -68,5 +68,5 @@ class Session:
         codes; the exit code."""
         if self.is_rank_zero or (self.sync is not None and self.sync.is_node_leader):
             mark_stopped(self.folder, step)
-        self.say(f"stopped {where}, saved; the same command with run_dir={self.config.run_dir} goes on")
+        self.say(f"stopped {where}, saved; the same command with run_dir={self.config.run_dir} continues")
         return REQUEUE_EXIT_CODE

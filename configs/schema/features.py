@@ -42,11 +42,11 @@ class FeatureConfig:
     encode: Encode = Encode.INDEX
     """How a category becomes a code: by its place among the frequent values, or by a bucket of its hash."""
     max_values: int = 1000
-    """Frequent values of a category that are told apart, the rest is "other"; with hash: buckets."""
+    """Frequent values of a category that are kept apart, the rest is "other"; with hash: buckets."""
     normalise: Normalise = Normalise.NONE
     """What is done to a number: nothing, mean 0 and standard deviation 1, or the range 0 to 1."""
     fill: str = ""
-    """What a missing value becomes; empty: the mean of a number, for a category a value of its own."""
+    """What a missing value becomes; empty: the mean of a number, for a category a separate value."""
 
 
 def check_features(features: dict[str, FeatureConfig]) -> None:
@@ -56,7 +56,7 @@ def check_features(features: dict[str, FeatureConfig]) -> None:
         if not (name.isidentifier() and name.isascii()):
             raise ConfigError(f"{key}: a feature's name is made of letters, digits and _; rename it")
         if name in _NAMES_OF_THE_STORE or name.startswith("raw_"):
-            raise ConfigError(f"{key}: a store has a column {name} of its own; rename the feature")
+            raise ConfigError(f"{key}: a store has a column {name} already; rename the feature")
         if feature.type is FeatureType.NUMBER:
             _check_number(key, feature)
         else:

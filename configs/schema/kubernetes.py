@@ -110,7 +110,7 @@ class KubernetesConfig(ClusterConfig):
             is_secret = _SOUNDS_SECRET.search(name) or _HOLDS_PASSWORD.search(value)
             require(
                 not is_secret,
-                f"cluster.environment: {name} looks like a secret, which would lie in the manifest; write "
+                f"cluster.environment: {name} looks like a secret, which would be readable in the manifest; write "
                 f"cluster.secrets=[{name}=SECRET/KEY] after `kubectl create secret generic SECRET ...`",
             )
 

@@ -39,7 +39,7 @@ def check_global_time(config: "DataConfig") -> None:
     require(
         fractions == DEFAULT_FRACTIONS,
         f"data.global_time_valid={valid} and data.global_time_valid_fraction={fractions[0]}, "
-        f"data.global_time_test_fraction={fractions[1]} both say where the split lies; set dates or fractions",
+        f"data.global_time_test_fraction={fractions[1]} both say where the split is; set dates or fractions",
     )
     dates = global_time_dates(config)
     require(

@@ -18,7 +18,7 @@ class SyntheticConfig:
     zipf_exponent: float = 1.0
     """The k-th item of a cluster is drawn in proportion to k ** -this."""
     num_tastes: int = 8
-    """Latent tastes of users; each prefers clusters of its own."""
+    """Latent tastes of users; each prefers certain clusters."""
     transition_probability: float = 0.6
     """Chance that an event follows from the one before instead of from the user's taste."""
     dirty_fraction: float = 0.0

@@ -109,7 +109,7 @@ def _table(path: AnyPath) -> pl.DataFrame:
         source = path if isinstance(path, Path) else path.read_bytes()
         return pl.read_csv(source, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(source)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; mend it or name another") from error
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; fix it or name another") from error
 
 
 def _raw_users(store: str, manifest: Manifest, users: np.ndarray) -> list[str]:

@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
             return exit_code_of(lambda: _prepare_once(load_config(overrides).data, keys_given(overrides)))
         return exit_code_of(lambda: _prepare_and_tell(load_config(overrides).data, keys_given(overrides)))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        print("interrupted; the same command continues from here", file=sys.stderr, flush=True)
         return INTERRUPTED_EXIT_CODE
 
 
@@ -83,7 +83,7 @@ def _prepare_and_tell(config: DataConfig, given: Collection[str]) -> None:
         print(f"  {name:<28}{value}")
     print(f"  {'seconds':<28}{time.perf_counter() - start:.2f}")
     if manifest.has_times and config.source.time_unit is TimeUnit.MS and manifest.last_time_ms < _MS_OF_1973:
-        print("note: all times lie before 1973; if they count seconds, set data.source.time_unit=s")
+        print("note: all times are before 1973; if they count seconds, set data.source.time_unit=s")
 
 
 def make_synthetic_log(config: DataConfig) -> None:

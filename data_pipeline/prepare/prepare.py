@@ -242,7 +242,7 @@ def _id_types(
             if (text := text_among_ids(file, names[key])) is not None:
                 raise DataError(
                     f"{file.name or file.path}: column {names[key]!r} (data.columns.{key}) holds {text!r}, and "
-                    f"the ids in data.store={existing.place} are whole numbers; mend it, or prepare all at once"
+                    f"the ids in data.store={existing.place} are whole numbers; fix it, or prepare all at once"
                 )
     return found
 

@@ -31,7 +31,7 @@ class ProgressReporter:
         self._name, self._num_rows, self._done, self._skipped = name, num_rows, skipped, skipped
         self._start = self._clock()
         if skipped:
-            self.say(f"{name} goes on after {skipped:,} rows of a prepare that was ended")
+            self.say(f"{name} continues after {skipped:,} rows of a prepare that was ended")
 
     def advance(self, num_rows: int) -> None:
         """``num_rows`` more are done."""

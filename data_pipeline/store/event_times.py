@@ -56,7 +56,7 @@ def time_quantiles(
     """
     coarse = _histograms(times, [(first_ms, _bucket_width(first_ms, last_ms))])[0]
     if coarse.outside:
-        raise DataError(f"{coarse.outside} events lie outside of the time span of the manifest")
+        raise DataError(f"{coarse.outside} events are outside the time span of the manifest")
     num_events = int(coarse.counts.sum())
     found = [_Search(coarse, round(num_events * fraction)) for fraction in fractions]
     while any(search.width > 1 for search in found):

@@ -202,7 +202,7 @@ def _check(histories: Histories, num_items: int, where: str) -> None:
     goes_back[starts[(starts > 0) & (starts < len(timestamp))] - 1] = False
     if goes_back.any():
         raise DataError(
-            f"{where}: {int(goes_back.sum())} events lie before their predecessor; prepare the store again"
+            f"{where}: {int(goes_back.sum())} events come before their predecessor; prepare the store again"
         )
 
 

@@ -75,7 +75,7 @@ def _raise_if_final(url: str, error: Exception) -> None:
     if "NO_SUCH_KEY" in text:
         raise FileNotFoundError(f"{url} was removed while it was read") from error
     if "NO_SUCH_BUCKET" in text:
-        raise DataError(f"{url}: there is no such bucket ({text}); mend the URL, or AWS_ENDPOINT_URL") from error
+        raise DataError(f"{url}: there is no such bucket ({text}); fix the URL, or AWS_ENDPOINT_URL") from error
     if "HTTP status 301" in text or "PERMANENT_REDIRECT" in text:
         raise DataError(f"{url}: the bucket is in another region ({text}); set AWS_REGION to it") from error
     if isinstance(error, PermissionError) or any(word in text for word in _REFUSED):

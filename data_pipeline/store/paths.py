@@ -286,7 +286,7 @@ def _fits(parts: tuple[str, ...], pattern: list[str]) -> bool:
 
 
 def _below(path: str, found: str) -> str:
-    assert found.lstrip("/").startswith(path.lstrip("/")), "a listing names what lies below its place"
+    assert found.lstrip("/").startswith(path.lstrip("/")), "a listing names what is below its place"
     return found.lstrip("/")[len(path.lstrip("/")) :]
 
 

@@ -57,7 +57,7 @@ def _count(store: str, manifest: Manifest, fractions: list[float], place: AnyPat
     except (OSError, DataError) as error:
         warnings.warn(
             f"{place} cannot be written ({error}); every process reads the timestamps of all "
-            f"{manifest.num_events:,} events to find where the split lies",
+            f"{manifest.num_events:,} events to find where the split is",
             stacklevel=3,
         )
     return found

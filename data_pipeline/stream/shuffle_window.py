@@ -18,7 +18,7 @@ CACHE_BYTES = 256 * 2**20
 Of a larger store the same ones stay: an epoch reads each segment once, so that the one used last comes again no
 sooner than any other, and one that left to make room would leave memory to be had anew.
 """
-LEAST_USED = 0.75
+MIN_USED_FRACTION = 0.75
 """Of the bytes of decoded row groups; where training sees less of them, its events are copied out of them: what waits
 for its window takes at most a third more than what is used. Leave-one-out of 10 events a user uses so much."""
 BYTES_PER_SEQUENCE = 32
@@ -121,7 +121,7 @@ class TrainSegments:
             return kept
         found = train_sequences(self._reader.read(*segment), self._rule, self._sequences)
         num_bytes = self._reader.num_bytes_decoded(*segment)  # all of it lives as long as a part
-        if found.num_bytes_used < LEAST_USED * num_bytes:
+        if found.num_bytes_used < MIN_USED_FRACTION * num_bytes:
             found = found.without_gaps()
             num_bytes = found.num_bytes
         with self._lock:

@@ -69,7 +69,7 @@ def run_node(place: NodeSpec, config: RunConfig, overrides: Sequence[str]) -> in
     except PrepareFailed as failure:
         return int(failure.args[0])
     except MeetingStopped:
-        print("told to end while the nodes met: nothing was begun, start it again", file=sys.stderr, flush=True)
+        print("asked to stop while the nodes met: nothing was started; start it again", file=sys.stderr, flush=True)
         return REQUEUE_EXIT_CODE
     if not place.verb.saves_when_stopped:  # its ranks would never answer the signals that wait
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

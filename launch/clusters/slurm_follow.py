@@ -12,7 +12,7 @@ ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL
 """States that a job does not leave. PREEMPTED it does where it is queued again, and a pending one has waited out."""
 HOPELESS = {
     "PartitionTimeLimit": "lower cluster.time_limit, or choose a cluster.partition that allows it",
-    "PartitionNodeLimit": "lower cluster.nodes, or choose a cluster.partition that has so many",
+    "PartitionNodeLimit": "lower cluster.nodes, or choose a cluster.partition that has that many",
     "BadConstraints": "no machine has what cluster.constraint, cluster.gpus_per_node or the memory ask for",
     "QOSMaxWallDurationPerJobLimit": "lower cluster.time_limit, or choose another cluster.qos",
     "AssociationTimeLimit": "lower cluster.time_limit, or choose another cluster.account",
@@ -47,7 +47,7 @@ def follow(job: str, logs: Path, log_name: str = "slurm-") -> int:
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         print(
-            f"\njob {job} goes on; its log: tail -F {logs}/{log_name}{job}*.log   end it: scancel {job}",
+            f"\njob {job} keeps running; its log: tail -F {logs}/{log_name}{job}*.log   end it: scancel {job}",
             file=sys.stderr,
         )
         return 0

@@ -77,7 +77,7 @@ def _driver_row(driver: Answer, is_wanted: bool) -> Row:
         fix = (
             "sudo reboot"
             if is_mismatch
-            else "sudo modprobe nvidia && nvidia-smi   # then, if it goes on: sudo reboot"
+            else "sudo modprobe nvidia && nvidia-smi   # then, if it still fails: sudo reboot"
         )
         return failed("CUDA driver", told, fix)
     match = re.search(r"Driver Version:\s*([\d.]+)", driver.output)

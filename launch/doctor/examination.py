@@ -79,7 +79,7 @@ def _shown(subject: Subject) -> list[Row]:
 def _verdict(rows: Sequence[Row]) -> str:
     counts = {mark: sum(row.mark is mark for row in rows) for mark in Mark}
     told = f"{counts[Mark.OK]} ok, {counts[Mark.WARN]} warn, {counts[Mark.FAIL]} FAIL"
-    return f"{told}: {'mend what failed, then ask again' if counts[Mark.FAIL] else 'this machine can train'}"
+    return f"{told}: {'fix what failed, then ask again' if counts[Mark.FAIL] else 'this machine can train'}"
 
 
 def _report(rows: Sequence[Row], seconds: float) -> dict[str, object]:

@@ -32,7 +32,7 @@ def check_host_name(num_nodes: int) -> Row:
         return good("host name", found)
     if num_nodes == 1 or os.environ.get(IFNAME):
         return good("host name", f"{found}: enough for one machine; other nodes need {IFNAME}")
-    found = f"{found}, which other nodes cannot reach; gloo must be told an interface"
+    found = f"{found}, which other nodes cannot reach; gloo needs the name of an interface"
     return doubtful("host name", found, _export(_best(interface_addresses())))
 
 

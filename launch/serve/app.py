@@ -73,7 +73,9 @@ class _Endpoints:
             changed = await self._served.load()
         except DataError as error:
             tell(f"the newer export is refused: {error}")
-            return errors_answer(409, [(None, f"refused, the older model goes on: {' '.join(str(error).split())}")])
+            return errors_answer(
+                409, [(None, f"refused, the older model keeps serving: {' '.join(str(error).split())}")]
+            )
         assert self._served.state is not None, "it was loaded"
         return json_answer({"model_version": self._served.state.model.version, "changed": changed})
 

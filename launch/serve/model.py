@@ -136,7 +136,7 @@ def _by_count(files: ExportFiles, num_items: int) -> tuple[np.ndarray, np.ndarra
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{files.shown(ITEM_COUNTS)} cannot be read ({error}); export the run again") from error
     if len(counts) != num_items:
-        raise DataError(f"{files.shown(ITEM_COUNTS)} has {len(counts)} rows for {num_items} items; export anew")
+        raise DataError(f"{files.shown(ITEM_COUNTS)} has {len(counts)} rows for {num_items} items; export again")
     order = np.argsort(-counts, kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(num_items)

@@ -54,7 +54,7 @@ class Served:
         try:
             await self.load()
         except DataError as error:
-            tell(f"the newer export is refused, the older one goes on: {error}")
+            tell(f"the newer export is refused, the older one keeps serving: {error}")
         else:
             assert self.state is not None, "it was loaded"
             tell(f"model {self.state.model.version} answers from now on")

@@ -163,7 +163,7 @@ def test_a_list_is_typed_in_brackets() -> None:
         ("optimizer.lr=fast", "optimizer.lr=fast: optimizer.lr takes a number"),
         ("data.deduplicate=maybe", "data.deduplicate=maybe: data.deduplicate takes true or false"),
         ("data.event_types=buy", "data.event_types=buy: data.event_types takes a list such as [a,b]"),
-        ("data.columns=buy", "data.columns=buy: data.columns takes no value of its own: set the keys below it"),
+        ("data.columns=buy", "data.columns=buy: data.columns takes a group: set the keys below it"),
         ("loss=[]", "loss=[]: loss takes one name, such as full_softmax"),
         ("loss=null", "loss=null: loss takes one name"),
         ("num_steps", "num_steps: write KEY=VALUE"),

@@ -58,6 +58,7 @@ RECOGNISED = {
     "rotated JSON lines": ("a.jsonl", "a.jsonl.1", lambda rows: rows.write_ndjson().encode()),
     "rotated and packed JSON lines": ("a.jsonl", "a.jsonl.2.gz", lambda rows: rows.write_ndjson().encode()),
     "rotated CSV": ("a.csv", "a.csv.1", csv_bytes),
+    "Unicode text of a spreadsheet": ("a.tsv", "a.txt", lambda rows: csv_bytes(rows, "\t").decode().encode("utf-16")),
     "text": ("a.csv", "b.txt", csv_bytes),
     "tabs": ("a.tsv", "b.txt", lambda rows: csv_bytes(rows, "\t")),
     "no ending": ("a.csv", "part_0", csv_bytes),
@@ -113,7 +114,7 @@ def test_a_packed_file_that_is_cut_off_is_named(name: str, tmp_path: Path) -> No
     pack = dict(PACKED.values())[name]
     whole = pack(csv_bytes(pl.concat([HALVES[0].with_columns(item_id=k) for k in range(20_000)])))
     log = folder_with(tmp_path, {name: whole[: len(whole) * 3 // 4]})
-    with pytest.raises(DataError, match=f"{name} .*mend or remove the file"):
+    with pytest.raises(DataError, match=f"{name} .*fix the file, or move it out of data.log"):
         prepared(tmp_path, log)
 
 
@@ -135,6 +136,19 @@ def test_a_share_above_the_bound_is_refused_by_key(tmp_path: Path) -> None:
     assert prepared(tmp_path, log, max_skipped_fraction=1.0)[0].num_events == 2
     with pytest.raises(ConfigError, match="max_skipped_fraction=2"):
         SourceConfig(max_skipped_fraction=2)
+
+
+def test_texts_that_are_the_log_are_read_by_the_keys_that_the_refusal_names(tmp_path: Path) -> None:
+    log = folder_with(tmp_path, {"000000_0": csv_bytes(HALVES[0], "\x01")})
+    with pytest.raises(DataError, match=r"set data\.source\.layout and data\.source\.separator as they are written"):
+        prepared(tmp_path, log)
+    assert prepared(tmp_path, log, layout=Layout.DELIMITED, separator="\x01")[0].num_events == 2
+
+
+def test_a_file_that_was_packed_twice_is_named(tmp_path: Path) -> None:
+    log = folder_with(tmp_path, {"a.csv.gz": gzip.compress(gzip.compress(csv_bytes(HALVES[0])))})
+    with pytest.raises(DataError, match=r"a\.csv\.gz is compressed twice; unpack it once"):
+        prepared(tmp_path, log)
 
 
 def test_a_file_counts_once_whatever_its_names_and_copies_are_told(

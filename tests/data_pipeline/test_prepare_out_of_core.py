@@ -119,7 +119,7 @@ def test_progress_tells_rate_and_time_left_and_is_silent_for_what_is_short() -> 
     now[0] = 8.0
     progress.advance(100)
     assert lines[1:] == [
-        "writing goes on after 500 rows of a prepare that was ended",
+        "writing continues after 500 rows of a prepare that was ended",
         "writing: 600 of 1,000 rows, 25 rows/s, 16 s left",
     ]
 

@@ -138,7 +138,7 @@ def test_a_continued_prepare_reads_no_row_and_writes_no_part_twice(tmp_path: Pat
     assert again.stages[0][1] > 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store" / "histories").glob("part-*.parquet")}
     assert {name: after[name] for name in before} == before
-    assert any("goes on after" in line for line in again.lines)
+    assert any("continues after" in line for line in again.lines)
 
 
 @pytest.mark.parametrize("change", ["log", "option"])
@@ -188,10 +188,10 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     keys = ["data=log", f"data.log={log_in(tmp_path)}", f"data.store={tmp_path}/store", "data.memory_gib=5e-6"]
     monkeypatch.setattr("data_pipeline.prepare.__main__.ProgressReporter", lambda *_, **__: Interrupting(30))
     assert main(keys) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "interrupted; the same command continues from here\n"
     monkeypatch.undo()
     assert main(keys) == 0
-    assert "goes on after" in capsys.readouterr().err
+    assert "continues after" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_append", [False, True])

@@ -133,7 +133,9 @@ def test_a_row_group_that_was_taken_whole_is_not_kept_and_a_part_is(large_store)
 @pytest.mark.parametrize("share_kept", [0.3, 0.6])
 def test_the_segments_that_fit_stay_over_epochs_and_the_others_are_read_anew(large_store, monkeypatch, share_kept):
     decoded = HistoryReader(large_store, load_manifest(large_store)).num_bytes_decoded(0, NUM_USERS)
-    monkeypatch.setattr("data_pipeline.stream.shuffle_window.LEAST_USED", 0.0)  # what is kept is what was decoded
+    monkeypatch.setattr(
+        "data_pipeline.stream.shuffle_window.MIN_USED_FRACTION", 0.0
+    )  # what is kept is what was decoded
     monkeypatch.setattr("data_pipeline.stream.shuffle_window.CACHE_BYTES", int(share_kept * decoded))
     monkeypatch.setattr("data_pipeline.store.history_reader.CACHE_BYTES", 0)
     once = read_by_rank(large_store, 0, 1)[0]

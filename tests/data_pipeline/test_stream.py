@@ -144,7 +144,7 @@ def test_where_the_events_of_a_segment_lie_changes_nothing(store, monkeypatch, l
     config = config_of(store, max_history=4, long_histories=long_histories)
     found = []
     for least_used in (0.0, 2.0):  # always where they were decoded, never
-        monkeypatch.setattr("data_pipeline.stream.shuffle_window.LEAST_USED", least_used)
+        monkeypatch.setattr("data_pipeline.stream.shuffle_window.MIN_USED_FRACTION", least_used)
         found.append(rows_of(batches_of(config, 30)))
     assert found[0] == found[1]
 
@@ -197,7 +197,7 @@ def test_an_item_outside_the_catalogue_names_file_and_row_group(tmp_path: Path, 
 
 def test_a_history_that_goes_back_in_time_is_refused(tmp_path):
     store = write_store(tmp_path / "s", [[1, 2, 3], [1, 2, 3]], [[7, 8, 9], [1, 3, 2]])
-    with pytest.raises(DataError, match="1 events lie before their predecessor"):
+    with pytest.raises(DataError, match="1 events come before their predecessor"):
         batches_of(config_of(store), 1)
 
 

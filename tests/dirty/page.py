@@ -36,7 +36,7 @@ is written from them: `PYTHONPATH=.:tests python -m dirty.page`.
 In every case rows read = rows used + rows filtered + rows quarantined, to the unit.
 
 Not found out: damage to a Parquet page that still decodes and has no checksum; times in seconds that are read as
-milliseconds (a note says that all lie before 1973, and `data.source.earliest_time` rejects them); rows that are wrong
+milliseconds (a note says that all are before 1973, and `data.source.earliest_time` rejects them); rows that are wrong
 but look right.
 """
 

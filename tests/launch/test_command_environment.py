@@ -1,9 +1,16 @@
 """What a person's environment may hold when a command starts its modules."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from configs.errors import ConfigError
 from launch.command import run_module
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "abc", ""])
@@ -14,3 +21,13 @@ def test_a_number_of_polars_threads_that_is_none_is_refused_before_anything_is_r
     with pytest.raises(ConfigError, match=rf"POLARS_MAX_THREADS={threads} must be a whole number"):
         run_module("data_pipeline.prepare", [])
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("words", "code"), [(["config"], 0), (["prepare", "data.log=no/such.csv"], 2)])
+def test_a_command_ends_with_its_exit_code_though_python_is_to_stay_for_an_inspection(
+    words: list[str], code: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "launch", *words, f"data.store={tmp_path}/store"]
+    environment = os.environ | {"PYTHONINSPECT": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -205,8 +206,7 @@ def test_a_job_of_a_minute_saves_before_its_end_and_goes_on_in_another(
         told = ""
         while told.count(": steps ") < 2 and (line := command.stdout.readline()):
             told += line
-        subprocess.run(["scancel", job_of(tmp_path / "run")], env=slurm, check=True)
-        command.communicate(timeout=PATIENCE_S)
+        cancel(slurm, job_of(tmp_path / "run"), command)
     assert "start 2: on shardrec" in told
     assert first_step_of(told, start=2) == int(re.findall(r"saved at step (\d+): queued again", told)[0]) > 0
 
@@ -215,6 +215,14 @@ def launched(variables: dict[str, str], store: str, run_dir: Path, *more: str) -
     words = [*SLURM, *RUN, f"data.store={store}", f"run_dir={run_dir}", *more]
     command = [sys.executable, "-m", "launch", "launch", *words]
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def cancel(variables: dict[str, str], job: str, command: "subprocess.Popen[str]") -> None:
+    """Until ``command``, which follows ``job``, has seen its end: Slurm ignores a scancel while it ends a job."""
+    while command.poll() is None:
+        subprocess.run(["scancel", job], env=variables, check=False)
+        with suppress(subprocess.TimeoutExpired):
+            command.communicate(timeout=5)
 
 
 def quality_of(run_dir: Path) -> dict[str, float]:

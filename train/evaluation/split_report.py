@@ -152,7 +152,7 @@ def _outliers_line(outliers: Outliers, manifest: Manifest) -> str:
     if outliers.num_late:
         parts.append(f"{outliers.num_late:,} up to {_time(outliers.latest_ms)}")
     return (
-        f"note: {outliers.num_early + outliers.num_late:,} of {manifest.num_events:,} events lie far from the rest, "
+        f"note: {outliers.num_early + outliers.num_late:,} of {manifest.num_events:,} events are far from the rest, "
         f"which reaches from {_time(outliers.first_ms)} to {_time(outliers.last_ms)}: {', '.join(parts)}; wrong "
         f"clocks? `shardrec prepare` leaves them out by data.source.earliest_time and data.source.latest_time"
     )

@@ -102,4 +102,4 @@ def refuse_unknown(
     )
     if config.recommend.unknown_ids is UnknownIds.SKIP:
         return f"note: {what}; they are skipped"
-    raise DataError(f"{what}; mend the file, or set recommend.unknown_ids=skip to leave them out")
+    raise DataError(f"{what}; fix the file, or set recommend.unknown_ids=skip to leave them out")

@@ -84,7 +84,7 @@ class Scorer:
         owner = self._gathered(torch.cat([block.seen_owner for block in blocks]))
         seen = self._gathered(torch.cat([block.seen_item for block in blocks]))
         if not torch.isfinite(query).all():
-            raise DataError("the model gives scores that are not finite; train it anew with a lower optimizer.lr")
+            raise DataError("the model gives scores that are not finite; train again with a lower optimizer.lr")
         split = all_sizes.tolist()
         queries = list(query.split([part[1] for part in split]))
         found = self._mapped(

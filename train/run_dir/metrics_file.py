@@ -87,10 +87,10 @@ def _set_aside(path: Path) -> Path:
 
 def _say(path: Path, aside: Path | None) -> None:
     if aside is None:
-        print(f"warning: {path} is gone or empty; the run goes on, its history begins here", flush=True)
+        print(f"warning: {path} is gone or empty; the run continues, its history begins here", flush=True)
     else:
         print(
             f"warning: {path} is damaged: it is not what the run wrote. Its readable lines stay, and the file as it "
-            f"was is kept as {aside.name}; the run goes on",
+            f"was is kept as {aside.name}; the run continues",
             flush=True,
         )

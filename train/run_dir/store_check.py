@@ -114,7 +114,7 @@ def _refuse_other_log(config: RunConfig, overrides: Sequence[str], origin: dict[
     if not any(_is_of(file, log) for file in files):
         raise ConfigError(
             f"data.store={config.data.store} was made from {', '.join(files[:3])}, not from data.log={log}; "
-            f"choose another data.store, or make it anew with `shardrec prepare`"
+            f"choose another data.store, or prepare this one again with `shardrec prepare`"
         )
 
 

@@ -14,17 +14,17 @@ from data_pipeline.prepare.read.dialect import Dialect, Wanted, delimited_dialec
 from data_pipeline.prepare.read.quotes import QuoteScanner
 from data_pipeline.prepare.read.text_blocks import blocks_of
 
-LINE = "raw_line"
+LINE_COLUMN = "raw_line"
 """The line that a row of JSON was read from; the column is kept for the quarantine."""
-EXTRA = "raw_extra_field"
+EXTRA_FIELD = "raw_extra_field"
 """What a delimited row holds beyond its header."""
 _RECORD_SEPARATOR = "\x1e"
 WHITESPACE = "whitespace"
 
 
 def scan_delimited(path: Path, separator: str, source: SourceConfig, time_column: str) -> tuple[pl.LazyFrame, int]:
-    """Rows of the header's columns as strings, with fields beyond it, cut to the first, in ``EXTRA``; and how many
-    records the file has at least.
+    """Rows of the header's columns as strings, with fields beyond it, cut to the first, in ``EXTRA_FIELD``; and how
+    many records the file has at least.
 
     Bytes that are no UTF-8 become U+FFFD, so that one of them costs a row and not the file.
     """
@@ -39,7 +39,7 @@ def scan_delimited(path: Path, separator: str, source: SourceConfig, time_column
     options = {
         "separator": dialect.separator,
         "quote_char": source.quote or None,
-        "schema": {**dict.fromkeys(unique_names(dialect.header), pl.String()), EXTRA: pl.String()},
+        "schema": {**dict.fromkeys(unique_names(dialect.header), pl.String()), EXTRA_FIELD: pl.String()},
     }
     rows = _scan_text(path, dialect, options, source.quote)
     return rows, dialect.num_records
@@ -48,21 +48,22 @@ def scan_delimited(path: Path, separator: str, source: SourceConfig, time_column
 def scan_fields(path: Path, separator: str, source: SourceConfig) -> pl.LazyFrame:
     """Lines cut at a separator of several characters, or at any run of blanks, which no CSV reader knows."""
     lines = scan_lines(path, source)
-    line = pl.col(LINE)
+    line = pl.col(LINE_COLUMN)
     if separator == WHITESPACE:
         separator, line = " ", line.str.strip_chars().str.replace_all(r"\s+", " ")
         lines = lines.select(line)
     header = source.header
     if not header:
-        first = lines.head(1).collect()[LINE].to_list()
+        first = lines.head(1).collect()[LINE_COLUMN].to_list()
         header, lines = (first[0].split(separator) if first else []), lines.slice(1)
-    names = [*unique_names(header), EXTRA]
-    fields = pl.col(LINE).str.split_exact(separator, len(header)).struct.rename_fields(names)
-    return lines.select(fields.alias(LINE)).unnest(LINE)
+    names = [*unique_names(header), EXTRA_FIELD]
+    fields = pl.col(LINE_COLUMN).str.split_exact(separator, len(header)).struct.rename_fields(names)
+    return lines.select(fields.alias(LINE_COLUMN)).unnest(LINE_COLUMN)
 
 
 def scan_lines(path: Path, source: SourceConfig) -> pl.LazyFrame:
-    """The lines of a text file that are not blank, as ``LINE``: as CSV of one column, which streams and unzips.
+    """The lines of a text file that are not blank, as ``LINE_COLUMN``: as CSV of one column, which streams
+    and unzips.
 
     A line may begin with the record separator, as those of RFC 7464 do; one that holds it elsewhere ends with it, so
     that it is no JSON.
@@ -70,17 +71,17 @@ def scan_lines(path: Path, source: SourceConfig) -> pl.LazyFrame:
     options = {
         "separator": _RECORD_SEPARATOR,
         "quote_char": None,
-        "schema": {LINE: pl.String(), EXTRA: pl.String()},
+        "schema": {LINE_COLUMN: pl.String(), EXTRA_FIELD: pl.String()},
     }
     rows = _scan_text(path, lines_dialect(path, source.encoding), options)
-    line, rest = pl.col(LINE), pl.col(EXTRA)
+    line, rest = pl.col(LINE_COLUMN), pl.col(EXTRA_FIELD)
     whole = pl.when(rest.is_null()).then(line).when(line.is_null()).then(rest).otherwise(line + _RECORD_SEPARATOR)
     return rows.select(whole).filter(line.str.strip_chars() != "")
 
 
 def has_extra_field() -> pl.Expr:
     """Why a row of more fields than columns is broken, or null."""
-    return pl.when(pl.col(EXTRA).is_not_null()).then(pl.lit("too_many_fields"))
+    return pl.when(pl.col(EXTRA_FIELD).is_not_null()).then(pl.lit("too_many_fields"))
 
 
 def unique_names(header: tuple[str, ...] | list[str]) -> list[str]:

@@ -84,9 +84,13 @@ def _unpack(place: AnyPath, copy: Path, compression: str, progress: ProgressRepo
             raise DataError(
                 f"{place} cannot be unpacked to {copy}: {error}; make room, or set data.spill_dir"
             ) from error
-        raise DataError(f"{place} cannot be unpacked by {compression}: {error}; mend or remove the file") from error
+        raise DataError(
+            f"{place} cannot be unpacked by {compression}: {error}; fix the file, or move it out of data.log"
+        ) from error
     except (EOFError, lzma.LZMAError, pa.ArrowException) as error:
-        raise DataError(f"{place} cannot be unpacked by {compression}: {error}; mend or remove the file") from error
+        raise DataError(
+            f"{place} cannot be unpacked by {compression}: {error}; fix the file, or move it out of data.log"
+        ) from error
 
 
 def _folder_of(config: DataConfig) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from configs.schema.source import SourceConfig
-from data_pipeline.prepare.read.delimited import LINE, scan_lines
+from data_pipeline.prepare.read.delimited import LINE_COLUMN, scan_lines
 
 _ITEMS = "raw_items"
 
@@ -15,7 +15,7 @@ def scan_history_lines(path: Path, separator: str, names: dict[str, str], source
 
     ``separator`` is one of ``SourceConfig``; the comma, which is the default, stands for commas and blanks alike.
     """
-    line = pl.col(LINE).str.strip_chars()
+    line = pl.col(LINE_COLUMN).str.strip_chars()
     if separator == "tab":
         fields = line.str.split("\t")
     elif separator in (",", "whitespace"):
@@ -23,7 +23,7 @@ def scan_history_lines(path: Path, separator: str, names: dict[str, str], source
         fields = line.str.replace_all(cut, " ").str.strip_chars().str.split(" ")
     else:
         fields = line.str.split(separator)
-    rows = scan_lines(path, source).select(fields.alias(LINE))
-    user, items = pl.col(LINE).list.first(), pl.col(LINE).list.slice(1)
+    rows = scan_lines(path, source).select(fields.alias(LINE_COLUMN))
+    user, items = pl.col(LINE_COLUMN).list.first(), pl.col(LINE_COLUMN).list.slice(1)
     rows = rows.select(user.alias(names["user"]), items.alias(_ITEMS)).explode(_ITEMS, empty_as_null=True)
     return rows.rename({_ITEMS: names["item"]})

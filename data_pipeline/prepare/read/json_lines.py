@@ -8,7 +8,7 @@ import polars as pl
 
 from configs.errors import DataError
 from configs.schema.source import SourceConfig
-from data_pipeline.prepare.read.delimited import LINE, scan_lines
+from data_pipeline.prepare.read.delimited import LINE_COLUMN, scan_lines
 from data_pipeline.prepare.read.missing_column import missing_column
 
 _IS_JSON = "raw_is_json"
@@ -18,14 +18,14 @@ _ROWS_FOR_NAMES = 1000
 def scan_json(path: Path, names: dict[str, str], source: SourceConfig) -> tuple[pl.LazyFrame, pl.Expr]:
     """Rows with the columns of ``names`` as strings, and why a row is broken as a whole, or null."""
     lines = scan_lines(path, source)
-    _check_keys(path, lines.head(_ROWS_FOR_NAMES).collect()[LINE].to_list(), names, source.nested_events)
+    _check_keys(path, lines.head(_ROWS_FOR_NAMES).collect()[LINE_COLUMN].to_list(), names, source.nested_events)
     inner = [name for key, name in names.items() if key != "user"] if source.nested_events else []
     fields: dict[str, pl.DataType] = {name: pl.String() for name in names.values() if name not in inner}
     if source.nested_events:
         events = pl.List(pl.Struct({name: pl.String() for name in inner}))
         fields[source.nested_events] = events
     dtype = pl.Struct(fields)
-    decoded = pl.col(LINE).map_batches(
+    decoded = pl.col(LINE_COLUMN).map_batches(
         lambda series: decoded_objects(series, dtype), return_dtype=dtype, is_elementwise=True
     )
     rows = lines.with_columns(decoded.alias(_IS_JSON)).with_columns(

@@ -250,8 +250,9 @@ class _Search:
             raise DataError(
                 f"data.log={self._log}: {describe_skipped(skipped)}, {share:.2%} of all bytes, hold nothing that is "
                 f"known as a part of the log, more than data.source.max_skipped_fraction="
-                f"{self._source.max_skipped_fraction}; name the log's files by a glob, move the others away, or "
-                f"raise data.source.max_skipped_fraction to leave them out"
+                f"{self._source.max_skipped_fraction}; if they are the log, set data.source.layout and data.source."
+                f"separator as they are written; else name the log's files by a glob, move the others away, or raise "
+                f"data.source.max_skipped_fraction to leave them out"
             )
 
     def _refuse_parts_of_tables(self, named: Iterable[AnyPath]) -> None:
@@ -313,7 +314,7 @@ def _refuse_unread(file: AnyPath, start: bytes) -> None:
     if compression := compression_of(start):
         raise DataError(
             f"{file} is packed by {compression}, and what can be unpacked of it is no part of the log, by its first "
-            f"line; mend or remove the file"
+            f"line; fix the file, or move it out of data.log"
         )
     if by_name or words:
         what = f" ({words})" if words else ""
@@ -321,4 +322,4 @@ def _refuse_unread(file: AnyPath, start: bytes) -> None:
 
 
 def _raise(error: OSError) -> None:
-    raise DataError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions") from error
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}; fix its permissions") from error

@@ -12,7 +12,7 @@ import polars as pl
 from configs.errors import DataError
 from configs.schema.source import Layout, SourceConfig
 from data_pipeline.prepare.read.arrow_types import words_of
-from data_pipeline.prepare.read.delimited import EXTRA, LINE, scan_lines
+from data_pipeline.prepare.read.delimited import EXTRA_FIELD, LINE_COLUMN, scan_lines
 from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.formats import SUFFIXES, file_layout_of, scan_file
@@ -98,7 +98,7 @@ def _events(
     if len(without_time):
         raise DataError(
             f"{file.shown}: {len(without_time):,} rows have no time that can be read in column {time!r}, first "
-            f"in row {without_time[ROW][0] + 1}; mend them, or set data.source.time_unit"
+            f"in row {without_time[ROW][0] + 1}; fix them, or set data.source.time_unit"
         )
     first = found.group_by("user_text", maintain_order=True).agg(pl.col(ROW).first().alias("first_row"))
     return found.join(first, on="user_text", how="left", maintain_order="left").sort(
@@ -117,7 +117,7 @@ def _json_lists(file: NamedFile, log: LogFile, names: list[str]) -> pl.LazyFrame
     assert isinstance(log.path, Path), "text of an object store is read from a local copy"
     fields: dict[str, pl.DataType] = {name: pl.List(pl.String) for name in names}
     dtype = pl.Struct(fields | {names[0]: pl.String()})
-    lines = scan_lines(log.path, log.source).collect()[LINE]
+    lines = scan_lines(log.path, log.source).collect()[LINE_COLUMN]
     lines = lines.filter(lines.str.strip_chars() != "")
     found = decoded_objects(lines, dtype)
     is_row = pl.lit("no JSON object of a user and lists", pl.String)
@@ -131,7 +131,7 @@ def _refuse_broken(file: NamedFile, rows: pl.LazyFrame, broken: pl.Expr) -> None
     if len(found):
         raise DataError(
             f"{file.shown}: {len(found):,} of its rows cannot be read ({found[ROW][0]}), first row "
-            f"{found['row'][0] + 1}; mend them"
+            f"{found['row'][0] + 1}; fix them"
         )
 
 
@@ -175,7 +175,7 @@ def _log_file(file: NamedFile, names: list[str], copies: ExitStack) -> LogFile:
         roles = dict(zip(("user", "item", *map(str, range(len(names)))), names, strict=False))
         scan = scan_file(place, roles, source, view=view)
         schema = scan.rows.collect_schema()
-    _check_names(file, names, [name for name in schema.names() if name != EXTRA])
+    _check_names(file, names, [name for name in schema.names() if name != EXTRA_FIELD])
     return LogFile(
         path=place,
         scan=scan.rows,

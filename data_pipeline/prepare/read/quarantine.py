@@ -14,7 +14,7 @@ from data_pipeline.prepare.read.sources import LogFile, column_names, reading
 from data_pipeline.prepare.read.times import MAX_MS, NS_PER_MS, nanoseconds
 
 REASON = "reason"
-PLACE = ("log_file", "log_row")
+LOG_POSITION = ("log_file", "log_row")
 """Columns of a quarantined row: the file that it came from, and its number there, from 0."""
 _TYPED = {key: f"typed_{key}" for key in ("user", "item", "timestamp")}
 _KIND = "typed_event_type"
@@ -55,7 +55,7 @@ def check_all_read(file: LogFile, num_rows: int) -> None:
     if num_rows < file.num_records:
         raise DataError(
             f"{file.path} has {file.num_records:,} rows by its line ends and quotes, of which {num_rows:,} could be "
-            f"read; set data.source.quote, data.source.escape and data.source.separator as it is written, or mend it"
+            f"read; set data.source.quote, data.source.escape and data.source.separator as it is written, or fix it"
         )
 
 
@@ -68,7 +68,7 @@ def _advice(rows_quarantined: dict[str, int]) -> str:
         "timestamp_too_early": "set data.source.time_unit, or data.source.earliest_time",
         "timestamp_too_late": "set data.source.time_unit, or data.source.latest_time",
     }
-    found = next((advice for reason, advice in keys.items() if most.endswith(reason)), "mend the log")
+    found = next((advice for reason, advice in keys.items() if most.endswith(reason)), "fix the log")
     return f"{found}, or raise data.max_bad_fraction"
 
 
@@ -80,7 +80,7 @@ def write_quarantine(
     With ``reason``, ``log_file`` and ``log_row``; the log's own column of such a name is kept as ``log_<name>``.
     """
     names = column_names(columns, file.features)
-    clashes = {name: f"log_{name}" for name in (REASON, *PLACE) if name in file.schema}
+    clashes = {name: f"log_{name}" for name in (REASON, *LOG_POSITION) if name in file.schema}
     for name in clashes:
         if name in names.values():
             raise DataError(f"{file.path}: column {name!r} is used as an event's column; rename it in the log")

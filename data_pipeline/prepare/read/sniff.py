@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from configs.schema.source import Layout, SourceConfig
 from data_pipeline.prepare.read.file_view import FileView
+from data_pipeline.prepare.read.text_blocks import encoding_by_mark
 from data_pipeline.store.paths import AnyPath
 
 _COMPRESSIONS = {
@@ -98,7 +99,8 @@ def _all_that_unpacks(stream: Any) -> bytes:
 
 
 def _view_of_text(start: bytes, source: SourceConfig, needed: Sequence[str]) -> FileView | None:
-    lines = start.decode(errors="replace").removeprefix("\ufeff").splitlines()
+    encoding = encoding_by_mark(start) or ("utf-8" if source.encoding == "auto" else source.encoding)
+    lines = start.decode(encoding, errors="replace").removeprefix("\ufeff").splitlines()
     first = next((line for line in lines if line.strip()), "")
     if not first or "\0" in first or "\ufffd" in first[:200]:
         return None

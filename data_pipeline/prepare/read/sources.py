@@ -13,7 +13,7 @@ from configs.schema import ColumnsConfig
 from configs.schema.features import FeatureConfig, column_of
 from configs.schema.source import Layout, SourceConfig
 from data_pipeline.prepare.read.arrow_types import words_of
-from data_pipeline.prepare.read.delimited import EXTRA
+from data_pipeline.prepare.read.delimited import EXTRA_FIELD
 from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.feature_columns import check_type
 from data_pipeline.prepare.read.file_view import FileView
@@ -88,7 +88,9 @@ def reading(path: AnyPath) -> Iterator[None]:
             raise DataError(f"{path} is not there; bring it back, or name the log without it") from error
         reason = lines[0].rstrip(":") if lines else type(error).__name__
         place = f"{place}: " if (place := locate_corruption(path)) else ""
-        raise DataError(f"{path} cannot be read: {place}{reason}; mend or remove the file") from error
+        raise DataError(
+            f"{path} cannot be read: {place}{reason}; fix the file, or move it out of data.log"
+        ) from error
 
 
 def open_log(
@@ -132,7 +134,7 @@ def _open(
             schema = scan.rows.collect_schema()
     for key, name in names.items():
         if name not in schema:
-            raise missing_column(path, key, name, [there for there in schema.names() if there != EXTRA])
+            raise missing_column(path, key, name, [there for there in schema.names() if there != EXTRA_FIELD])
         if f"{name}_duplicated_0" in schema:
             raise DataError(f"{path} has two columns {name!r} ({config_key(key)}); rename one of them")
     if file_layout_of(path, source) is Layout.PARQUET:

@@ -93,7 +93,7 @@ def refuse_unread(root: AnyPath, kind: str) -> None:
     """Raise :class:`DataError` for a table that is not read."""
     if kind == OUR_STORE:
         raise DataError(
-            f"{root} is {kind}, and lies inside of data.log: its files are no log; move it out, or name the log's "
+            f"{root} is {kind}, and is inside data.log: its files are no log; move it out, or name the log's "
             f"own files by a glob"
         )
     raise DataError(

@@ -40,14 +40,20 @@ def encoding_of(path: Path, wanted: str) -> str:
         return codecs.lookup(wanted).name
     with _unpacked(path) as text:
         start = text.read(_BYTES_TO_JUDGE)
-    for mark, name in _MARKS.items():
-        if start.startswith(mark):
-            return name
+    if any(start.startswith(magic) for magic in _PACKED):
+        raise DataError(f"{path} is compressed twice; unpack it once")
+    if name := encoding_by_mark(start):
+        return name
     zeros = [start[k::2].count(0) for k in (0, 1)]
     if len(start) >= 8 and max(zeros) > 0.4 * len(start) / 2 and min(zeros) == 0:
         name = "utf-16-le" if zeros[1] else "utf-16-be"
         raise DataError(f"{path} looks like UTF-16 without a byte order mark; set data.source.encoding={name}")
     return "utf-8"
+
+
+def encoding_by_mark(start: bytes) -> str:
+    """What the byte order mark of a text says, UTF-16 or UTF-32; empty where it has none."""
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "")
 
 
 def blocks_of(path: Path, encoding: str, mends_returns: bool = False) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ def session_of(config: DataConfig) -> Iterator[SparkSession]:
             yield session
     except (PySparkException, Py4JError) as error:
         raise DataError(
-            f"data.engine=spark: Spark has given up: {_first_line(error)}; mend that (its log says more) and prepare "
+            f"data.engine=spark: Spark has given up: {_first_line(error)}; fix that (its log says more) and prepare "
             f"again"
         ) from error
     finally:

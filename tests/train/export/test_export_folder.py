@@ -190,7 +190,7 @@ def test_what_a_killed_export_left_is_taken_over(tmp_path: Path) -> None:
     [
         ("{0}/store/export", "inside of data.store"),
         ("{0}/store", "one place"),
-        ("{0}", "lies inside of export.output"),
+        ("{0}", "is inside export.output"),
         ("{0}/run/checkpoints/export", "inside of the folder of checkpoints"),
         ("{0}/run/checkpoints/best", "inside of the folder of checkpoints"),
         ("{0}/file/export", "is no folder"),

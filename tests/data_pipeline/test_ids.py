@@ -78,6 +78,15 @@ def test_one_word_makes_a_column_of_text_in_all_files_whatever_their_types(tmp_p
     assert not said
 
 
+def test_texts_that_look_alike_and_stay_apart_are_said(tmp_path: Path) -> None:
+    rows = [("\u00e9{1}", "x", 1), ("e\u0301{1}", "x", 2), ("\u00e9", "x", 3), ("b", "x", 4)]
+    (tmp_path / "log.csv").write_text(csv_of(rows), encoding="utf-8")
+    manifest, [note] = prepared(tmp_path / "log.csv", "data.source.time_unit=s")
+    assert manifest.num_users == 4
+    assert note.startswith("note: 1 texts in column 'user_id' (data.columns.user) look alike")
+    assert "such as 'e\\u0301{1}' and '\\xe9{1}'; they stay different users" in note
+
+
 def test_two_spellings_that_text_keeps_apart_are_said(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(csv_of([("007", "x", 1), ("7", "x", 2), ("8", "x", 3)]))
     manifest, [said] = prepared(tmp_path / "log.csv")

@@ -202,7 +202,7 @@ VERBS = {
         usage="data.log=LOG run_dir=DIR [key=value ...]",
         about=(
             "Trains a first model, then scores each window of the log with the models of before and trains on it. "
-            "Writes a table and a curve of quality to RUN_DIR; the same command again goes on: docs/follow.md"
+            "Writes a table and a curve of quality to RUN_DIR; the same command again resumes: docs/follow.md"
         ),
         keys=(
             "data.log",

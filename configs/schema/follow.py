@@ -46,7 +46,7 @@ class FollowConfig:
     update_epochs: int = 1
     """Passes over all events so far that an update trains; the first model trains ``num_epochs``."""
     warm_start: bool = True
-    """An update begins with the model that it replaces; false: anew."""
+    """An update begins with the model that it replaces; false: from scratch."""
     keep_optimizer: bool = False
     """An update takes over the state of the optimizers too; needs ``follow.warm_start``."""
 
@@ -54,7 +54,7 @@ class FollowConfig:
         check_bounds("follow.", self, first_windows=(1, COUNT), num_windows=(0, COUNT), update_epochs=(1, COUNT))
         require(
             self.warm_start or not self.keep_optimizer,
-            "follow.keep_optimizer=true needs follow.warm_start=true: a model that begins anew has new optimizers",
+            "follow.keep_optimizer=true needs follow.warm_start=true: a model that starts from scratch has new optimizers",
         )
         for each in self.update_every:
             require(1 <= each <= COUNT, f"follow.update_every={each} must be in [1, {COUNT}]: a number of windows")

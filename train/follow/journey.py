@@ -153,7 +153,7 @@ def followed(overrides: Sequence[str]) -> RunConfig:
     for name in ("min_user_events", "min_item_events"):
         if getattr(data, name) > 1:
             raise ConfigError(
-                f"data.{name}={getattr(data, name)}: who has so many events is not known before the last of them; "
+                f"data.{name}={getattr(data, name)}: who has that many events is known only after the last of them; "
                 f"follow takes data.{name}=1"
             )
     if data.deduplicate and data.columns.event_type and len(data.event_types) != 1:
@@ -174,7 +174,7 @@ def _refuse_typed(config: RunConfig, typed: Sequence[str]) -> None:
         "data.global_time_valid": "follow cuts by follow.window and follow.start",
         "data.global_time_test": "follow cuts by follow.window and follow.start",
         "checkpoint.use": "a model that is trained on every event is the only one of its run",
-        "init_from": "the first model begins anew, and updates begin by follow.warm_start",
+        "init_from": "the first model starts from scratch, and follow.warm_start says how updates start",
         "init_optimizer": "updates take them over by follow.keep_optimizer",
         "train.refit": "follow trains on every event anyway",
     }

@@ -54,7 +54,7 @@ def follow(config: RunConfig, words: list[str]) -> int:
                 break
         if code:
             _alone(config, lambda: mark_stopped(journey.folder, 0))
-            _say(f"stopped, saved; the same command with run_dir={config.run_dir} goes on")
+            _say(f"stopped, saved; the same command with run_dir={config.run_dir} continues")
             return code
         _alone(config, lambda: write_table(journey, read_rows(journey.folder, journey.num_windows)))
     return 0

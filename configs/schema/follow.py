@@ -54,7 +54,7 @@ class FollowConfig:
         check_bounds("follow.", self, first_windows=(1, COUNT), num_windows=(0, COUNT), update_epochs=(1, COUNT))
         require(
             self.warm_start or not self.keep_optimizer,
-            "follow.keep_optimizer=true needs follow.warm_start=true: a model that starts from scratch has new optimizers",
+            "follow.keep_optimizer=true needs follow.warm_start=true: a model from scratch has new optimizers",
         )
         for each in self.update_every:
             require(1 <= each <= COUNT, f"follow.update_every={each} must be in [1, {COUNT}]: a number of windows")

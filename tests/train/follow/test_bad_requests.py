@@ -64,7 +64,7 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
     assert preflight([f"data.log={log}", f"run_dir={log}"]) == 2
     assert "one place" in capsys.readouterr().err
     assert preflight([f"data.log={tmp_path}", f"run_dir={tmp_path / 'inside'}"]) == 2
-    assert "lies inside of data.log" in capsys.readouterr().err
+    assert "is inside data.log" in capsys.readouterr().err
 
 
 def test_the_verb_checks_before_it_starts_anything(log: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def start_command(words: list[str], *, ignore_hangup: bool = False) -> "subprocess.Popen[str]":
-    """``shardrec WORDS`` in a session of its own."""
+    """``shardrec WORDS`` in its own session; a hangup ends it also where these tests were started by nohup."""
     command = [sys.executable, "-m", "launch", *words]
     return subprocess.Popen(
         ["nohup", *command] if ignore_hangup else command,
@@ -43,7 +43,12 @@ def start_command(words: list[str], *, ignore_hangup: bool = False) -> "subproce
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_default_hangup,
     )
+
+
+def _default_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_until_it_trains(run_dir: Path, command: "subprocess.Popen[str]", num_lines: int = 1) -> set[int]:

@@ -76,5 +76,5 @@ def test_a_log_that_grows_has_no_outliers():
 
 
 def test_times_outside_of_the_span_are_refused():
-    with pytest.raises(DataError, match="outside of the time span"):
+    with pytest.raises(DataError, match="outside the time span"):
         time_quantiles(lambda: iter([np.array([5, 999_999])]), 0, 10, [0.5])

@@ -104,7 +104,7 @@ def test_dates_say_where_the_split_lies(tmp_path: Path):
     assert "valid from 2018-01-01 on" in lines_of(store, BY_TIME, *dates)[0]
     for broken, named in [
         ([dates[0]], "set together"),
-        ([*dates, "data.global_time_valid_fraction=0.7"], "both say where the split lies"),
+        ([*dates, "data.global_time_valid_fraction=0.7"], "both say where the split is"),
         ([dates[0], "data.global_time_test=2017-01-01"], "must lie before data.global_time_test=2017-01-01"),
         ([dates[0], "data.global_time_test=soon"], "data.global_time_test=soon is no date"),
     ]:

@@ -188,11 +188,11 @@ def test_what_a_killed_export_left_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "told"),
     [
-        ("{0}/store/export", "inside of data.store"),
+        ("{0}/store/export", "is inside data.store"),
         ("{0}/store", "one place"),
         ("{0}", "is inside export.output"),
-        ("{0}/run/checkpoints/export", "inside of the folder of checkpoints"),
-        ("{0}/run/checkpoints/best", "inside of the folder of checkpoints"),
+        ("{0}/run/checkpoints/export", "is inside the folder of checkpoints"),
+        ("{0}/run/checkpoints/best", "is inside the folder of checkpoints"),
         ("{0}/file/export", "is no folder"),
         ("s3://bucket/export", "is a URL"),
     ],

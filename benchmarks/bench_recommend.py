@@ -17,7 +17,7 @@ import polars as pl
 from benchmarks.harness import interleaved, record_name, spread_of, write_result
 from configs.errors import ConfigError
 from data_pipeline.store.manifest import load_manifest
-from train.recommend.request import recommended_run
+from train.evaluation.preflight import evaluated_run
 
 NUM_ROUNDS = 3
 LAYOUTS = {"1_rank": (1, 2), "2_ranks": (2, 1)}
@@ -31,7 +31,7 @@ def main(overrides: list[str]) -> None:
     for key in _OWN_KEYS:
         if any(word.startswith(f"{key}=") for word in overrides):
             raise ConfigError(f"{key}: the recommend benchmark sets it itself; leave it out")
-    config = recommended_run(overrides)
+    config = evaluated_run(overrides)
     manifest = load_manifest(config.data.store, config.data.version)
     with tempfile.TemporaryDirectory() as folder:
         outputs = {name: Path(folder) / f"{name}.parquet" for name in LAYOUTS}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data_pipeline.batch import SequenceBatch
-from models.recommender import Recommender
+from train.export.vectors import recommender_of
 from train.state import TrainState
 from train.step import train_step
 
@@ -53,7 +53,7 @@ def phase_seconds(state: TrainState, batches: Iterator[SequenceBatch], num_steps
 
 @contextmanager
 def _hooked(state: TrainState, clock: PhaseClock) -> Iterator[TrainState]:
-    recommender = next(module for module in state.model.modules() if isinstance(module, Recommender))
+    recommender = recommender_of(state)
     encoder = recommender.get_submodule("encoder")
 
     def before_encoder(_: object, inputs: tuple[Any, ...]) -> None:

@@ -68,10 +68,7 @@ def _schemas() -> ConfigStore:
     store = _OurSchemas()
     store.repo["hydra"] = ConfigStore.instance().repo["hydra"]  # Hydra's own, which every composition starts from
     run: Any = OmegaConf.structured(RunConfig)
-    run.model, run.loss = (
-        EncoderConfig(),
-        LossConfig(),
-    )  # a variant cannot be merged over another one, only over their base
+    run.model, run.loss = EncoderConfig(), LossConfig()  # variants merge over their base, not over one another
     store.store(name="run_schema", node=run)
     store.store(name="launch_schema", node=OmegaConf.structured(LaunchConfig))
     store.store(name="serve_schema", node=OmegaConf.structured(ServerConfig))

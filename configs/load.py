@@ -15,7 +15,7 @@ from yaml import YAMLError
 from configs.choices import CHOICES, names_of
 from configs.compose import composed
 from configs.errors import ConfigError
-from configs.overrides import AUTO_KEYS, NEW_KEYS, as_typed, literal, read_overrides, unknown_key
+from configs.overrides import AUTO_KEYS, NEW_KEYS, as_typed, key_of, literal, read_overrides, unknown_key
 from configs.schema import RunConfig
 from configs.schema.cluster import ClusterConfig, LaunchConfig
 from configs.schema.serve import ServerConfig
@@ -64,7 +64,7 @@ def load_pinned(overrides: Sequence[str], *, machine: bool = False) -> tuple[Run
     merged = _merged("run", RunConfig, overrides)
     config = _typed(merged, RunConfig, overrides)
     keys = [*_interpolated(merged, ""), *(_left_to_the_machine(merged) if machine else [])]
-    kept = [each for each in overrides if each.partition("=")[0].lstrip("+") not in keys]
+    kept = [each for each in overrides if key_of(each) not in keys]
     return config, [*kept, *(f"{key}={as_typed(_value(config, key))}" for key in keys)]
 
 
@@ -186,7 +186,7 @@ def _explained(error: Exception, schema: type, overrides: Sequence[str]) -> Conf
         own = "; a YAML file of your own is found with --config-dir=FOLDER, in FOLDER/" + group
         return ConfigError(f"{group}={name}: there is no {group}/{name}; use {', '.join(names_of(group))}{own}")
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
-    typed = [each for each in overrides if key and each.partition("=")[0].lstrip("+") == key]
+    typed = [each for each in overrides if key and key_of(each) == key]
     text = re.sub(r" ?full_key: \S+", "", text) if typed else text
     return ConfigError(f"{typed[-1]}: {text}" if typed else text)
 

@@ -91,6 +91,11 @@ def plain_key(override: str) -> str:
     return override
 
 
+def key_of(override: str) -> str:
+    """The key of ``key=value`` or ``+key=value``."""
+    return override.partition("=")[0].lstrip("+")
+
+
 def as_typed(value: Any) -> str:
     """How a user types ``value`` so that it is read as itself."""
     match value:

@@ -58,13 +58,13 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def refuse_unwritable(shown: str, path: Path) -> None:
-    """Raise :class:`ConfigError`, which begins with ``shown``, where nothing can be made at ``path``: what there is
-    of the way to it is no folder, or may not be written."""
-    folder = path.absolute().parent
+def refuse_unwritable(shown: str, folder: Path, remedy: str = "name another") -> None:
+    """Raise :class:`ConfigError`, which begins with ``shown`` and ends with ``remedy``, where nothing can be made in
+    ``folder``: it, or the nearest one above it that is there, is no folder or may not be written."""
+    folder = folder.absolute()
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        raise ConfigError(f"{shown} cannot be written: {folder} is no folder; name another")
+        raise ConfigError(f"{shown} cannot be written: {folder} is no folder; {remedy}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{shown} cannot be written: no permission in {folder}; name another")
+        raise ConfigError(f"{shown} cannot be written: no permission in {folder}; {remedy}")

@@ -11,7 +11,7 @@ from configs.choices import PRESETS, names_of
 from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.load import VARIANTS, load_config
-from configs.overrides import as_typed
+from configs.overrides import as_typed, key_of
 from configs.schema import RunConfig
 
 CONFIG = "config.yaml"
@@ -26,7 +26,7 @@ def compose_saved(text: str, shown: object, overrides: Sequence[str] = ()) -> Ru
     ``hardware=h100``, brings its own values. ``shown``: the file, for messages. Raises :class:`ConfigError` for a key
     that this version does not know, and as :func:`load_config` does; :class:`DataError` where it cannot be read.
     """
-    groups = {each.partition("=")[0].lstrip("+") for each in overrides}
+    groups = {*map(key_of, overrides)}
     if PRESETS in groups:
         raise ConfigError(f"{PRESETS} chooses another run; {shown} says what this one is: set single keys")
     saved = _parsed(text, shown)

@@ -5,7 +5,6 @@ With ``data.store`` or ``data.version`` the model is ranked on other events, new
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from configs.errors import ConfigError, DataError, exit_code_of
@@ -31,7 +30,6 @@ from train.evaluation.summary import Summary, print_quality, quality_report, rep
 from train.evaluation.trained_events import num_trained_targets, trained_events
 from train.progress import RunProgress
 from train.run_dir.known_ids import refuse_unknown_items
-from train.run_dir.store_version import at_version
 from train.state import TrainState
 from train.supervision.process_exit import run_and_exit
 from train.supervision.watchdog import Watchdog
@@ -45,7 +43,7 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
     asked = evaluated(config, typed)
     config = asked.config
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
-        of_model, manifest = _of_model(asked)
+        of_model, manifest = asked.of_model()
         state = build_state(of_model, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             name = model_to_evaluate(checkpointer, config.checkpoint.use)
@@ -61,15 +59,6 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
             if sync is not None:
                 (sync.remote.place / EVALUATION).send(path)
             print_quality(report)
-
-
-def _of_model(asked: Evaluated) -> tuple[RunConfig, Manifest]:
-    """The run with the store whose dense ids are the model's, and the manifest of it."""
-    if asked.source is None:
-        return asked.config, asked.manifest
-    store, manifest = asked.source
-    of_model = replace(asked.config, data=replace(asked.config.data, store=store))
-    return at_version(of_model, manifest.version), manifest
 
 
 def _report_elsewhere(

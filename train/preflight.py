@@ -3,7 +3,6 @@
 Without torch: it takes a moment, and torchrun's own traceback does not bury the message.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config, variants_of
 from configs.nesting import refuse_nested
+from configs.paths import refuse_unwritable
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
@@ -42,24 +42,13 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
             f"was made of a log without times (data.columns.timestamp is empty); set model.time=none, or choose "
             f"another model"
         )
-    _refuse_unwritable(config)
+    refuse_unwritable(describe_run_dir(config), local_run_dir(config), "choose another")
     if not is_url(config.run_dir):
         refuse_if_written(Path(config.run_dir), f"run_dir={config.run_dir}")
     refuse_other_run(path_of(config.run_dir), config, identity_digests(manifest))
     for line in (note_grown_log(config, overrides), note_newer_version(config, manifest)):
         if line:
             print(line, flush=True)
-
-
-def _refuse_unwritable(config: RunConfig) -> None:
-    """Of the local folder, or of the nearest one above it that is there."""
-    folder = local_run_dir(config).absolute()
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    if not folder.is_dir():
-        raise ConfigError(f"{describe_run_dir(config)} cannot be written: {folder} is no folder; choose another")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"{describe_run_dir(config)} cannot be written: no permission in {folder}; choose another")
 
 
 def main(overrides: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from configs.errors import ConfigError, exit_code_of
 from configs.live_line import LiveLine
 from configs.load import load_config
+from configs.overrides import key_of
 from configs.schema import DataConfig
 from configs.schema.source import TimeUnit
 from configs.url import is_url
@@ -47,7 +48,7 @@ def main(words: Sequence[str]) -> int:
 
 def keys_given(overrides: Sequence[str]) -> set[str]:
     """The keys below ``data`` that a person has typed: what a store remembers does not take their place."""
-    keys = [each.lstrip("+").partition("=")[0] for each in overrides]
+    keys = [*map(key_of, overrides)]
     return {key.removeprefix("data.") for key in keys if key.startswith("data.")}
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -56,14 +56,13 @@ class Lease:
         self._records: Records = records_of(place)
         self._lock = _open_lock(place, what) if isinstance(place, Path) else None
         self._is_over = threading.Event()
-        try:
+        with ExitStack() as not_taken:
+            not_taken.callback(_close, self._lock)
             self._wait_for_lock(is_alive)
             self.writer, self.fence = Writer(), 0
             while not self.fence:
                 self.fence = self._take_number(is_alive)
-        except BaseException:
-            _close(self._lock)
-            raise
+            not_taken.pop_all()
         self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         self._thread.start()
 

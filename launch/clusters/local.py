@@ -20,9 +20,7 @@ THREADS_PER_CORE = 8
 
 def train_locally(config: RunConfig, overrides: Sequence[str], *, max_restarts: int = 0) -> int:
     """Train ``config`` to its end on ``hardware.num_ranks`` processes of this machine; the exit code."""
-    check_devices(config)
-    check_memory(config)
-    print(machine_line(config), file=sys.stderr, flush=True)
+    _check_machine(config)
     code = make_ready(config, overrides)
     if not code:
         check_memory(config, **_counts_of(config.data.store))
@@ -31,10 +29,15 @@ def train_locally(config: RunConfig, overrides: Sequence[str], *, max_restarts: 
 
 def follow_locally(config: RunConfig, overrides: Sequence[str]) -> int:
     """Go through the windows of a log on ``hardware.num_ranks`` processes of this machine; the exit code."""
+    _check_machine(config)
+    return run_module("train.follow.preflight", overrides) or run_ranks("train.follow", config, overrides)
+
+
+def _check_machine(config: RunConfig) -> None:
+    """Refuse what does not fit this machine, and say what a run takes of it."""
     check_devices(config)
     check_memory(config)
     print(machine_line(config), file=sys.stderr, flush=True)
-    return run_module("train.follow.preflight", overrides) or run_ranks("train.follow", config, overrides)
 
 
 def machine_line(config: RunConfig) -> str:

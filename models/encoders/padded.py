@@ -3,6 +3,8 @@
 T tokens in the batch, B histories, b of them in a bucket, L the longest of it, D the width of the model.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -11,24 +13,24 @@ from models.attention.dispatch import TRAINING_BUCKETS, Layout
 from models.encoders.encoder import EncoderFlop, Times, at_last
 
 
-class PaddedEncoder(nn.Module):
+class PaddedEncoder(nn.Module, ABC):
     """A causal :class:`Encoder`, once :meth:`padded` and :meth:`flop` are there; histories are padded at the end."""
 
     is_causal = True
     reads_time = False
 
+    @abstractmethod
     def padded(self, tokens: Tensor, times: Times | None) -> Tensor:
         """``[b, L, D]`` to queries ``[b, L, D]``, none of which may look at a later token; so it does not matter what
         the padding holds. ``times`` ``[b, L]`` where it ``reads_time``."""
-        raise NotImplementedError
 
     def padded_last(self, tokens: Tensor, lengths: Tensor, times: Times | None = None) -> Tensor:
         """The last query ``[b, D]`` of each history; override it where the whole pass does more than it needs."""
         return at_last(self.padded(tokens, times), lengths - 1)
 
+    @abstractmethod
     def flop(self, lengths: Tensor) -> EncoderFlop:
         """The arithmetic of a token of histories of ``lengths`` ``[B]``."""
-        raise NotImplementedError
 
     def layout_of(self, lengths: Tensor, num_tokens: int) -> Layout:
         """The buckets of histories of ``lengths`` ``[B]``."""

@@ -3,6 +3,7 @@
 T tokens in the batch, B histories, L the longest of some, D the width of the model.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from models.dropout import Dropout
 from models.encoders.encoder import EncoderFlop, Times, mean_attended
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(nn.Module, ABC):
     """Attention behind a layer norm; :meth:`joined` says what becomes of it."""
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -31,9 +32,9 @@ class AttentionBlock(nn.Module):
         self.project = nn.Linear(width, width)
         self.dropout = Dropout(config.dropout)
 
+    @abstractmethod
     def joined(self, tokens: Tensor, mixed: Tensor) -> Tensor:
         """What leaves the block, of what entered it and of the heads' ``mixed`` values, ``[..., D]`` each."""
-        raise NotImplementedError
 
     def products(self) -> list[tuple[int, int]]:
         """Inner and outer width of each of its matrix products."""

@@ -61,7 +61,11 @@ def test_an_evaluation_of_another_run_is_refused_by_key(run_dir: str, override: 
 
 @pytest.mark.parametrize("override", [[], *([each] for each in ALLOWED)])
 def test_an_evaluation_may_differ_in_what_changes_no_model(run_dir: str, override: list[str]):
-    refuse_other_evaluation(load_run_config(run_dir, override), {"data.fingerprint": "f1"})
+    before = (Path(run_dir) / IDENTITY).read_bytes()
+    config = load_run_config(run_dir, override)
+    refuse_other_evaluation(config, {"data.fingerprint": "f1"})
+    assert config.run_dir == run_dir
+    assert (Path(run_dir) / IDENTITY).read_bytes() == before
 
 
 def test_an_evaluation_on_other_data_names_both_fingerprints(run_dir: str):

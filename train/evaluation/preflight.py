@@ -5,10 +5,11 @@ Without torch: it takes a moment, and the message is there once instead of once 
 
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.overrides import key_of
 from configs.saved_run import place_overrides
 from configs.schema import RunConfig, Split
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
@@ -37,6 +38,15 @@ class Evaluated:
     source: tuple[str, Manifest] | None
     """The store and version whose dense ids are those of the model; None where they are the events of the run."""
 
+    def of_model(self) -> tuple[RunConfig, Manifest]:
+        """The run with the store whose dense ids are the model's, and the manifest of it; ``config`` itself where
+        they are the events of the run."""
+        if self.source is None:
+            return self.config, self.manifest
+        store, manifest = self.source
+        of_model = replace(self.config, data=replace(self.config.data, store=store))
+        return at_version(of_model, manifest.version), manifest
+
 
 def evaluated_run(overrides: Sequence[str]) -> RunConfig:
     """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top; of a store that they name, and of which
@@ -49,7 +59,7 @@ def evaluated_run(overrides: Sequence[str]) -> RunConfig:
     return load_run_config(load_config(place_overrides(overrides)).run_dir, [*overrides, *newest])
 
 
-def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
+def asked_events(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
     """What is asked of the run in ``config``'s ``run_dir``: about its own events, or where the ``typed`` keys name a
     store or a version, about those.
 
@@ -63,14 +73,22 @@ def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
     config = at_version(config, manifest.version)
     if is_same_data(run.identity, identity_digests(manifest)):
         refuse_other_evaluation(config, identity_digests(manifest))
-        _refuse_nothing_held_out(config)
         return Evaluated(run, config, manifest, None)
     refuse_other_evaluation(config, {}, is_of_other_events=True)
-    _refuse_no_split(config, run)
     source = store_of_run(run, config.data.store)
     refuse_other_kind_of_ids(run, source, config.data.store, manifest)
     refuse_other_features(run, source[1], config.data.store, manifest)
     return Evaluated(run, config, manifest, source)
+
+
+def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
+    """:func:`asked_events` of which some can be ranked; :class:`ConfigError` where none is held out."""
+    asked = asked_events(config, typed)
+    if asked.source is None:
+        _refuse_nothing_held_out(asked.config)
+    else:
+        _refuse_no_split(asked.config, asked.run)
+    return asked
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -86,7 +104,7 @@ def _check(overrides: Sequence[str]) -> None:
 
 def keys_of(overrides: Sequence[str]) -> set[str]:
     """The keys that a person has typed."""
-    return {each.partition("=")[0].lstrip("+") for each in overrides}
+    return {*map(key_of, overrides)}
 
 
 def _refuse_nothing_held_out(config: RunConfig) -> None:

@@ -80,7 +80,7 @@ def output_of(config: RunConfig) -> Path:
     refuse_foreign(output)
     refuse_foreign(_beside(output, REPLACED))
     _refuse_foreign_partial(_beside(output, PARTIAL))
-    refuse_unwritable(f"export.output={output}", output)
+    refuse_unwritable(f"export.output={output}", output.parent)
     return output
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.atomic_files import read_json, write_json
 from configs.errors import ConfigError, DataError
-from configs.flatten import flat
+from configs.flatten import flat, is_among
 from configs.load import variants_of
 from configs.schema import RunConfig
 from data_pipeline.prepare.windows import CUT
@@ -83,5 +83,4 @@ def _row_path(folder: Path, window: int) -> Path:
 
 def _identity_of(config: RunConfig) -> dict[str, Any]:
     keys = {**variants_of(config), **dict(flat(asdict(config)))}
-    is_free = [key for key in keys if any(key == each or key.startswith(f"{each}.") for each in MAY_CHANGE)]
-    return {key: value for key, value in keys.items() if key not in is_free}
+    return {key: value for key, value in keys.items() if not is_among(key, MAY_CHANGE)}

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import ConfigError
+from configs.flatten import is_among
 from configs.load import load_config
-from configs.overrides import as_typed
+from configs.overrides import as_typed, key_of
 from configs.schema import DataConfig, RunConfig, Split
 from configs.schema.split import DEFAULT_FRACTIONS as FRACTIONS
 from configs.url import is_url
@@ -112,12 +113,12 @@ class Journey:
                 f"data.global_time_{name}_fraction={share}"
                 for name, share in zip(("valid", "test"), FRACTIONS, strict=True)
             ),
-            *(word for word in self.words if _is_among(word, _OF_THE_START)),
+            *(word for word in self.words if is_among(key_of(word), _OF_THE_START)),
         ]
 
     def _training_words(self, run: str, window: int, num_epochs: int, num_steps: int) -> list[str]:
         return [
-            *(word for word in self.words if not _is_among(word, _OURS)),
+            *(word for word in self.words if not is_among(key_of(word), _OURS)),
             f"run_dir={as_typed(self.run_dir(run))}",
             "data.log=",
             "data.synthetic.num_users=0",
@@ -142,7 +143,7 @@ def time_text(time_ms: int) -> str:
 def followed(overrides: Sequence[str]) -> RunConfig:
     """The config of ``overrides``. Raises :class:`ConfigError`, which names a key, for what cannot be followed."""
     config = load_config(overrides)
-    data, typed = config.data, [each.partition("=")[0].lstrip("+") for each in overrides]
+    data, typed = config.data, [*map(key_of, overrides)]
     if is_url(config.run_dir):
         raise ConfigError(f"run_dir={config.run_dir}: follow keeps a store and its models there; name a local folder")
     if not data.log:
@@ -181,8 +182,3 @@ def _refuse_typed(config: RunConfig, typed: Sequence[str]) -> None:
     for key, why in reasons.items():
         if key in typed:
             raise ConfigError(f"{key}: {why}; leave {key} out")
-
-
-def _is_among(word: str, keys: Sequence[str]) -> bool:
-    key = word.partition("=")[0].lstrip("+")
-    return any(key == each or key.startswith(f"{each}.") for each in keys)

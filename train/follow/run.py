@@ -14,6 +14,7 @@ from configs.load import load_config
 from configs.schema import RunConfig
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.progress import ProgressReporter
+from data_pipeline.prepare.publish import is_store
 from data_pipeline.prepare.windows import CUT, Cut, cut_log
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest, load_manifest
@@ -117,7 +118,7 @@ def _add(journey: Journey, window: int) -> dict[str, int]:
 
 
 def _is_there(store: str, version: int) -> bool:
-    return (Path(store) / "manifest.json").is_file() and load_manifest(store).version >= version
+    return is_store(Path(store)) and load_manifest(store).version >= version
 
 
 def _growth(manifest: Manifest, before: Manifest | None) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What a follow found: a table with a row a window, a curve, and in words what the updates were worth. No torch."""
 
+import io
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,9 @@ def line_of(journey: Journey, row: dict[str, Any]) -> str:
 
 def _write(frame: pl.DataFrame, folder: Path) -> None:
     write_atomically(folder / f"{TABLE}.csv", frame.write_csv())
-    partial = folder / f".{TABLE}.parquet.partial"
-    frame.write_parquet(partial)
-    partial.replace(folder / f"{TABLE}.parquet")
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    write_atomically(folder / f"{TABLE}.parquet", content.getvalue())
 
 
 def _flat(journey: Journey, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,25 +1,18 @@
 """By which events a run recommends: its own, or those of another store or version, in the ids of its model."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from configs.schema import RunConfig, UserInput
 from data_pipeline.store.id_map import UNKNOWN, dense_ids, raw_items, raw_users
-from data_pipeline.store.manifest import Manifest, identity_digests, item_table, load_manifest
-from data_pipeline.store.paths import path_of
-from train.evaluation.preflight import STORE, VERSION
-from train.run_dir.identity import is_same_data, refuse_other_evaluation
+from data_pipeline.store.manifest import Manifest, item_table, load_manifest
+from train.evaluation.preflight import asked_events
 from train.run_dir.known_ids import (
     TrainedRun,
-    refuse_other_features,
-    refuse_other_kind_of_ids,
     refuse_unknown_items,
-    store_of_run,
-    trained_run,
 )
-from train.run_dir.store_version import at_version, manifest_of_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +56,8 @@ class Rows:
 def asked_of(config: RunConfig, typed: Collection[str] = ()) -> Asked:
     """What is asked of the run in ``config``'s ``run_dir``: by its own events, or where the ``typed`` keys name a
     store or a version, by those. Raises :class:`ConfigError`, which names the key, where that cannot be."""
-    run = trained_run("run_dir", config.run_dir, config.scratch_dir)
-    if not {STORE, VERSION} & set(typed):
-        return _by_own_events(run, config, manifest_of_run(config, path_of(config.run_dir)))
-    manifest = load_manifest(config.data.store, config.data.version)
-    if is_same_data(run.identity, identity_digests(manifest)):
-        return _by_own_events(run, config, manifest)
-    config = at_version(config, manifest.version)
-    refuse_other_evaluation(config, {}, is_of_other_events=True)
-    store, of_model = store_of_run(run, config.data.store)
-    refuse_other_kind_of_ids(run, (store, of_model), config.data.store, manifest)
-    refuse_other_features(run, of_model, config.data.store, manifest)
-    model = at_version(replace(config, data=replace(config.data, store=store)), of_model.version)
-    return Asked(run, config, manifest, model, of_model)
+    asked = asked_events(config, typed)
+    return Asked(asked.run, asked.config, asked.manifest, *asked.of_model())
 
 
 def rows_of(asked: Asked) -> tuple[Rows, list[str]]:
@@ -101,12 +83,6 @@ def with_new_lengths(
     is_known = rows[item] != UNKNOWN
     before = np.concatenate([[0], np.cumsum(is_known)])
     return is_known, before[starts], before[starts + lengths] - before[starts]
-
-
-def _by_own_events(run: TrainedRun, config: RunConfig, manifest: Manifest) -> Asked:
-    config = at_version(config, manifest.version)
-    refuse_other_evaluation(config, identity_digests(manifest))
-    return Asked(run, config, manifest, config, manifest)
 
 
 def _note_of_a_newer_version(asked: Asked) -> list[str]:

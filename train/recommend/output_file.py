@@ -47,7 +47,7 @@ def refuse_foreign(config: RunConfig) -> None:
     if isinstance(place, Path) and place.is_dir():
         raise ConfigError(f"recommend.output={output} is a folder; name a file in it")
     if isinstance(place, Path):
-        refuse_unwritable(f"recommend.output={output}", place)
+        refuse_unwritable(f"recommend.output={output}", place.parent)
     if not wanted.overwrite and place.is_file() and not is_ours(place):
         raise ConfigError(
             f"recommend.output={output} is there, and `shardrec recommend` has not written it; name another file, or "

@@ -5,15 +5,15 @@ from collections.abc import Collection, Sequence
 
 from configs.errors import exit_code_of
 from configs.schema import RunConfig
-from train.evaluation.preflight import keys_of
+from train.evaluation.preflight import evaluated_run, keys_of
 from train.recommend.asked import asked_of
-from train.recommend.request import recommended_run, request_of
+from train.recommend.request import request_of
 from train.run_dir.model_files import refuse_without_model
 
 
 def main(overrides: Sequence[str]) -> int:
     """0, or 2 after one line on stderr; writes nothing."""
-    return exit_code_of(lambda: _check(recommended_run(overrides), keys_of(overrides)))
+    return exit_code_of(lambda: _check(evaluated_run(overrides), keys_of(overrides)))
 
 
 def _check(config: RunConfig, typed: Collection[str]) -> None:

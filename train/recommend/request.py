@@ -1,7 +1,6 @@
 """What is known before a model is loaded: for whom, which items, and what is wrong with the request."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
 from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.jagged import offsets_of
-from train.evaluation.preflight import evaluated_run
 from train.recommend.asked import Asked, Rows, rows_of
 from train.recommend.catalogue import Catalogue, catalogue_of
 from train.recommend.id_files import (
@@ -59,12 +57,6 @@ class Request:
     rows: Rows = field(default_factory=Rows)
     """Which row of the model each id of the events' store is."""
     notes: list[str] = field(default_factory=list)
-
-
-def recommended_run(overrides: Sequence[str]) -> RunConfig:
-    """The run in the ``run_dir`` of ``overrides``, with ``overrides`` on top; of a store that they name, and of which
-    they name no version, the newest is meant. ConfigError where there is no run."""
-    return evaluated_run(overrides)
 
 
 def request_of(asked: Asked) -> Request:

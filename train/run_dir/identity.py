@@ -13,7 +13,7 @@ from configs.atomic_files import (
     write_text,
 )
 from configs.errors import ConfigError
-from configs.flatten import flat
+from configs.flatten import flat, is_among
 from configs.load import resolved_yaml, variants_of
 from configs.overrides import as_typed
 from configs.renamed_keys import with_new_names
@@ -107,7 +107,7 @@ def open_run_folder(config: RunConfig, overrides: Sequence[str], data: Digests, 
         refuse_other_run(folder, config, data)
         if (folder / IDENTITY).is_file():
             before = saved_identity(folder, config.run_dir)
-            identity |= {key: value for key, value in before.items() if _is_among(key, (BEGAN_WITH,))}
+            identity |= {key: value for key, value in before.items() if is_among(key, (BEGAN_WITH,))}
         (folder / STOPPED).unlink(missing_ok=True)
         write_json(folder / IDENTITY, identity)
         write_text(folder / CONFIG, resolved_yaml(config))
@@ -129,7 +129,7 @@ def record_beginning(folder: Path, model: Mapping[str, Any]) -> None:
 def identity_of(config: RunConfig, data: Digests, may_differ: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """What makes a run this one: its variants, every key that is not among ``may_differ``, and its data."""
     keys = {**variants_of(config), **dict(flat(asdict(config))), **data}
-    return {key: value for key, value in keys.items() if not _is_among(key, may_differ)}
+    return {key: value for key, value in keys.items() if not is_among(key, may_differ)}
 
 
 def refuse_other_run(folder: AnyPath, config: RunConfig, data: Digests) -> None:
@@ -184,7 +184,7 @@ def _difference(
     may_differ = (*may_differ, *(key for key in DIGESTS if key not in data or key not in saved))
     own = identity_of(config, data, may_differ)
     for key in sorted(saved.keys() | own.keys(), key=lambda key: (key.count("."), key)):  # a variant before its keys
-        if not _is_among(key, may_differ) and saved.get(key) != own.get(key):
+        if not is_among(key, may_differ) and saved.get(key) != own.get(key):
             return key, saved.get(key), own.get(key)
     return "", None, None
 
@@ -201,10 +201,6 @@ def _defaults_of(config: RunConfig) -> dict[str, Any]:
     chosen: dict[str, Any] = {name: type(group) for name, group in groups.items() if is_dataclass(group)}
     variants: dict[str, Any] = {name: variant() for name, variant in chosen.items()}
     return dict(flat(asdict(RunConfig(**variants))))
-
-
-def _is_among(key: str, keys: Collection[str]) -> bool:
-    return any(key == each or key.startswith(f"{each}.") for each in keys)
 
 
 def mark_stopped(folder: Path, step: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from alone import without
 from safetensors.torch import load_file
 
 from configs.load import load_config
@@ -35,14 +36,8 @@ BLOCKED = (
     *("torchrec", "fbgemm_gpu", "pyarrow", "polars", "hydra", "omegaconf", "xxhash", "tensorboard", "numpy"),
 )
 ALONE = f"""
+{without(*BLOCKED)}
 import runpy, sys
-class Without:
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, path=None, target=None):
-        is_blocked = name.partition(".")[0] in {BLOCKED!r}
-        return None if is_blocked else self.finder.find_spec(name, path, target)
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from alone import without
 
 from configs.load import load_config
 from data_pipeline.prepare.prepare import prepare
 from runs import tiny_run
+from train.evaluation.preflight import evaluated_run
 from train.export.export import main
-from train.recommend.request import recommended_run
 from train.recommend.run import recommend
 from train.run import main as train
 
@@ -24,16 +25,8 @@ BLOCKED = (
     *("torchrec", "fbgemm_gpu", "polars", "hydra", "omegaconf", "xxhash", "tensorboard"),
 )
 MLFLOW_ALONE = f"""
+{without(*BLOCKED)}
 import json, pickle, sys
-class Without:
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, path=None, target=None):
-        is_blocked = name.partition(".")[0] in {BLOCKED!r}
-        return None if is_blocked else self.finder.find_spec(name, path, target)
-    def __getattr__(self, name):  # MLflow asks which packages are installed
-        return getattr(self.finder, name)
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import cloudpickle, mlflow.pyfunc, pandas, safetensors.torch
 import torch, torch.export._trace, torch.export.pt2_archive, torch._weights_only_unpickler
 def refuse(*args, **options): raise AssertionError("a pickle was read")
@@ -75,7 +68,7 @@ def examples_of(export: Path) -> list[dict[str, Any]]:
 
 def recommended(run: Path, output: Path) -> pl.DataFrame:
     overrides = [f"run_dir={run}", f"recommend.output={output}", "recommend.history=before_test", "recommend.k=7"]
-    recommend(recommended_run(overrides))
+    recommend(evaluated_run(overrides))
     return pl.read_parquet(output)
 
 

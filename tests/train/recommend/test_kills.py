@@ -14,7 +14,7 @@ from data_pipeline.prepare.prepare import prepare
 from data_pipeline.synthetic import write_log
 from processes import PATIENCE_S, family_of, wait_for
 from runs import run_here, tiny_run
-from train.recommend.request import recommended_run
+from train.evaluation.preflight import evaluated_run
 from train.recommend.run import recommend
 
 NUM_KILLS = 5
@@ -46,7 +46,7 @@ def num_parts_in(unfinished: Path) -> int:
 def test_a_command_that_is_killed_at_random_moments_writes_the_same_file(tmp_path: Path) -> None:
     run_dir, draw = run_of(tmp_path), random.Random(7)
     options = [f"run_dir={run_dir}", "recommend.k=290", "recommend.leave_out_seen=false"]
-    recommend(recommended_run([*options, f"recommend.output={tmp_path / 'whole.csv'}"]))
+    recommend(evaluated_run([*options, f"recommend.output={tmp_path / 'whole.csv'}"]))
     whole, output = (tmp_path / "whole.csv").read_bytes(), tmp_path / "cut.csv"
     words = ["recommend", *options, f"recommend.output={output}", "hardware.num_ranks=2", "hardware.num_threads=1"]
     unfinished, parts = Path(f"{output}.unfinished"), [0]

@@ -14,11 +14,10 @@ from data_pipeline.store.manifest import identity_digests, load_manifest
 from ranks import run_ranks
 from runs import run_here, tiny_run
 from train.evaluate import main as evaluate
-from train.evaluation.preflight import keys_of
+from train.evaluation.preflight import evaluated_run, keys_of
 from train.evaluation.preflight import main as evaluation_preflight
 from train.preflight import main as train_preflight
 from train.recommend.preflight import main as preflight
-from train.recommend.request import recommended_run
 from train.recommend.run import recommend
 
 USERS, ITEMS = 40, 30
@@ -56,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recommend_here(overrides: list[str]) -> None:
     """On the process group that is there, or alone. Collective."""
-    recommend(recommended_run(overrides), keys_of(overrides))
+    recommend(evaluated_run(overrides), keys_of(overrides))
 
 
 def rows_of(world: Path, output: Path, *overrides: str, run: str = "run") -> pl.DataFrame:

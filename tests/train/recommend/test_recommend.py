@@ -17,8 +17,8 @@ from data_pipeline.stream.sequence_stream import evaluation_batches
 from prepared_store import synthetic_store
 from ranks import run_ranks
 from runs import run_here, tiny_run
+from train.evaluation.preflight import evaluated_run
 from train.recommend import run as recommend_run
-from train.recommend.request import recommended_run
 from train.recommend.run import recommend
 from train.recommend.unfinished import Unfinished
 
@@ -33,7 +33,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recommend_here(overrides: list[str]) -> None:
     """On the process group that is there, or alone. Collective."""
-    recommend(recommended_run(overrides))
+    recommend(evaluated_run(overrides))
 
 
 def rows_of(run_dir: Path, output: Path, *overrides: str) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def log_of(run_dir: Path) -> pl.DataFrame:
 
 
 def test_the_share_of_held_out_items_among_the_rows_is_the_hit_rate(run_dir: Path, tmp_path: Path):
-    config = recommended_run([f"run_dir={run_dir}"])
+    config = evaluated_run([f"run_dir={run_dir}"])
     rows = rows_of(run_dir, tmp_path / "rows.parquet", "recommend.history=before_test")
     raw_item = pl.read_parquet(Path(config.data.store) / "items.parquet")["raw_item"].to_list()
     raw_user = pl.read_parquet(Path(config.data.store) / "histories" / "*.parquet")["raw_user"].to_list()
@@ -278,7 +278,7 @@ def test_a_list_has_at_most_so_many_items_of_a_value(run_dir: Path, tmp_path: Pa
 
 def test_only_events_that_count_are_seen(run_dir: Path, tmp_path: Path):
     """The list of a whole history and that of its training events differ, and only the first leaves out its items."""
-    config = recommended_run([f"run_dir={run_dir}"])
+    config = evaluated_run([f"run_dir={run_dir}"])
     manifest = load_manifest(config.data.store)
     histories = HistoryReader(config.data.store, manifest).read(0, manifest.num_users)
     raw = pl.read_parquet(Path(config.data.store) / "items.parquet")["raw_item"].to_numpy()

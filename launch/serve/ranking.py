@@ -5,7 +5,9 @@ B queries, V items, D the width of the model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,15 +52,18 @@ def _mask(score: Tensor, wanted: Sequence[Candidates]) -> None:
             kept = score[row, allowed]
             score[row] = float("-inf")
             score[row, allowed] = kept
-        if each.left_out:
-            score[row, torch.tensor(each.left_out)] = float("-inf")
+    counts = [len(each.left_out) for each in wanted]
+    owner = np.repeat(np.arange(len(wanted)), counts)
+    left_out = np.fromiter(chain.from_iterable(each.left_out for each in wanted), np.int64, sum(counts))
+    score[torch.from_numpy(owner), torch.from_numpy(left_out)] = float("-inf")
 
 
 def _top(score: Tensor, wanted: Sequence[Candidates]) -> list[Best]:
     # One more than is wanted shows whether the last one has equals behind it.
     most = min(max(each.k for each in wanted) + 1, score.shape[1])
     best, item = score.topk(most, dim=1)
-    return [_ordered(score[row], best[row].tolist(), item[row].tolist(), each.k) for row, each in enumerate(wanted)]
+    found = zip(score, best.tolist(), item.tolist(), wanted, strict=True)
+    return [_ordered(all_scores, scores, items, each.k) for all_scores, scores, items, each in found]
 
 
 def _ordered(score: Tensor, best: list[float], items: list[int], k: int) -> Best:

@@ -57,8 +57,9 @@ class Service:
     async def recommend(self, request: RecommendRequest, state: State) -> dict[str, Any]:
         """As :class:`RecommendAnswer` has it. Raises :class:`InvalidRequest` and :class:`QueueFullError`."""
         model = state.model
-        self._check(request, state)
-        history = self._history(request, state)
+        sent = None if request.history is None else [_item_of(each) for each in request.history]
+        self._check(request, sent or [], state)
+        history = self._history(request, sent, state)
         rows = model.items.rows_of(history.items)
         leave_out_seen = model.leave_out_seen if request.leave_out_seen is None else request.leave_out_seen
         forbidden, allowed = request.forbidden_items or [], request.allowed_items
@@ -114,24 +115,24 @@ class Service:
         assert self._log is not None, "posts are refused without it"
         return self._log.append(posts)
 
-    def _check(self, request: RecommendRequest, state: State) -> None:
+    def _check(self, request: RecommendRequest, sent: list[RawId], state: State) -> None:
         model, most = state.model, min(self._config.max_k, len(state.model.items))
         if request.k > most:
             raise InvalidRequest(422, [("k", f"must be at most {most:,} (serve.max_k, or the items that there are)")])
         if request.user_id is None and request.history is None:
             raise InvalidRequest(422, [("user_id", "send user_id, or history, or both")])
-        if len(request.history or []) > self._config.max_history:
+        if len(sent) > self._config.max_history:
             told = f"must have at most {self._config.max_history:,} events (serve.max_history)"
             raise InvalidRequest(422, [("history", told)])
-        check_kinds("history", [_item_of(each) for each in request.history or []], model.items.kind)
+        check_kinds("history", sent, model.items.kind)
         check_kinds("allowed_items", request.allowed_items or [], model.items.kind)
         check_kinds("forbidden_items", request.forbidden_items or [], model.items.kind)
         if request.user_id is not None:
             check_kind("user_id", request.user_id, _user_kind(state), "users")
 
-    def _history(self, request: RecommendRequest, state: State) -> _History:
-        if request.history is not None:
-            return _History("request", [_item_of(each) for each in request.history])
+    def _history(self, request: RecommendRequest, sent: list[RawId] | None, state: State) -> _History:
+        if sent is not None:
+            return _History("request", sent)
         assert request.user_id is not None, "one of both is there"
         stored = [] if state.store is None else state.store.history(request.user_id)
         posted = [] if self._log is None else self._log.history(request.user_id, self._config.max_history)

@@ -72,13 +72,13 @@ class AttentionBlock(nn.Module, ABC):
         (num_histories, longest, width), heads = tokens.shape, self.num_heads
         row = torch.arange(num_histories, device=tokens.device)
         normed, (weight, bias) = self.attention_norm(tokens), (self.qkv.weight, self.qkv.bias)
-        query = functional.linear(normed[row, last], weight[:width], bias[:width]).view(num_histories, heads, -1)
+        query = functional.linear(normed[row, last], weight[:width], bias[:width]).unflatten(1, (heads, -1))
         key_weight, value_weight = weight[width:].view(2, heads, -1, width)
         asked = torch.einsum("bhd,hdw->bhw", query, key_weight) * (width // heads) ** -0.5
         score = asked @ normed.transpose(1, 2)
         is_token = torch.arange(longest, device=tokens.device) <= last[:, None]
         share = score.masked_fill(~is_token[:, None], -torch.inf).softmax(-1)
-        mixed = torch.einsum("bhw,hdw->bhd", share @ normed, value_weight).reshape(num_histories, width)
+        mixed = torch.einsum("bhw,hdw->bhd", share @ normed, value_weight).flatten(1)
         return self.joined(tokens[row, last], mixed + bias[2 * width :])
 
     def dense(self, tokens: Tensor) -> Tensor:
@@ -89,20 +89,6 @@ class AttentionBlock(nn.Module, ABC):
             self._heads(query), self._heads(key), self._heads(value), is_causal=True
         )
         return self.joined(tokens, mixed.transpose(1, 2).flatten(2))
-
-    def dense_last(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, L, D]`` to the last token of each history ``[B, D]``, as a program can hold it."""
-        width = tokens.shape[2]
-        weight, bias = self.qkv.weight, self.qkv.bias
-        normed = self.attention_norm(tokens)
-        place = (lengths - 1)[:, None, None].expand(-1, 1, width)
-        query = functional.linear(normed.gather(1, place), weight[:width], bias[:width])
-        key, value = functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        is_token = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        mixed = functional.scaled_dot_product_attention(
-            self._heads(query), self._heads(key), self._heads(value), attn_mask=is_token[:, None, None]
-        )
-        return self.joined(tokens.gather(1, place), mixed.transpose(1, 2).flatten(2))[:, 0]
 
     def _heads(self, value: Tensor) -> Tensor:
         """``[B, L, D]`` to ``[B, H, L, D / H]``."""
@@ -168,7 +154,7 @@ class Transformer(nn.Module):
         hidden = tokens + self.position.weight[: tokens.shape[1]]
         for block in blocks:
             hidden = block.dense(hidden)
-        queries: Tensor = self.norm(final.dense_last(hidden, lengths))
+        queries: Tensor = self.norm(final.bucket_last(hidden, lengths - 1))
         return queries
 
     def flop(self, lengths: Tensor) -> EncoderFlop:

@@ -51,6 +51,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     Every rank prints its own line and says which it is: only the rank that reads a broken file knows of it.
     """
     try:
+        _require_folder()
         return command() or 0
     except (ConfigError, DataError) as error:
         if isinstance(error, ToldByRankZero) and os.environ.get("LOCAL_RANK") != "0":
@@ -59,6 +60,14 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         where = f"rank {rank}: " if rank not in (None, "0") else ""
         print(f"{where}{_in_red(_kind_of(error))}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return NODES_MISSING_EXIT_CODE if isinstance(error, NodesMissingError) else USAGE_EXIT_CODE
+
+
+def _require_folder() -> None:
+    """Hydra and every relative path need it, and would say so by a traceback."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder was deleted; change to one that exists, then start again") from error
 
 
 def _kind_of(error: ConfigError | DataError) -> str:

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from configs.errors import DataError
+
 _IS_GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO)
 _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -21,6 +23,14 @@ def survive_lost_output() -> None:
     if not isinstance(getattr(getattr(sys.stdout, "buffer", None), "raw", None), _Lasting):
         sys.stdout = _lasting(sys.stdout, 1)
         sys.stderr = _lasting(sys.stderr, 2)
+
+
+def require_shown() -> None:
+    """Raise :class:`DataError` where stdout could not take all: for a command whose result is what it prints."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Lasting) and raw.refused:
+        raise DataError(f"stdout did not take all that was printed ({raw.refused}); write it to another place")
 
 
 class Tee(io.TextIOBase):
@@ -56,6 +66,9 @@ class Tee(io.TextIOBase):
 class _Lasting(io.FileIO):
     """Writes to nowhere from the first error on that says that the reader has gone."""
 
+    refused: str = ""
+    """Why something was not written, though there may be a reader."""
+
     def write(self, content: "bytes | memoryview") -> int:  # type: ignore[override]
         try:
             return super().write(content) or 0
@@ -64,6 +77,8 @@ class _Lasting(io.FileIO):
                 _point_to_null(self.fileno())
             elif error.errno not in _IS_FULL:
                 raise
+            else:
+                self.refused = os.strerror(error.errno)
             return memoryview(content).nbytes
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import USAGE_EXIT_CODE, ConfigError, ToldByRankZero, exit_code_of
 from configs.paths import checked_path
-from configs.terminal import survive_lost_output
+from configs.terminal import require_shown, survive_lost_output
 from launch.command import run_module
 from launch.verbs import EVALUATE, EXPORT, RECOMMEND, TRAIN, VERBS, Verb, compose
 
@@ -113,10 +113,12 @@ def _config(overrides: list[str]) -> int:
         from launch.reference_page import reference_page
 
         print(reference_page(), end="")
+        require_shown()
         return 0
     from configs.load import load_config, resolved_yaml  # hydra takes longer to import than --help may take
 
     print(resolved_yaml(load_config(overrides)), end="")
+    require_shown()
     return 0
 
 
@@ -185,6 +187,7 @@ def _completion(words: list[str]) -> int:
     from launch.completion import completion_script
 
     print(completion_script(words), end="")
+    require_shown()
     return 0
 
 

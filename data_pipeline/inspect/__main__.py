@@ -9,6 +9,7 @@ from pathlib import Path
 
 from configs.errors import ConfigError, exit_code_of
 from configs.paths import checked_path
+from configs.terminal import require_shown
 from configs.url import is_url
 from data_pipeline.inspect.picture import HOW_TO_INSTALL, write_picture
 from data_pipeline.inspect.samples import Titles, sample_histories
@@ -34,7 +35,12 @@ class InspectOptions:
 
 def main(words: Sequence[str]) -> int:
     """Print the summary of a store; returns the exit status: 0, or 2 after one line on stderr."""
-    return exit_code_of(lambda: _inspect(options_of(words)))
+
+    def shown() -> None:
+        _inspect(options_of(words))
+        require_shown()
+
+    return exit_code_of(shown)
 
 
 def options_of(words: Sequence[str]) -> InspectOptions:

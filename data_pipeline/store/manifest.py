@@ -185,6 +185,10 @@ def manifest_at(path: AnyPath, store: str) -> Manifest:
         raise DataError(
             f"{path} does not exist: data.store={store} is not a store; make it with `shardrec prepare` first"
         ) from error
+    except NotADirectoryError as error:
+        raise DataError(
+            f"data.store={store} is a file, and a store is a folder; make one with `shardrec prepare` first"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); put it back from a copy, or prepare the log into another data.store"

@@ -175,6 +175,7 @@ def test_ids_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFix
         (["a", "--jsn"], "--jsn is no option of inspect"),
         (["a", "users=many"], "users=many is no whole number"),
         (["/no/such/store"], "is not a store"),
+        ([__file__], "is a file, and a store is a folder"),
         ([str(ROOT)], "is not a store"),
     ],
 )

@@ -38,7 +38,8 @@ SLOW_LEARNING = ["optimizer.lr=1e-4", "optimizer.table_lr=5e-3"]
 errors of the sums over ranks must not have grown to 1e-5."""
 
 
-@pytest.mark.parametrize("num_ranks", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_ranks", [2, 4])
 def test_an_elastic_job_goes_on_with_half_its_ranks_and_with_all_again(tmp_path: Path, endpoint: str, num_ranks: int):
     """All ranks, half when a node dies, all when one joins, then told to stop: the losses are those of one rank."""
     store = synthetic_store(tmp_path)

@@ -88,6 +88,7 @@ def test_a_best_model_that_is_not_finite_is_not_ranked(saved: list[str]):
         assert "best: it holds numbers that are not finite: model." in message
 
 
+@pytest.mark.slow
 def test_a_run_that_fills_its_disk_keeps_its_checkpoints_and_goes_on_when_there_is_room(store: str, disk: Path):
     run_dir = disk / "run"
     done = train(store, run_dir, "num_steps=100000")

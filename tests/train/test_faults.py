@@ -158,7 +158,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(store: st
     assert run_ranks(2, run_here, overrides) == [0, 0]
 
 
-@pytest.mark.parametrize("num_kills", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_kills", [3, 25])
 def test_kills_at_random_moments_change_nothing(store: str, whole: Path, tmp_path: Path, num_kills: int):
     draw = random.Random(num_kills)
     num_killed = num_finished = 0

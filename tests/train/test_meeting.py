@@ -58,6 +58,8 @@ def test_a_name_that_means_loopback_here_is_no_address_for_other_machines():
     ("name", "value", "words"),
     [
         ("TORCH_DISTRIBUTED_DEBUG", "DETAIL", "set it to INFO"),
+        ("PYTHONWARNINGS", "error", "name your module in it"),
+        ("PYTHONWARNINGS", "default,error::DeprecationWarning", "name your module in it"),
         ("GLOO_SOCKET_IFNAME", "eth9", "GLOO_SOCKET_IFNAME=eth9: this machine has no interface eth9, only"),
     ],
 )

@@ -111,7 +111,12 @@ def test_a_final_fit_is_kept_there_and_another_run_may_begin_with_it(store: str,
 
 
 @pytest.mark.parametrize(
-    "damage", ["without progress.json", pytest.param("without a file", marks=pytest.mark.slow), "with a wrong byte"]
+    "damage",
+    [
+        pytest.param("without progress.json", marks=pytest.mark.slow),
+        pytest.param("without a file", marks=pytest.mark.slow),
+        "with a wrong byte",
+    ],
 )
 def test_a_newest_checkpoint_that_is_not_whole_is_passed_over(
     store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path, damage: str, capfd: pytest.CaptureFixture[str]
@@ -133,7 +138,7 @@ def test_a_newest_checkpoint_that_is_not_whole_is_passed_over(
     assert losses_of(record("metrics.jsonl")) == losses_of((whole / "metrics.jsonl").read_text())
 
 
-@pytest.mark.parametrize("what", ["progress.json", "safetensors"])
+@pytest.mark.parametrize("what", [pytest.param("progress.json", marks=pytest.mark.slow), "safetensors"])
 @pytest.mark.parametrize("asynchronous", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_credentials_that_expire_end_all_ranks_with_one_message_and_the_last_checkpoint_stays_whole(
     store: str,
@@ -162,6 +167,7 @@ def test_credentials_that_expire_end_all_ranks_with_one_message_and_the_last_che
     assert losses_of(record("metrics.jsonl")) == losses_of((whole / "metrics.jsonl").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before progress.json", "after progress.json"])
 def test_a_kill_while_best_is_replaced_leaves_one_whole_best(
     store: str, tmp_path: Path, proxy: FaultyProxy, place: str
@@ -179,6 +185,7 @@ def test_a_kill_while_best_is_replaced_leaves_one_whole_best(
     on_ranks(evaluate_here, overrides_of(store, tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_a_stale_folder_of_another_machine_never_wins(store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path):
     one, two = (overrides_of(store, tmp_path / name) for name in ("one", "two"))
     on_ranks(run_here, [*one, "num_steps=3", "seed=1"])

@@ -26,6 +26,7 @@ def scratch(store: str, tmp_path: Path, proxy: FaultyProxy) -> str:
     return f"scratch_dir={tmp_path / 'reader'}"
 
 
+@pytest.mark.slow
 def test_recommendations_and_an_export_of_a_run_behind_a_url(
     scratch: str, tmp_path: Path, proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ):

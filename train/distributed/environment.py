@@ -20,10 +20,23 @@ def check_environment(config: HardwareConfig, num_local_ranks: int) -> None:
             "TORCH_DISTRIBUTED_DEBUG=DETAIL ends training with a segmentation fault inside torch 2.13 "
             "(DistributedDataParallel); set it to INFO, or unset it"
         )
+    _check_warnings(os.environ.get("PYTHONWARNINGS", ""))
     for name in ("GLOO_SOCKET_IFNAME", *(["NCCL_SOCKET_IFNAME"] if config.device == "cuda" else [])):
         _check_interfaces(name, os.environ.get(name, ""))
     if config.device == "cuda":
         _check_gpus(config, num_local_ranks)
+
+
+def _check_warnings(filters: str) -> None:
+    """``error`` for all modules: torch, fbgemm and torchrec warn while they are imported."""
+    for each in filters.split(","):
+        action, _, others = each.strip().partition(":")
+        is_for_one_module = others.count(":") >= 2 and others.split(":")[2].strip()
+        if action and "error".startswith(action) and not is_for_one_module:
+            raise ConfigError(
+                f"PYTHONWARNINGS={filters} turns warnings of torch and fbgemm into errors that end training; name "
+                f"your module in it, as in error:::my_module, or unset it"
+            )
 
 
 def use_loopback() -> None:

@@ -3,9 +3,11 @@
 With ``data.store`` or ``data.version`` the model is ranked on other events, newer ones above all.
 """
 
+import errno
 import sys
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from configs.errors import ConfigError, DataError, exit_code_of
 from configs.run_dir import READER, local_run_dir
@@ -54,11 +56,28 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
         else:
             report = _report_elsewhere(asked, asked.source, state, progress, watchdog.heartbeat)
         if state.collectives.rank == 0:
-            path, sync = local_run_dir(config, READER) / EVALUATION, checkpointer.sync
-            write_summary(report | {"checkpoint": name, "step": state.step}, path)
-            if sync is not None:
-                (sync.remote.place / EVALUATION).send(path)
             print_quality(report)
+            path = local_run_dir(config, READER) / EVALUATION
+            is_kept = _is_kept(report | {"checkpoint": name, "step": state.step}, path, config.run_dir)
+            if is_kept and checkpointer.sync is not None:
+                (checkpointer.sync.remote.place / EVALUATION).send(path)
+
+
+def _is_kept(report: Summary, path: Path, run_dir: str) -> bool:
+    """Write ``report``; False, and said, in a folder that is for reading alone. Raises :class:`DataError`."""
+    try:
+        write_summary(report, path)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            print(
+                f"note: run_dir={run_dir} cannot be written, so {path.name} does not hold these figures", flush=True
+            )
+            return False
+        raise DataError(
+            f"run_dir={run_dir}: {path.name} does not hold these figures ({error.strerror}); evaluate again once "
+            f"it can be written"
+        ) from error
+    return True
 
 
 def _report_elsewhere(

@@ -103,13 +103,14 @@ class Run:
         self,
         *,
         users: "Sequence[Any] | None" = None,
-        histories: "Mapping[Any, Sequence[Any]] | None" = None,
+        histories: "Mapping[Any, Sequence[Any]] | pa.Table | None" = None,
         **choices: Any,
     ) -> "pa.Table":
         """The best items as ``shardrec recommend`` writes them: a row for each user and rank, ids raw.
 
         ``users``: raw ids of users of the store, by default all. ``histories``: by an id of your own, raw ids of
-        items, the oldest first. ``choices`` are the keys below ``recommend``, such as ``k=20``. Raises
+        items, the oldest first; or a table of events in the log's columns, with one for each feature that the model
+        reads. ``choices`` are the keys below ``recommend``, such as ``k=20``. Raises
         ``ConfigError`` and :class:`CommandFailed`.
         """
         import tempfile
@@ -130,8 +131,12 @@ class Run:
                 pq.write_table(pa.table({user: list(users)}), choices["users"])
             if histories is not None:
                 choices["histories"] = f"{folder}/histories.parquet"
-                lists = {user: list(histories), item: [list(items) for items in histories.values()]}
-                pq.write_table(pa.table(lists), choices["histories"])
+                if isinstance(histories, pa.Table):
+                    table = histories
+                else:
+                    lists = {user: list(histories), item: [list(items) for items in histories.values()]}
+                    table = pa.table(lists)
+                pq.write_table(table, choices["histories"])
             keys = [f"recommend.{key}={as_typed(value)}" for key, value in (choices | {"output": output}).items()]
             command = ["recommend", f"run_dir={as_typed(self.path)}", *keys]
             if code := run_verb(command):

@@ -67,7 +67,7 @@ class RecommendConfig:
     users: str = ""
     """File of raw user ids: only these users of the store; empty: all."""
     histories: str = ""
-    """File of histories of anybody, an event or a list of items a row, in the log's columns."""
+    """File of histories of anybody, an event or a list of items a row, in the log's columns and those of features."""
     history: CountedHistory = CountedHistory.ALL
     """Events of the store that count as a user's history: all, or those before its validation or test event."""
     leave_out_seen: SeenItems = SeenItems.AS_EVALUATED

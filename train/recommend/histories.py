@@ -123,6 +123,8 @@ class GivenHistories:
     item: np.ndarray
     user: np.ndarray
     """Rows of the model's user table, or -1."""
+    features: dict[str, np.ndarray]
+    """By name, codes int64 or numbers float32 of each event."""
     max_history: int
 
     @property
@@ -135,7 +137,7 @@ class GivenHistories:
         lengths = np.diff(self.offsets[first : end + 1])
         times = np.zeros(len(self.item), dtype=np.int64)
         return block_of(
-            self.user[first:end], self.offsets[first:end], lengths, self.item, times, self.max_history, {}
+            self.user[first:end], self.offsets[first:end], lengths, self.item, times, self.max_history, self.features
         )
 
     def raw_of(self, first: int, end: int) -> pl.Series:

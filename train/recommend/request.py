@@ -10,10 +10,14 @@ import xxhash
 from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.schema import RunConfig, Split, UserInput
+from configs.schema.features import FeatureConfig
 from configs.schema.recommend import CountedHistory, Recommended
 from data_pipeline.prepare.append import with_options_of
 from data_pipeline.prepare.provenance import saved_provenance
-from data_pipeline.prepare.read.named_columns import read_events
+from data_pipeline.prepare.read.feature_columns import typed_column
+from data_pipeline.prepare.read.named_histories import EventColumns, read_events
+from data_pipeline.store.feature_encoding import encoded
+from data_pipeline.store.features import StoredFeature, chosen_features
 from data_pipeline.store.id_map import UNKNOWN
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
@@ -44,6 +48,8 @@ class Given:
     item: np.ndarray
     user: np.ndarray
     """Rows of the model's user table, -1 for one that it does not know, or where it has none: int64."""
+    features: dict[str, np.ndarray]
+    """By name, codes int64 or numbers float32 of each event, as the model was trained with them."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,12 +74,6 @@ def request_of(asked: Asked) -> Request:
         raise ConfigError(
             f"recommend.history={wanted.history.value}: run_dir={config.run_dir} was trained with data.split=none, "
             f"which holds no event out; leave it out"
-        )
-    if wanted.histories and config.model.event_features:
-        raise ConfigError(
-            f"recommend.histories={wanted.histories}: the run reads model.event_features="
-            f"{config.model.event_features}, which files of histories do not give; add the events to the store "
-            f"(data.append=true) and train on it"
         )
     if config.model.reads_request_time and wanted.what is not Recommended.SIMILAR_ITEMS:
         raise ConfigError(
@@ -107,8 +107,14 @@ def _with_columns_of_the_log(config: RunConfig, manifest: Manifest) -> RunConfig
 def _given(asked: Asked, rows: Rows) -> tuple[Given, list[str]]:
     config, items = asked.config, raw_items(asked)
     file, known = named_file(config, "histories", is_log=True), RawUsers(config.data.store, asked.manifest)
-    types = known.dtype, items.raw.dtype
-    events = read_events(file, user_column(config), item_column(config), config.data.columns.timestamp, types)
+    types, features = (known.dtype, items.raw.dtype), _features_of_model(asked)
+    columns = EventColumns(
+        user=user_column(config),
+        item=item_column(config),
+        time=config.data.columns.timestamp,
+        features={name: _as_in_the_log(config, name, feature) for name, feature in features.items()},
+    )
+    events = read_events(file, columns, types)
     raw = events["user"] if events["user"].null_count() == 0 else events["user_text"]
     run = events.select(pl.col("first_row").rle_id())["first_row"].to_numpy()
     is_first = np.diff(run, prepend=-1) > 0
@@ -118,10 +124,40 @@ def _given(asked: Asked, rows: Rows) -> tuple[Given, list[str]]:
     dense = items.dense_of(events["item"])
     some = events.filter(is_event).select(pl.col("item").alias("id"), pl.col("item_text").alias("text"))
     told = refuse_unknown(config, file, "item", types[1], some, dense[is_event.to_numpy()], items.shown)
-    lengths = np.bincount(run[dense >= 0], minlength=int(run[-1]) + 1)
+    is_known = dense >= 0
+    lengths = np.bincount(run[is_known], minlength=int(run[-1]) + 1)
     user, note = _users_of_model(config, file.shown, known, rows, events["user"].filter(pl.Series(is_first)))
-    given = Given(raw=raw.filter(pl.Series(is_first)), offsets=offsets_of(lengths), item=dense[dense >= 0], user=user)
+    given = Given(
+        raw=raw.filter(pl.Series(is_first)),
+        offsets=offsets_of(lengths),
+        item=dense[is_known],
+        user=user,
+        features=_encoded(file.shown, features, events.filter(pl.Series(is_known))),
+    )
     return given, [each for each in (told, note) if each]
+
+
+def _features_of_model(asked: Asked) -> dict[str, StoredFeature]:
+    """By name, with the statistics that the model was trained with."""
+    manifest, model = asked.model_manifest, asked.model
+    return chosen_features(model.data.store, manifest.features, model.model.event_features)
+
+
+def _as_in_the_log(config: RunConfig, name: str, feature: StoredFeature) -> FeatureConfig:
+    """Where the log had the feature, and as what it is read."""
+    known = config.data.features.get(name, FeatureConfig())
+    return FeatureConfig(column=known.column, type=feature.type)
+
+
+def _encoded(shown: str, features: dict[str, StoredFeature], events: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Codes int64 and numbers float32 of ``events``, by the model's statistics."""
+    found = {name: encoded(feature, events[typed_column(name)]).to_numpy() for name, feature in features.items()}
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            raise DataError(f"{shown}: the feature {name} has numbers that are too far from those of the training")
+    return {
+        name: values.astype(np.int64 if features[name].num_codes else np.float32) for name, values in found.items()
+    }
 
 
 def _users_of_model(

@@ -94,7 +94,9 @@ def _queries(config: RunConfig, manifest: Manifest, request: Request) -> Queries
         return EveryItem(request.catalogue.raw)
     if request.given is not None:
         given = request.given
-        return GivenHistories(given.raw, given.offsets, given.item, given.user, config.data.max_history)
+        return GivenHistories(
+            given.raw, given.offsets, given.item, given.user, given.features, config.data.max_history
+        )
     return StoreHistories(config, manifest, request.users, request.rows)
 
 

@@ -24,7 +24,7 @@ def typed_column(name: str) -> str:
     return f"typed_feature_{name}"
 
 
-def check_type(path: AnyPath, name: str, feature: FeatureConfig, column: str, dtype: pl.DataType) -> None:
+def check_type(path: AnyPath | str, name: str, feature: FeatureConfig, column: str, dtype: pl.DataType) -> None:
     """Raise :class:`DataError` for a typed column that cannot hold the feature."""
     fits = dtype.is_numeric() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null)
     wanted = "numbers, booleans" + (" or their text" if feature.type is FeatureType.NUMBER else " or strings")
@@ -54,9 +54,8 @@ def _digits_of(text: pl.Expr) -> pl.Expr:
     return plain.otherwise(without_thousands(trimmed))
 
 
-def reasons_of(name: str, feature: FeatureConfig, text: pl.Expr, is_number: bool) -> list[pl.Expr]:
-    """Why a row is broken, by its typed value and its ``text``."""
-    typed = pl.col(typed_column(name))
+def reasons_of(name: str, feature: FeatureConfig, typed: pl.Expr, text: pl.Expr, is_number: bool) -> list[pl.Expr]:
+    """Why a row is broken, by its ``typed`` value and its ``text``."""
     if feature.type is FeatureType.CATEGORY:
         return [_when(typed.str.len_bytes() > MAX_VALUE_BYTES, f"{name}_too_long")]
     too_large = _when(typed.abs() > LARGEST_NUMBER, f"{name}_out_of_range")

@@ -115,7 +115,7 @@ def _with_reason(
     }
     for name, feature in file.features.items():
         text, _, is_number = _values_of(file, name)
-        reasons += reasons_of(name, feature, text, is_number)
+        reasons += reasons_of(name, feature, pl.col(typed_column(name)), text, is_number)
     rows = rows.with_row_index(_NUMBER, offset=first_row).with_columns(**typed)
     return rows.with_columns(pl.coalesce(reasons).alias(REASON))
 

@@ -15,6 +15,7 @@ from configs.schema.serve import ServeConfig
 from launch.serve.access import Gate, read_body
 from launch.serve.answers import errors_answer, json_answer
 from launch.serve.batching import QueueFullError
+from launch.serve.features import Features
 from launch.serve.metrics import Measured, Metrics
 from launch.serve.openapi import document, page
 from launch.serve.requests import InvalidRequest, event_requests, recommend_request
@@ -91,10 +92,14 @@ class _Endpoints:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
-        return json_answer(document())
+        return json_answer(document(self._features))
 
     async def docs(self, request: Request) -> Response:
-        return HTMLResponse(page())
+        return HTMLResponse(page(self._features))
+
+    @property
+    def _features(self) -> Features:
+        return Features([]) if self._served.state is None else self._served.state.model.features
 
 
 def _loading() -> Response:

@@ -10,11 +10,12 @@ from typing import Any
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import DataError
+from launch.serve.features import Features, features_of
 
 MODEL, EXAMPLES, ITEM_COUNTS = "model.json", "example.json", "items.parquet"
 FORMAT, FORMAT_VERSION = "shardrec export", 1
 _INPUTS = {"item_vectors", "lengths", "user_vectors"}
-"""Inputs of a program that a server has."""
+"""Inputs of a program that a server has, beside the features of events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class ExportFiles:
     version: str
     card: dict[str, Any]
     contents: dict[str, bytes]
+    features: Features
+    """What the model reads of each event beside its item."""
 
     def shown(self, name: str) -> str:
         """The path of a file, for messages."""
@@ -49,16 +52,16 @@ def read_export(folder: Path) -> ExportFiles:
         needed = _needed(card)
         inputs = {each["name"] for each in card["program"]["inputs"]}
         listed = {name: card["files"][name] for name in needed}
-    except (KeyError, TypeError) as error:
+        features = features_of(card)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise DataError(f"{path} lacks {error}; export the run again") from error
-    if others := sorted(inputs - _INPUTS):
+    if others := sorted(inputs - _INPUTS - {f"features.{each.name}" for each in features}):
         raise DataError(
-            f"{path}: the model reads {others[0]} of each event, which the server does not take yet; serve a model "
-            f"that was trained with model.event_features=[]"
+            f"{path}: the program takes {others[0]}, which this server does not have; export the run again"
         )
     contents = {name: _checked(folder / name, listed[name]) for name in needed}
     refuse_pickles(contents[card["program"]["file"]], folder / card["program"]["file"])
-    return ExportFiles(folder, hashlib.sha256(text).hexdigest()[:12], card, contents)
+    return ExportFiles(folder, hashlib.sha256(text).hexdigest()[:12], card, contents, features)
 
 
 def stamp_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:

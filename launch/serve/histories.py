@@ -5,8 +5,9 @@ U users, T events of all of them.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,26 @@ import xxhash
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import DataError
+from launch.serve.features import Codes, Features
 from launch.serve.id_map import KIND_WORDS, IdMap, RawId
 
+HistoryEvent = tuple[RawId, int, Codes | str | None]
+"""An item, its time in milliseconds, and its features: of a store encoded, of posted events as JSON."""
 MANIFEST, ITEMS, HISTORIES = "manifest.json", "items.parquet", "histories/part-*.parquet"
 FORMAT_VERSION = 2
 
 
 class StoreHistories:
-    """What a store held when it was read: 12 bytes an event, and the ids of users and items."""
+    """What a store held when it was read: 12 bytes an event, 4 more for each feature, and the ids of users and
+    items."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads the newest version. Raises :class:`DataError` for a store that is missing, damaged or of another
-        format."""
+    def __init__(self, folder: Path, features: Features) -> None:
+        """Reads the newest version, of events the ``features`` too. Raises :class:`DataError` for a store that is
+        missing, damaged, of another format or without a feature."""
         manifest = _manifest_of(folder)
+        raw = [_raw_column(folder, manifest, feature.name) for feature in features]
         items = _column(_table(folder, manifest, ITEMS, ["raw_item"]), "raw_item")
-        parts = _table(folder, manifest, HISTORIES, ["raw_user", "item", "timestamp"])
+        parts = _table(folder, manifest, HISTORIES, ["raw_user", "item", "timestamp", *raw])
         self.users = IdMap(_column(parts, "raw_user"), str(folder))
         self.items = IdMap(items, str(folder))
         self.first_time_ms: int = manifest["first_time_ms"]
@@ -40,15 +46,23 @@ class StoreHistories:
         self._offsets = np.concatenate([[0], np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False))])
         self._items = lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
         self._times = parts.column("timestamp").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        self._codes = [
+            feature.encoded_column(parts.column(name).combine_chunks().flatten())
+            for feature, name in zip(features, raw, strict=True)
+        ]
 
-    def history(self, user: RawId) -> list[tuple[RawId, int]]:
-        """Items of ``user`` with their times in milliseconds, the oldest first; empty for one that is unknown."""
+    def history(self, user: RawId) -> list[HistoryEvent]:
+        """Items of ``user`` with their times in milliseconds and features, the oldest first; empty for one that is
+        unknown."""
         row = self.users.row_of.get(user)
         if row is None:
             return []
         events = slice(self._offsets[row], self._offsets[row + 1])
         items = [self.items.raw_ids[item] for item in self._items[events].tolist()]
-        return list(zip(items, self._times[events].tolist(), strict=True))
+        codes: Iterable[Codes] = repeat((), len(items))
+        if self._codes:
+            codes = zip(*(values[events].tolist() for values in self._codes), strict=True)
+        return list(zip(items, self._times[events].tolist(), codes, strict=True))
 
     def refuse_other_items(self, items: IdMap, folder: Path) -> None:
         """Raise :class:`DataError` where the ids of this store at ``folder`` are not those of an export."""
@@ -64,19 +78,28 @@ class StoreHistories:
             )
 
 
-def merged(stored: Sequence[tuple[RawId, int]], posted: Sequence[tuple[RawId, int]], has_times: bool) -> list[RawId]:
-    """The items of both in the order of their times, the oldest first; what a newer store holds too is there once.
+def merged(stored: Sequence[HistoryEvent], posted: Sequence[HistoryEvent], has_times: bool) -> Sequence[HistoryEvent]:
+    """Both in the order of their times, the oldest first; what a newer store holds too is there once, with the
+    features of the store.
 
     A store without times (``has_times`` false) is older than what was posted.
     """
     if not posted:
-        return [item for item, _ in stored]
-    known = set(stored)
-    new = [event for event in posted if event not in known]
-    both = [*stored, *new]
+        return stored
+    known = {event[:2] for event in stored}
+    both = [*stored, *(event for event in posted if event[:2] not in known)]
     if has_times:
         both.sort(key=lambda event: event[1])  # stable: the store first, then by arrival
-    return [item for item, _ in both]
+    return both
+
+
+def _raw_column(folder: Path, manifest: dict[str, Any], name: str) -> str:
+    if name not in manifest.get("features", {}):
+        raise DataError(
+            f"serve.store={folder} has no feature {name!r}, which the model reads of each event; name the store that "
+            f"the run was trained on, or a newer one of its log"
+        )
+    return f"raw_{name}"
 
 
 def _manifest_of(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from configs.errors import DataError
 from launch.serve.export_folder import EXAMPLES, ITEM_COUNTS, ExportFiles, read_export
+from launch.serve.features import Codes
 from launch.serve.id_map import IdMap, id_map_of
 from launch.serve.ranking import Best, Candidates, best_of
 
@@ -36,6 +37,8 @@ class Query:
     history: Sequence[int]
     candidates: Candidates
     user: int | None = None
+    codes: Sequence[Codes] = ()
+    """Of each event of the history, where the model has features."""
 
 
 class Model:
@@ -46,6 +49,7 @@ class Model:
         self.version = files.version
         self.max_history: int = files.card["preprocessing"]["max_history"]
         self.leave_out_seen: bool = files.card["preprocessing"]["leave_out_seen"]
+        self.features = files.features
         self.items, self._item_vectors = _table(files, "item")
         self.users: IdMap | None = None
         self._user_vectors: Tensor | None = None
@@ -62,11 +66,25 @@ class Model:
         rows = np.zeros((len(queries), max(lengths)), dtype=np.int64)
         for place, history in enumerate(histories):
             rows[place, : len(history)] = history
-        inputs = {"item_vectors": self._item_vectors[torch.from_numpy(rows)], "lengths": torch.tensor(lengths)}
+        inputs: dict[str, Any] = {
+            "item_vectors": self._item_vectors[torch.from_numpy(rows)],
+            "lengths": torch.tensor(lengths),
+        }
         if self._user_vectors is not None:
             inputs["user_vectors"] = self._user_vectors[torch.tensor([query.user for query in queries])]
+        if len(self.features):
+            inputs["features"] = self._features_of(queries, rows.shape)
         query: Tensor = self._program(**inputs)
         return best_of(query, self._item_vectors, [each.candidates for each in queries])
+
+    def _features_of(self, queries: Sequence[Query], shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """``[B, L]`` of each feature, 0 behind the ends of histories."""
+        found = {feature.name: np.zeros(shape, dtype=feature.dtype) for feature in self.features}
+        for place, query in enumerate(queries):
+            columns = self.features.columns_of(query.codes[-self.max_history :])
+            for values, column in zip(found.values(), columns, strict=True):
+                values[place, : len(column)] = column
+        return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def popular(self, wanted: Candidates) -> Best:
         """The candidates with most events in the store that the model was trained on, with those numbers."""
@@ -151,7 +169,8 @@ def _check_examples(model: Model, files: ExportFiles) -> None:
         expected = [(each["recommended"], each["scores"]) for each in examples]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{files.shown(EXAMPLES)} is damaged ({error}); export the run again") from error
-    warm_up = Query([0], Candidates(1), user=0 if model.users is not None else None)
+    no_features = [model.features.codes_of({})]
+    warm_up = Query([0], Candidates(1), 0 if model.users is not None else None, no_features)
     try:
         found = model.recommend(queries or [warm_up])
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -169,7 +188,9 @@ def _check_examples(model: Model, files: ExportFiles) -> None:
 def _example_query(model: Model, example: dict[str, Any]) -> Query:
     user = None if model.users is None else model.users.row_of[example["user"]]
     seen = model.items.rows_of(example["seen"])
-    return Query(model.items.rows_of(example["history"]), Candidates(len(example["recommended"]) or 1, seen), user)
+    wanted = Candidates(len(example["recommended"]) or 1, seen)
+    codes = list(zip(*(example["features"][feature.name] for feature in model.features), strict=True))
+    return Query(model.items.rows_of(example["history"]), wanted, user, codes)
 
 
 def _is_same(best: Best, rows: list[int], scores: list[float]) -> bool:

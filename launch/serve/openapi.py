@@ -1,7 +1,9 @@
 """What the server takes and answers, for programs (OpenAPI) and for people; needs no network to be read."""
 
+import copy
 import html
 import json
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from launch.serve.answers import ErrorsAnswer, EventsAnswer, RecommendAnswer, ReloadAnswer, StateAnswer
-from launch.serve.requests import EventRequest, RecommendRequest
+from launch.serve.features import Feature
+from launch.serve.requests import EventRequest, HistoryEvent, RecommendRequest
 
 _PATHS: tuple[tuple[str, str, str, type[BaseModel] | None, type[BaseModel] | None], ...] = (
     ("/recommend", "post", "The best items for a user or after a history.", RecommendRequest, RecommendAnswer),
@@ -20,6 +23,8 @@ _PATHS: tuple[tuple[str, str, str, type[BaseModel] | None, type[BaseModel] | Non
     ("/ready", "get", "Whether the model is loaded.", None, StateAnswer),
     ("/metrics", "get", "Counts and times in Prometheus' format.", None, None),
 )
+_TYPES = {True: ["string", "number", "boolean", "null"], False: ["number", "boolean", "null"]}
+"""What JSON has for a category and for a number."""
 _ERRORS = {
     "400": "No JSON.",
     "401": "No token, or another.",
@@ -36,9 +41,22 @@ pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style></head><body><h1>Rec
 """
 
 
+def document(features: Iterable[Feature] = ()) -> dict[str, Any]:
+    """The OpenAPI document, with the ``features`` that the model reads of each event."""
+    found = copy.deepcopy(_document())
+    named = {each.name: {"type": _TYPES[each.is_category], "description": _told_of(each)} for each in features}
+    for model in (HistoryEvent, EventRequest):
+        found["components"]["schemas"][model.__name__]["properties"]["features"]["properties"] = named
+    return found
+
+
+def _told_of(feature: Feature) -> str:
+    kind = "A category" if feature.is_category else "A number"
+    return f"{kind}; {'it may be missing' if feature.is_optional else 'every event has it'}."
+
+
 @cache
-def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+def _document() -> dict[str, Any]:
     models = {model for _, _, _, *both in _PATHS for model in both if model is not None} | {ErrorsAnswer}
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
@@ -56,10 +74,9 @@ def document() -> dict[str, Any]:
     }
 
 
-@cache
-def page() -> str:
+def page(features: Iterable[Feature] = ()) -> str:
     """The same as HTML."""
-    schemas = document()["components"]["schemas"]
+    schemas = document(features)["components"]["schemas"]
     parts = []
     for path, method, told, body, answer in _PATHS:
         parts.append(f"<h2>{method.upper()} {path}</h2><p>{html.escape(told)}</p>")
@@ -67,6 +84,9 @@ def page() -> str:
             if model is not None:
                 text = html.escape(json.dumps(schemas[model.__name__]["properties"], indent=1))
                 parts.append(f"<h3>{title}</h3><pre>{text}</pre>")
+            if model is RecommendRequest:
+                text = html.escape(json.dumps(schemas[HistoryEvent.__name__]["properties"], indent=1))
+                parts.append(f"<h3>An event of the history</h3><pre>{text}</pre>")
     return _PAGE.format(version=html.escape(version("shardrec")), paths="".join(parts))
 
 

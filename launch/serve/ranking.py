@@ -26,10 +26,15 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """Rows of items, the best first, with their scores; fewer than were wanted where candidates are."""
+    """Rows of items, the best first, with their scores; fewer than were wanted where candidates are.
+
+    ``is_finite`` is false, and there are no rows, where the query is none: features may be as far from those of the
+    training as floats are.
+    """
 
     rows: list[int]
     scores: list[float]
+    is_finite: bool = True
 
 
 def best_of(query: Tensor, item_vectors: Tensor, wanted: Sequence[Candidates]) -> list[Best]:
@@ -41,7 +46,8 @@ def best_of(query: Tensor, item_vectors: Tensor, wanted: Sequence[Candidates]) -
         score = query[start : start + at_once] @ item_vectors.t()
         _mask(score, part)
         found += _top(score, part)
-    return found
+    is_finite = torch.isfinite(query).all(dim=1).tolist()
+    return [best if finite else Best([], [], False) for best, finite in zip(found, is_finite, strict=True)]
 
 
 def _mask(score: Tensor, wanted: Sequence[Candidates]) -> None:

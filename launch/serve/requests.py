@@ -1,8 +1,19 @@
 """What clients send, with its bounds, and what is told of a body that does not fit."""
 
+import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 from launch.serve.id_map import KIND_WORDS, RawId
 
@@ -13,6 +24,35 @@ MAX_EVENTS = 1000
 Number = Annotated[int, Strict(), Field(ge=-(2**63), le=2**63 - 1)]
 Text = Annotated[str, Strict(), Field(min_length=1, max_length=1024)]
 Id = Annotated[Number | Text, Field(description="Raw id: a whole number or a text, as in the log.")]
+MAX_FEATURES = 64
+"""Features of one event."""
+
+_FEATURE_WORDS = "must be a number, a text of at most 1,024 characters, a boolean or null"
+
+
+def _feature_value(value: Any) -> Any:
+    if isinstance(value, str) and len(value) <= 1024:
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    is_number = isinstance(value, int) and -(2**63) <= value < 2**63
+    if is_number or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise PydanticCustomError("feature_value", _FEATURE_WORDS)
+
+
+FeatureValue = Annotated[
+    Any,
+    PlainValidator(_feature_value),
+    WithJsonSchema({"type": ["number", "string", "boolean", "null"], "maxLength": 1024}),
+]
+Features = Annotated[
+    dict[Annotated[str, Field(max_length=100)], FeatureValue],
+    Field(
+        max_length=MAX_FEATURES,
+        description="Raw values of the event's features by name, as in the log; null or left out: it is missing.",
+    ),
+]
 Time = Annotated[int, Strict(), Field(ge=0, le=LATEST_TIME, description="Milliseconds since 1970.")]
 
 
@@ -33,6 +73,7 @@ class HistoryEvent(_Body):
 
     item_id: Id
     timestamp: Time | None = None
+    features: Features | None = None
 
 
 class RecommendRequest(_Body):
@@ -58,6 +99,7 @@ class EventRequest(_Body):
     user_id: Id
     item_id: Id
     timestamp: Time | None = Field(None, description="Milliseconds since 1970; by default the server's time.")
+    features: Features | None = None
 
 
 _EVENTS = TypeAdapter(Annotated[list[EventRequest], Field(min_length=1, max_length=MAX_EVENTS)])
@@ -107,6 +149,8 @@ def _explained(error: ValidationError) -> InvalidRequest:
         if each["type"] == "json_invalid":
             return InvalidRequest(400, [(None, f"the body is no JSON: {each['msg'].removeprefix('Invalid JSON: ')}")])
         found.setdefault(_field(each["loc"], each["type"]), []).append(each)
+    for field in [field for field in found if any(other.startswith(f"{field}.") for other in found) and field]:
+        del found[field]  # an event whose field is wrong is no id either
     return InvalidRequest(422, [(field or None, _message(field, each)) for field, each in list(found.items())[:10]])
 
 
@@ -117,7 +161,7 @@ def _field(location: tuple[int | str, ...], kind: str) -> str:
     for place, part in enumerate(location):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part in _NAMES or (kind == "extra_forbidden" and place == last):
+        elif part in _NAMES or location[place - 1] == "features" or (kind == "extra_forbidden" and place == last):
             text += f".{part[:100]}" if text else part[:100]
     return text
 
@@ -127,6 +171,6 @@ def _message(field: str, errors: list[Any]) -> str:
     if len(errors) > 1:
         return _WORDS["history" if field.startswith("history[") and not field.endswith("id") else "id"]
     if errors[0]["type"] == "extra_forbidden":
-        return "is no field of this request"
+        return "is no field of this request; values of an event's features are given in its object features"
     message: str = errors[0]["msg"]
     return message.removeprefix("Input ").removeprefix("Field ")

@@ -75,7 +75,7 @@ def load_state(config: ServerConfig) -> State:
     model = load_model(Path(config.export))
     store = None
     if config.serve.store:
-        store = StoreHistories(Path(config.serve.store))
+        store = StoreHistories(Path(config.serve.store), model.features)
         store.refuse_other_items(model.items, Path(config.serve.store))
     return State(model, store)
 

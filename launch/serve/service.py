@@ -1,7 +1,7 @@
 """From a request to its answer: raw ids in and out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from configs.schema.serve import ServeConfig
 from launch.serve.answers import recommendations
 from launch.serve.batching import Batches
 from launch.serve.events import Event, EventLog
+from launch.serve.features import Codes, Value, features_as_json
 from launch.serve.histories import merged
 from launch.serve.id_map import RawId
 from launch.serve.metrics import Metrics
@@ -28,13 +29,30 @@ Job = tuple[Model, Query]
 SECONDS_END, MILLISECONDS_BEGIN = 10**10, 10**11
 """A time below the first is seconds where the store's times are milliseconds; it would be of the year 1970."""
 
+_FIELD_OF = {"request": "history", "known": "user_id"}
+_NOT_FINITE = "the features of the history give no finite scores: a number is too far from those of the training"
+
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """``items`` the oldest first, and where they are from."""
+    """``items`` the oldest first with their features, and where they are from."""
 
     source: str
-    items: list[RawId]
+    items: Sequence[RawId]
+    features: Sequence[Codes | str | None]
+    """Encoded, or as JSON; empty where the model reads none."""
+
+    def known(self, model: Model) -> tuple[list[int], list[Codes]]:
+        """Rows of the items that ``model`` knows, and the codes of as many of the last ones as it reads."""
+        if not len(model.features):
+            return model.items.rows_of(self.items), []
+        rows = [model.items.row_of.get(item) for item in self.items]
+        newest = [each for each, row in zip(self.features, rows, strict=True) if row is not None]
+        codes = [
+            each if isinstance(each, tuple) else model.features.codes_of_json(each)
+            for each in newest[-model.max_history :]
+        ]
+        return [row for row in rows if row is not None], codes
 
 
 class Service:
@@ -59,8 +77,8 @@ class Service:
         model = state.model
         sent = None if request.history is None else [_item_of(each) for each in request.history]
         self._check(request, sent or [], state)
-        history = self._history(request, sent, state)
-        rows = model.items.rows_of(history.items)
+        history = self._known_history(request, state) if sent is None else _sent_history(request, sent, model)
+        rows, codes = history.known(model)
         leave_out_seen = model.leave_out_seen if request.leave_out_seen is None else request.leave_out_seen
         forbidden, allowed = request.forbidden_items or [], request.allowed_items
         left_out = model.items.rows_of(forbidden) + (rows if leave_out_seen else [])
@@ -69,7 +87,9 @@ class Service:
         user = None if model.users is None or request.user_id is None else model.users.row_of.get(request.user_id)
         is_known = bool(rows) and (model.users is None or user is not None)
         if is_known:
-            best = await self.queries.result_of((model, Query(rows, candidates, user)))
+            best = await self.queries.result_of((model, Query(rows[-model.max_history :], candidates, user, codes)))
+            if not best.is_finite:
+                raise InvalidRequest(422, [(_FIELD_OF[history.source], _NOT_FINITE)])
         else:
             best = model.popular(candidates)
         source = "model" if is_known else "popular"
@@ -95,9 +115,7 @@ class Service:
         now = time.time_ns() // 1_000_000
         for number, each in enumerate(requests):
             _check_event(each, state, f"[{number}]." if len(requests) > 1 else "")
-        events = [
-            Event(each.user_id, each.item_id, now if each.timestamp is None else each.timestamp) for each in requests
-        ]
+        events = [_event_of(each, now) for each in requests]
         new = await self.posts.result_of(events)
         self._metrics.events.inc(new)
         return {"received": len(events), "new": new}
@@ -130,14 +148,34 @@ class Service:
         if request.user_id is not None:
             check_kind("user_id", request.user_id, _user_kind(state), "users")
 
-    def _history(self, request: RecommendRequest, sent: list[RawId] | None, state: State) -> _History:
-        if sent is not None:
-            return _History("request", sent)
+    def _known_history(self, request: RecommendRequest, state: State) -> _History:
         assert request.user_id is not None, "one of both is there"
         stored = [] if state.store is None else state.store.history(request.user_id)
         posted = [] if self._log is None else self._log.history(request.user_id, self._config.max_history)
-        items = merged(stored, posted, state.store is None or state.store.has_times)
-        return _History("known" if items else "none", items)
+        events = merged(stored, posted, state.store is None or state.store.has_times)
+        source = "known" if events else "none"
+        return _History(source, [event[0] for event in events], [event[2] for event in events])
+
+
+def _sent_history(request: RecommendRequest, items: list[RawId], model: Model) -> _History:
+    """Raises :class:`InvalidRequest` for features of an event that are not the model's."""
+    codes = list[Codes]()
+    for number, event in enumerate(request.history or ()):
+        given = (event.features if isinstance(event, HistoryEvent) else None) or {}
+        if given or len(model.features):
+            _check_features(model, given, f"history[{number}].", others_allowed=False)
+            codes.append(model.features.codes_of(given))
+    return _History("request", items, codes)
+
+
+def _check_features(model: Model, given: Mapping[str, Value], prefix: str, *, others_allowed: bool) -> None:
+    if wrong := model.features.errors_of(given, others_allowed=others_allowed):
+        raise InvalidRequest(422, [(f"{prefix}features.{name}", told) for name, told in wrong.items()])
+
+
+def _event_of(request: EventRequest, now: int) -> Event:
+    timestamp = now if request.timestamp is None else request.timestamp
+    return Event(request.user_id, request.item_id, timestamp, features_as_json(request.features))
 
 
 def _item_of(event: RawId | HistoryEvent) -> RawId:
@@ -155,6 +193,7 @@ def _check_event(event: EventRequest, state: State | None, prefix: str) -> None:
         return
     check_kind(f"{prefix}item_id", event.item_id, state.model.items.kind, "items")
     check_kind(f"{prefix}user_id", event.user_id, _user_kind(state), "users")
+    _check_features(state.model, event.features or {}, prefix, others_allowed=True)
     is_milliseconds = (
         state.store is not None and state.store.has_times and state.store.first_time_ms > MILLISECONDS_BEGIN
     )

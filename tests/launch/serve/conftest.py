@@ -1,6 +1,9 @@
-"""A tiny export that the tests of the server share."""
+"""Tiny exports that the tests of the server share."""
+
+from pathlib import Path
 
 import pytest
+from feature_log import run_with_features
 
 from prepared_store import synthetic_store
 from runs import tiny_run
@@ -18,3 +21,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     assert train(tiny_run(store, folder / "run", num_steps=4)) == 0
     assert export([f"run_dir={folder / 'run'}"]) == 0
     return Exported(folder / "run" / "export", store)
+
+
+@pytest.fixture(scope="package")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Of a run that reads the features of events."""
+    from train.export.export import main as export
+
+    run = run_with_features(tmp_path_factory.mktemp("featured"))
+    assert export([f"run_dir={run}"]) == 0
+    return Exported(Path(run) / "export", str(Path(run).parent / "store"))

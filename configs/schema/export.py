@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from configs.bounds import check_bounds
-from configs.errors import require
 from configs.paths import checked_folder
+from configs.run_dir import checked_run_dir
 from configs.url import is_url
 
 
@@ -22,7 +22,7 @@ class ExportConfig:
     """A folder with a run's model that needs nothing of this project. Never part of a run's identity."""
 
     output: str = ""
-    """Folder that the model is exported to; empty: ``RUN_DIR/export``."""
+    """Folder or URL that the model is exported to; empty: ``RUN_DIR/export``."""
     dtype: ExportDtype = ExportDtype.FLOAT32
     """Number format of the exported tables; int8 has a scale for each row. The encoder stays float32."""
     examples: int = 10
@@ -39,8 +39,6 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         self.output = checked_folder("export.output", self.output)
-        require(
-            not is_url(self.output),
-            f"export.output={self.output} is a URL; name a local folder and copy it from there",
-        )
+        if is_url(self.output):
+            self.output = checked_run_dir(self.output, "export.output")
         check_bounds("export.", self, examples=(0, 10_000))

@@ -100,4 +100,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         self.export = checked_path("export", self.export)
-        require(not is_url(self.export), f"export={self.export} is a URL; copy the folder here and name that")
+        require(
+            not is_url(self.export),
+            f"export={self.export} is a URL, and a server reads a folder of this machine: copy it here, such as by "
+            f"`aws s3 sync {self.export} FOLDER`, and name export=FOLDER",
+        )

@@ -11,7 +11,7 @@ import torch
 from configs.errors import exit_code_of
 from configs.schema import RefitOn, RunConfig
 from data_pipeline.store.manifest import Manifest, identity_digests
-from data_pipeline.store.paths import path_of
+from data_pipeline.store.paths import AnyPath, path_of
 from train.build import build_state
 from train.checkpoint.model_to_ship import model_to_ship
 from train.checkpoint.reading import checkpoints_of
@@ -28,10 +28,10 @@ from train.export.compiled import trial_inputs, write_compiled, write_onnx
 from train.export.examples import make_examples, write_examples
 from train.export.exported_model import ExportedModel
 from train.export.faiss_index import write_index
-from train.export.folder import new_folder, output_of
 from train.export.id_maps import write_items, write_users
 from train.export.measure import measure
 from train.export.mlflow_files import write_mlflow
+from train.export.output import new_output, output_of
 from train.export.preflight import refuse_no_program
 from train.export.program import (
     ENCODER,
@@ -61,18 +61,18 @@ def export(config: RunConfig) -> None:
         state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             model = Shipped.of(model_to_ship(checkpointer, config.checkpoint.use), checkpointer, state)
-        with _on_rank_zero(output) as partial:
+        with _on_rank_zero(output, config, watchdog.heartbeat) as partial:
             told = _write(partial, config, manifest, state, model, watchdog.heartbeat)
         if state.collectives.rank == 0:
             print(f"{output}: {told}", flush=True)
 
 
 @contextmanager
-def _on_rank_zero(output: Path) -> Iterator[Path | None]:
+def _on_rank_zero(output: AnyPath, config: RunConfig, heartbeat: Heartbeat) -> Iterator[Path | None]:
     """The folder that rank 0 writes, which takes its place when the block ends; None on the others. Collective."""
     with ExitStack() as stack:
         entered: list[Path] = []
-        on_rank_zero(lambda: entered.append(stack.enter_context(new_folder(output))))
+        on_rank_zero(lambda: entered.append(stack.enter_context(new_output(output, config, heartbeat))))
         yield entered[0] if entered else None
 
 

@@ -14,11 +14,6 @@ from typing import Any
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import ConfigError, DataError
-from configs.nesting import refuse_nested
-from configs.paths import refuse_unwritable
-from configs.run_dir import local_run_dir
-from configs.schema import RunConfig
-from configs.url import is_url
 
 MODEL = "model.json"
 FORMAT = "shardrec export"
@@ -61,29 +56,6 @@ MARK = ".shardrec_export"
 """Lies in a folder that is being written: its files may be removed, which no list names yet."""
 
 
-def output_of(config: RunConfig) -> Path:
-    """The folder that ``config`` exports to; raises :class:`ConfigError` where that may not be one.
-
-    Changes nothing. :class:`ConfigError` too where it holds what we did not write.
-    """
-    if not config.export.output and is_url(config.run_dir):
-        raise ConfigError(
-            f"run_dir={config.run_dir} is a URL: name a local folder for the export, export.output=FOLDER, and copy "
-            f"it from there"
-        )
-    output = Path(os.path.realpath(config.export.output or f"{config.run_dir}/export"))
-    key = "export.output"
-    refuse_nested({key: str(output), "data.store": config.data.store})
-    refuse_nested({key: str(output), "data.log": config.data.log})
-    if not is_url(config.run_dir):
-        refuse_nested({key: str(output), "the folder of checkpoints": str(local_run_dir(config) / "checkpoints")})
-    refuse_foreign(output)
-    refuse_foreign(_beside(output, REPLACED))
-    _refuse_foreign_partial(_beside(output, PARTIAL))
-    refuse_unwritable(f"export.output={output}", output.parent)
-    return output
-
-
 def refuse_foreign(folder: Path) -> None:
     """Raise :class:`ConfigError` where ``folder`` is there and is not an export, or holds anything beside it."""
     if present := _present(folder):
@@ -115,13 +87,19 @@ def new_folder(output: Path) -> Iterator[Path]:
         if is_ours and (partial / MARK).exists():  # the block ended with an error
             _remove_files(partial)
             (partial / MARK).unlink()
-            _remove(partial)
+            remove_export(partial)
         os.close(lock)
 
 
 def sums_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of ``folder`` but ``model.json``, by name."""
     return {path.name: _sum_of(path) for path in sorted(folder.iterdir()) if path.name not in (MODEL, MARK)}
+
+
+def refuse_foreign_beside(output: Path) -> None:
+    """The same of the folders that an export writes beside ``output``."""
+    refuse_foreign(_beside(output, REPLACED))
+    _refuse_foreign_partial(_beside(output, PARTIAL))
 
 
 def _refuse_foreign_partial(folder: Path) -> None:
@@ -188,17 +166,17 @@ def _replace(partial: Path, output: Path) -> None:
     if output.exists():
         output.rename(old)
     partial.rename(output)
-    _remove(old)
+    remove_export(old)
 
 
 def _bring_back(output: Path) -> None:
     old = _beside(output, REPLACED)
     if old.exists() and not output.exists():
         old.rename(output)
-    _remove(old)
+    remove_export(old)
 
 
-def _remove(folder: Path) -> None:
+def remove_export(folder: Path) -> None:
     """Remove the files that an export writes, and the folder if nothing else lies in it."""
     if folder.is_dir():
         _remove_files(folder)

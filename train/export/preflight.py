@@ -13,7 +13,7 @@ from configs.schema import RunConfig
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
 from train.evaluation.preflight import evaluated_run
-from train.export.folder import output_of
+from train.export.output import output_of
 from train.run_dir.identity import refuse_other_evaluation
 from train.run_dir.model_files import refuse_without_model
 from train.run_dir.store_version import manifest_of_run

@@ -9,7 +9,8 @@ import pytest
 from configs.atomic_files import json_with_sum
 from configs.errors import ConfigError
 from configs.load import load_config
-from train.export.folder import FORMAT, MARK, MODEL, new_folder, output_of, sums_of
+from train.export.folder import FORMAT, MARK, MODEL, new_folder, sums_of
+from train.export.output import output_of
 
 
 def write_export(output: Path, word: str) -> None:
@@ -194,7 +195,8 @@ def test_what_a_killed_export_left_is_taken_over(tmp_path: Path) -> None:
         ("{0}/run/checkpoints/export", "is inside the folder of checkpoints"),
         ("{0}/run/checkpoints/best", "is inside the folder of checkpoints"),
         ("{0}/file/export", "is no folder"),
-        ("s3://bucket/export", "is a URL"),
+        ("s3://", "names no folder"),
+        ("ftp://bucket/export", "use s3://"),
     ],
 )
 def test_an_output_in_a_place_of_something_else_is_refused(tmp_path: Path, output: str, told: str) -> None:
@@ -203,8 +205,3 @@ def test_an_output_in_a_place_of_something_else_is_refused(tmp_path: Path, outpu
     overrides += [f"export.output={output.format(tmp_path)}"]
     with pytest.raises(ConfigError, match=told):
         output_of(load_config(overrides))
-
-
-def test_a_run_behind_a_url_needs_a_local_folder() -> None:
-    with pytest.raises(ConfigError, match=r"export\.output=FOLDER"):
-        output_of(load_config(["run_dir=s3://bucket/run"]))

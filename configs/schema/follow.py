@@ -49,9 +49,19 @@ class FollowConfig:
     """An update begins with the model that it replaces; false: from scratch."""
     keep_optimizer: bool = False
     """An update takes over the state of the optimizers too; needs ``follow.warm_start``."""
+    keep_models: int = 0
+    """Newest models of each ``follow.update_every`` that stay on disk beside the first one, with the versions of the
+    store that they read; 0: all."""
 
     def __post_init__(self) -> None:
-        check_bounds("follow.", self, first_windows=(1, COUNT), num_windows=(0, COUNT), update_epochs=(1, COUNT))
+        check_bounds(
+            "follow.",
+            self,
+            first_windows=(1, COUNT),
+            num_windows=(0, COUNT),
+            update_epochs=(1, COUNT),
+            keep_models=(0, COUNT),
+        )
         require(
             self.warm_start or not self.keep_optimizer,
             "follow.keep_optimizer=true needs follow.warm_start=true: a model from scratch has new optimizers",

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     *("run_dir", "config_dir", "scratch_dir", "log_every_steps", "hardware", "sharding", "checkpoint", "nonfinite"),
     *("recommend", "export", "train", "data.store", "data.version", "data.memory_gib", "data.spill_dir"),
     *("data.prefetch_batches", "data.prefetch_mib", "evaluation.batch_size", "follow.num_windows"),
+    "follow.keep_models",
 )
 """Keys that may change when a follow goes on: they do not change what a window gives."""
 

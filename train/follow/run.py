@@ -24,6 +24,7 @@ from train.distributed.heartbeat import heartbeating
 from train.evaluate import EVALUATION, evaluate
 from train.evaluation.preflight import evaluated_run, keys_of
 from train.finish import SUMMARY
+from train.follow.disk import remove_older
 from train.follow.folder import open_folder, read_rows, write_row
 from train.follow.journey import FIRST, LOG, NOT_UPDATED, Journey, time_text
 from train.follow.table import line_of, write_table
@@ -171,6 +172,9 @@ def _cost_of(run_dir: str) -> dict[str, float]:
 def _keep(journey: Journey, window: int, row: dict[str, Any]) -> None:
     write_row(journey.folder, window, row)
     print(line_of(journey, row), flush=True)
+    with _quietly(journey):
+        for line in remove_older(journey, window):
+            print(line, flush=True)
 
 
 def _line_of(journey: Journey) -> str:

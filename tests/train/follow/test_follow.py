@@ -223,6 +223,34 @@ def test_the_store_holds_the_whole_log_in_the_end(whole: Path) -> None:
     assert manifest.version == NUM_WINDOWS
 
 
+def test_older_models_and_versions_go_and_the_table_stays_the_same(whole: Path, tmp_path: Path) -> None:
+    words = [*words_of(tmp_path, shop_log()), "follow.keep_models=1"]
+    assert follow([*words, "follow.num_windows=3"]) == 0
+    models, store = tmp_path / "run" / "models", tmp_path / "run" / "store"
+    mine = models / "every_1-000002" / "recommendations.parquet"
+    mine.write_bytes(b"mine")
+    assert follow(words) == 0, "it goes on without what is gone"
+    assert table_of(tmp_path).equals(table_of(whole))
+    assert {path.name for path in models.iterdir()} == {
+        *("first", "every_1-000002", "every_1-000005", "every_2-000004"),
+    }, "the first, the newest of each, and one that holds a file of yours"
+    assert mine.read_bytes() == b"mine"
+    assert (models / "every_1-000002" / "checkpoints" / "final").is_dir()
+    versions = {int(path.name) for path in (store / "versions").iterdir()}
+    read = {json.loads((each / "identity.json").read_text())["data.version"] for each in models.iterdir()}
+    assert versions == read | {NUM_WINDOWS} < set(range(1, NUM_WINDOWS + 1))
+    start = BEGIN + (NUM_WINDOWS + 1) * HOUR
+    split = ["data.split=global_time", f"data.global_time_valid={time_text(start - 1)}"]
+    for name in ("first", "every_2-000004"):
+        words = [
+            f"run_dir={models / name}",
+            f"data.store={store}",
+            *split,
+            f"data.global_time_test={time_text(start)}",
+        ]
+        assert evaluate(words) == 0, "what stays is of use"
+
+
 def test_another_follow_in_the_same_folder_is_refused_by_key_and_a_changed_log_is_told(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ T events.
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class Features:
     def __init__(self, features: Sequence[Feature]) -> None:
         self._by_name = {feature.name: feature for feature in features}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Feature]:
         return iter(self._by_name.values())
 
     def __len__(self) -> int:

@@ -139,7 +139,9 @@ def _view_of(file: NamedFile, place: AnyPath, names: Sequence[str]) -> FileView:
 
 def columns_in(log: LogFile) -> list[str]:
     """All columns of the file: of JSON lines a scan has those alone that were asked for."""
-    return _json_keys(log.path, log.source) or [] if log.layout is Layout.JSON_LINES else log.schema.names()
+    if log.layout is Layout.JSON_LINES:
+        return _json_keys(log.path, log.source) or []
+    return [name for name in log.schema.names() if name != EXTRA_FIELD]
 
 
 def first_objects(place: AnyPath, source: SourceConfig) -> list[dict[str, object]]:

@@ -223,6 +223,7 @@ def test_the_store_holds_the_whole_log_in_the_end(whole: Path) -> None:
     assert manifest.version == NUM_WINDOWS
 
 
+@pytest.mark.slow
 def test_older_models_and_versions_go_and_the_table_stays_the_same(whole: Path, tmp_path: Path) -> None:
     words = [*words_of(tmp_path, shop_log()), "follow.keep_models=1"]
     assert follow([*words, "follow.num_windows=3"]) == 0

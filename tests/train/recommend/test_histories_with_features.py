@@ -18,6 +18,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_with_features(tmp_path_factory.mktemp("features"))
 
 
+@pytest.fixture(scope="module")
+def of_store(run_dir: Path) -> pl.DataFrame:
+    """The rows for every user of the store."""
+    return rows_of(run_dir, run_dir.parent / "of_store.parquet")
+
+
 def recommend_here(overrides: list[str]) -> None:
     recommend(evaluated_run(overrides))
 
@@ -66,10 +72,13 @@ def as_slice_of_the_log(events: pl.DataFrame, path: Path) -> None:
     ],
 )
 def test_histories_with_their_raw_features_get_the_rows_of_the_same_users_of_the_store(
-    run_dir: Path, tmp_path: Path, write: Callable[[pl.DataFrame, Path], None], name: str
+    run_dir: Path,
+    of_store: pl.DataFrame,
+    tmp_path: Path,
+    write: Callable[[pl.DataFrame, Path], None],
+    name: str,
 ) -> None:
     write(events_of(run_dir), tmp_path / name)
-    of_store = rows_of(run_dir, tmp_path / "store.parquet")
     of_file = rows_of(run_dir, tmp_path / "file.parquet", f"recommend.histories={tmp_path / name}")
     assert of_file.equals(of_store)
     assert set(of_store["source"]) == {"model"}
@@ -87,6 +96,7 @@ def test_a_csv_file_gives_the_rows_of_the_same_texts(run_dir: Path, tmp_path: Pa
     assert found[0].equals(found[1])
 
 
+@pytest.mark.slow
 def test_two_ranks_write_the_rows_of_one(run_dir: Path, tmp_path: Path) -> None:
     as_events(events_of(run_dir), tmp_path / "events.parquet")
     contents = []
@@ -99,16 +109,11 @@ def test_two_ranks_write_the_rows_of_one(run_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_each_feature_counts(run_dir: Path, tmp_path: Path, feature: str) -> None:
-    events = events_of(run_dir)
-    shuffled = events.with_columns(pl.col(feature).shuffle(seed=1))
-    as_events(events, tmp_path / "events.parquet")
-    as_events(shuffled, tmp_path / "shuffled.parquet")
-    found = [
-        rows_of(run_dir, tmp_path / f"of_{name}.parquet", f"recommend.histories={tmp_path}/{name}.parquet")
-        for name in ("events", "shuffled")
-    ]
-    assert not found[0].equals(found[1])
+def test_each_feature_counts(run_dir: Path, of_store: pl.DataFrame, tmp_path: Path, feature: str) -> None:
+    events = events_of(run_dir).with_columns(pl.col(feature).shuffle(seed=1))
+    as_events(events, tmp_path / "shuffled.parquet")
+    found = rows_of(run_dir, tmp_path / "rows.parquet", f"recommend.histories={tmp_path}/shuffled.parquet")
+    assert not found.equals(of_store)
 
 
 def test_a_value_that_training_never_saw_counts_as_other(run_dir: Path, tmp_path: Path) -> None:
@@ -161,6 +166,14 @@ def test_a_wrong_file_is_one_error_that_names_the_column(
     with pytest.raises((ConfigError, DataError), match=rf"recommend\.histories=.*events\.parquet.*{told}"):
         rows_of(run_dir, tmp_path / "rows.parquet", f"recommend.histories={tmp_path}/events.parquet")
     assert not (tmp_path / "rows.parquet").exists()
+
+
+def test_a_missing_column_of_a_csv_file_is_told_with_those_that_are_there(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("user_id,item_id,kind,shop,price\nz,10,view,1,2\n")
+    with pytest.raises(
+        (ConfigError, DataError), match=r"no column 'stars'.*its columns are user_id, item_id, kind, shop, price;"
+    ):
+        rows_of(run_dir, tmp_path / "rows.parquet", f"recommend.histories={tmp_path}/few.csv")
 
 
 def test_json_lines_may_be_long_and_need_not_have_every_key_in_the_first_line(run_dir: Path, tmp_path: Path) -> None:

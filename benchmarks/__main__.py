@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from configs.errors import USAGE_EXIT_CODE, exit_code_of
+from configs.process_exit import exit_at_once
 
 NAMES = (
     "stream",
@@ -33,4 +34,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

@@ -192,3 +192,12 @@ def test_a_package_is_the_one_of_this_repository(package: str) -> None:
 
 def test_no_test_folder_is_a_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_a_process_that_loads_torch_leaves_nothing_to_the_shutdown_of_the_interpreter() -> None:
+    """Which native threads of torch abort now and then, and a command that has succeeded with them."""
+    torch_packages = [ROOT / "train", ROOT / "benchmarks", ROOT / "launch" / "serve"]
+    files = [file for folder in torch_packages for file in folder.rglob("*.py")]
+    programs = [file.read_text().partition('if __name__ == "__main__":')[2] for file in files]
+    assert sum("exit_at_once(" in each or "run_and_exit(" in each or "start()" in each for each in programs) > 10
+    assert not [file for file, each in zip(files, programs, strict=True) if "sys.exit(" in each]

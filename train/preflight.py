@@ -11,6 +11,7 @@ from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config, variants_of
 from configs.nesting import refuse_nested
 from configs.paths import refuse_unwritable
+from configs.process_exit import exit_at_once
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
@@ -57,4 +58,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

@@ -198,10 +198,10 @@ def test_one_run_is_not_queued_twice(slurm: dict[str, str], store: str, tmp_path
 
 
 @pytest.mark.slow
-def test_a_job_of_a_minute_saves_before_its_end_and_goes_on_in_another(
+def test_a_job_of_two_minutes_saves_before_its_end_and_goes_on_in_another(
     slurm: dict[str, str], store: str, tmp_path: Path
 ):
-    with launched(slurm, store, tmp_path / "run", "cluster.time_limit=1", *ENDLESS) as command:
+    with launched(slurm, store, tmp_path / "run", "cluster.time_limit=2", *ENDLESS) as command:
         assert command.stdout is not None
         told = ""
         while told.count(": steps ") < 2 and (line := command.stdout.readline()):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.overrides import key_of
+from configs.process_exit import exit_at_once
 from configs.saved_run import place_overrides
 from configs.schema import RunConfig, Split
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
@@ -125,4 +126,4 @@ def _refuse_no_split(config: RunConfig, run: TrainedRun) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

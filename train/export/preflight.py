@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from configs.errors import ConfigError, exit_code_of
+from configs.process_exit import exit_at_once
 from configs.schema import RunConfig
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
@@ -57,4 +58,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ from pathlib import Path
 from configs.atomic_files import read_json
 from configs.errors import DataError, exit_code_of
 from configs.nesting import refuse_nested
+from configs.process_exit import exit_at_once
 from configs.schema import RunConfig
 from data_pipeline.prepare.provenance import provenance_of
 from data_pipeline.prepare.read.log_files import find_log
@@ -49,4 +50,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

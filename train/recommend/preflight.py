@@ -4,6 +4,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from configs.errors import exit_code_of
+from configs.process_exit import exit_at_once
 from configs.schema import RunConfig
 from train.evaluation.preflight import evaluated_run, keys_of
 from train.recommend.asked import asked_of
@@ -22,4 +23,4 @@ def _check(config: RunConfig, typed: Collection[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from configs.atomic_files import write_text
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
+from configs.process_exit import exit_at_once
 from configs.run_dir import READER, local_run_dir
 from configs.saved_run import CONFIG, place_overrides
 from configs.schema import RunConfig
@@ -30,4 +31,4 @@ def main(overrides: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

@@ -29,6 +29,7 @@ from torch.distributed.elastic.rendezvous.api import (
 from configs.errors import HUNG_EXIT_CODE, REQUEUE_EXIT_CODE, USAGE_EXIT_CODE, NodesMissingError, exit_code_of
 from configs.lifeline import tied_environment
 from configs.load import load_config
+from configs.process_exit import exit_at_once
 from configs.run_dir import local_run_dir
 from configs.schema import RunConfig
 from train.distributed.environment import check_environment, use_loopback
@@ -199,4 +200,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_at_once(main(sys.argv[1:]))

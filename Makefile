@@ -40,7 +40,7 @@ $(SPARK_STAMP): $(STAMP)
 test-gpu:
 	$(BIN)/pytest -m gpu -rs
 
-# PART=1/2 runs every other one of them.
+# PART=1/3 runs every third of them.
 PART ?= 1/1
 test-slow: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile -m slow -rs --part=$(PART)

@@ -70,6 +70,11 @@ def main(overrides: list[str]) -> None:
 
 def _histories(folder: Path) -> str:
     """A line for each."""
+    if features := json.loads((folder / "model.json").read_bytes())["features"]:
+        raise ConfigError(
+            f"export={folder}: the model reads {', '.join(features)} of each event, and histories of this benchmark "
+            f"have items alone; name an export of a run with model.event_features=[]"
+        )
     lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
     draw = np.random.default_rng(0)
     drawn = draw.integers(0, len(lines), (NUM_HISTORIES, LENGTH))

@@ -103,7 +103,10 @@ def test_recommendations_for_listed_users_and_for_histories_of_ones_own(run: sha
     user, history = table["raw_user"][0].as_py(), [raw[item] for item in table["item"][0].as_py()]
     stored = run.recommend(users=[user], k=4).to_pylist()
     own = run.recommend(histories={"somebody": history}, k=4).to_pylist()
+    events = pa.table({"user_id": ["somebody"] * len(history), "item_id": history})
+    of_table = run.recommend(histories=events, k=4).to_pylist()
     assert [row["item_id"] for row in stored] == [row["item_id"] for row in own]
+    assert of_table == own
     assert {row["user_id"] for row in stored} == {user}
     with pytest.raises(shardrec.CommandFailed):
         run.recommend(users=["nobody of the store"])

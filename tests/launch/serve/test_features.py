@@ -84,6 +84,25 @@ def test_users_of_the_store_and_of_posted_events_have_their_features(featured: E
     assert all(is_answer(*pair) for pair in zip(found, wanted, strict=True))
 
 
+def test_events_of_unknown_items_are_left_out_with_their_features(featured: Exported, tmp_path: Path) -> None:
+    user, history = next(iter(events_by_user(featured).items()))
+    features = {"kind": "buy", "shop": 7, "price": 99}
+    unknown = [
+        {"item_id": 7, "timestamp": time, "features": features} for time in (10**12, history[1]["timestamp"], 10**13)
+    ]
+    mixed = [unknown[0], history[0], unknown[1], *history[1:], unknown[2]]
+
+    async def answers(client: httpx.AsyncClient) -> list[Any]:
+        posts = [{"user_id": user, **event} for event in unknown]
+        assert (await client.post("/events", json=posts)).status_code == 200
+        bodies = [{"history": history}, {"history": mixed}, {"user_id": user}]
+        return [(await client.post("/recommend", json=body)).json() for body in bodies]
+
+    plain, given_mixed, known = ask(featured.folder, answers, f"serve.store={featured.store}", events=tmp_path)
+    assert plain["items"] == given_mixed["items"] == known["items"]
+    assert given_mixed["history"]["unknown_items"] == known["history"]["unknown_items"] == 3
+
+
 RAW_TEXTS = st.none() | st.sampled_from(["view", "buy", " cart", "return", "", "NULL", "nan"]) | st.text(max_size=6)
 RAW_NUMBERS = st.none() | st.floats(-1e30, 1e30) | st.integers(-(2**50), 2**50)
 

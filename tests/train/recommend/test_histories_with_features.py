@@ -84,6 +84,18 @@ def test_histories_with_their_raw_features_get_the_rows_of_the_same_users_of_the
     assert set(of_store["source"]) == {"model"}
 
 
+def test_events_of_unknown_items_are_left_out_with_their_features(
+    run_dir: Path, of_store: pl.DataFrame, tmp_path: Path
+) -> None:
+    events = events_of(run_dir)
+    unknown = events.with_columns(
+        item_id=pl.lit(7, pl.Int64), kind=pl.lit("buy"), price=pl.lit(99.0), shop=pl.lit("x")
+    )
+    as_events(pl.concat([unknown, events, unknown]), tmp_path / "events.parquet")
+    words = [f"recommend.histories={tmp_path}/events.parquet", "recommend.unknown_ids=skip"]
+    assert rows_of(run_dir, tmp_path / "rows.parquet", *words).equals(of_store)
+
+
 def test_a_csv_file_gives_the_rows_of_the_same_texts(run_dir: Path, tmp_path: Path) -> None:
     """A delimited file has no blanks around its values: both files are without them."""
     events = events_of(run_dir).with_columns(pl.col("kind").str.strip_chars())

@@ -99,17 +99,19 @@ def save_provenance(folder: Path, provenance: Provenance) -> None:
 def note_of_copies(provenance: Provenance, paths_of_tables: Collection[str]) -> str:
     """One line where files of a log hold the same bytes, so that their events count twice; else empty.
 
-    Files of tables are none: two commits may write the same rows.
+    Files of tables are none: two commits may write the same rows. Nor are those of other partitions, whose folders
+    (``user_id=7``) say what differs.
     """
-    first: dict[str, str] = {}
+    first: dict[tuple[str, ...], str] = {}
     copies = []
     for (path, size, _), digest in zip(provenance.files, provenance.digests, strict=True):
         name = str(path)
         if name in paths_of_tables or not size:
             continue
-        if digest in first:
-            copies.append(f"{name} and {first[digest]}")
-        first.setdefault(digest, name)
+        same = (digest, *(part for part in name.split("/")[:-1] if "=" in part))
+        if same in first:
+            copies.append(f"{name} and {first[same]}")
+        first.setdefault(same, name)
     if not copies:
         return ""
     shown = ", ".join(copies[:3]) + (", ..." if copies[3:] else "")

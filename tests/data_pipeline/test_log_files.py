@@ -167,6 +167,18 @@ def test_a_file_counts_once_whatever_its_names_and_copies_are_told(
     assert f"their events count twice: {log}/e.csv and {log}/b.csv" in capsys.readouterr().out
 
 
+def test_partitions_of_the_same_rows_are_no_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.DataFrame({"item_id": [1, 2], "timestamp": [10, 20]})
+    for user in ("7", "8"):
+        (tmp_path / "log" / f"user_id={user}").mkdir(parents=True)
+        rows.write_parquet(tmp_path / "log" / f"user_id={user}" / "a.parquet")
+    manifest = prepare(
+        DataConfig(log=str(tmp_path / "log"), store=str(tmp_path / "store")), progress=ProgressReporter(print)
+    )
+    assert (manifest.num_users, manifest.num_events) == (2, 4)
+    assert "count twice" not in capsys.readouterr().out
+
+
 def test_marks_and_papers_beside_a_log_are_no_loss(tmp_path: Path) -> None:
     names = ("_SUCCESS", ".a.csv.crc", ".DS_Store", "_committed_1", "README", "README.md", "LICENSE.txt", "a.csv.md5")
     names += ("empty", "_temporary/0/b.csv", ".hidden/c.csv", "run.sh")

@@ -252,6 +252,11 @@ JSON_LINES = [
         says=("log.json holds a JSON array", "jq -c '.[]' log.json"),
     ),
     Case(
+        name="one JSON object around the events",
+        make=content('{"total": 8, "data": [' + JSON.strip().replace("\n", ",") + "]}", "log.json"),
+        says=("log.json holds one JSON object, whose 'data' is a list of events", "jq -c '.[\"data\"][]' log.json"),
+    ),
+    Case(
         name="a JSON array in each line",
         make=content("[1, 2, 3]\n[4, 5, 6]\n", "log.jsonl"),
         says=("log.jsonl holds a JSON array in each line, whose values have no names",),

@@ -3,6 +3,7 @@
 import ast
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -71,9 +72,22 @@ def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str
         )
     if nested:
         names = {"user": names["user"]}
+    elif len(found) == 1 and (inside := _key_of_events(found[0], names["user"])):
+        raise DataError(
+            f"{path} holds one JSON object, whose {inside!r} is a list of events; write one object a line: "
+            f"jq -c '.[\"{inside}\"][]' {path.name} > lines.jsonl"
+        )
     for key, name in names.items():
         if found and name not in keys:
             raise missing_column(path, key, name, list(keys))
+
+
+def _key_of_events(document: dict[str, Any], user: str) -> str:
+    """The key of a list of objects that have the key ``user``, where ``document`` itself has none; else empty."""
+    if user in document:
+        return ""
+    lists = ((key, value[0]) for key, value in document.items() if isinstance(value, list) and value)
+    return next((key for key, first in lists if isinstance(first, dict) and user in first), "")
 
 
 def _refuse_other_forms(path: Path, lines: list[str]) -> None:

@@ -1,10 +1,13 @@
 """Builds what a run trains: the model on its ranks with its optimizers, at step 0."""
 
+import numpy as np
 import torch
 
-from configs.schema import RunConfig, UserInput
+from configs.schema import RunConfig, SampledConfig, UserInput
+from data_pipeline.split import HeldOut, split_rule
 from data_pipeline.store.features import chosen_features
-from data_pipeline.store.manifest import Manifest, item_counts
+from data_pipeline.store.manifest import Manifest
+from data_pipeline.training_events import training_item_counts
 from models.recommender import Recommender
 from models.tables import build_tables
 from train.distributed.collectives import ProcessGroupCollectives
@@ -16,9 +19,18 @@ from train.state import TrainState
 
 
 def build_state(
-    config: RunConfig, manifest: Manifest, num_steps: int, collectives: ProcessGroupCollectives, device: torch.device
+    config: RunConfig,
+    manifest: Manifest,
+    num_steps: int,
+    collectives: ProcessGroupCollectives,
+    device: torch.device,
+    held_out: HeldOut | None = HeldOut.VALID_AND_TEST,
 ) -> TrainState:
-    """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective."""
+    """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective.
+
+    ``held_out``: the events that are not trained on, and that no statistic of training may know; None for a model
+    that is not trained.
+    """
     torch.manual_seed(config.seed)  # the dense part starts alike on every rank
     num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
     tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
@@ -28,12 +40,28 @@ def build_state(
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
-    objective = build_objective(
-        config.loss, item_counts(config.data.store, manifest), config.seed, collectives, device
-    )
+    counts = _training_counts(config, manifest, collectives, device, held_out)
+    objective = build_objective(config.loss, counts, config.seed, collectives, device)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
     model.nonfinite = nonfinite
     return TrainState(
         sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed, config.optimizer.table
     )
+
+
+def _training_counts(
+    config: RunConfig,
+    manifest: Manifest,
+    collectives: ProcessGroupCollectives,
+    device: torch.device,
+    held_out: HeldOut | None,
+) -> np.ndarray:
+    """Training events of every item ``[V]``, zeros where the loss does not ask for them: each rank reads a part of
+    the users. Collective."""
+    loss = config.loss
+    if held_out is None or not isinstance(loss, SampledConfig) or not loss.needs_counts:
+        return np.zeros(manifest.num_items, np.int64)
+    rule = split_rule(config.data, manifest, held_out)
+    own = training_item_counts(config.data.store, manifest, rule, collectives.rank, collectives.world_size)
+    return collectives.sum(torch.from_numpy(own).to(device)).cpu().numpy()

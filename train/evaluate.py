@@ -46,7 +46,7 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
     config = asked.config
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         of_model, manifest = asked.of_model()
-        state = build_state(of_model, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
+        state = build_state(of_model, manifest, 1, ProcessGroupCollectives(), device, held_out=None)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             name = model_to_evaluate(checkpointer, config.checkpoint.use)
             progress = checkpointer.restore(name, state)

@@ -67,7 +67,7 @@ class Objective:
 def build_objective(
     config: LossConfig, counts: np.ndarray, seed: int, collectives: Collectives, device: torch.device
 ) -> Objective:
-    """The objective over a catalogue whose items have ``counts`` ``[V]`` events, for batches on ``device``."""
+    """The objective over a catalogue, of whose items ``counts`` ``[V]`` are the training events, on ``device``."""
     sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
     if sampler is not None:
         sampler.log_q = sampler.log_q.to(device)

@@ -40,6 +40,7 @@ class Refit:
 
     on: RefitOn
     best_step: int
+    held_out: HeldOut
     stream: SequenceStream
     num_steps: int
     num_scheduled: int
@@ -64,7 +65,9 @@ def refit(session: Session, summary: Summary, steps_per_epoch: int, num_steps: i
     """
     plan = _plan_of(session, int(summary["best_step"]), steps_per_epoch, num_steps)
     config = session.config
-    state = build_state(config, session.manifest, plan.num_scheduled, session.collectives, session.device)
+    state = build_state(
+        config, session.manifest, plan.num_scheduled, session.collectives, session.device, plan.held_out
+    )
     session.watchdog.follow(lambda: state.step)
     with DiskCheckpointer(
         session.folder, config.checkpoint, session.watchdog.heartbeat, session.sync, session.check_writer, REFIT
@@ -88,9 +91,11 @@ def refit(session: Session, summary: Summary, steps_per_epoch: int, num_steps: i
 def _plan_of(session: Session, best_step: int, steps_per_epoch: int, num_steps: int) -> Refit:
     config, on = session.config, session.config.train.refit_on
     data: DataConfig = config.data if on is RefitOn.VALIDATION else replace(config.data, split=Split.NONE)
-    stream = session.stream(data, HeldOut.TEST if on is RefitOn.VALIDATION else HeldOut.NOTHING)
+    held_out = HeldOut.TEST if on is RefitOn.VALIDATION else HeldOut.NOTHING
+    stream = session.stream(data, held_out)
     share = stream.steps_per_epoch / steps_per_epoch  # more events may make more steps of an epoch
-    return Refit(on, best_step, stream, max(round(best_step * share), 1), max(round(num_steps * share), 1))
+    steps, scheduled = (max(round(each * share), 1) for each in (best_step, num_steps))
+    return Refit(on, best_step, held_out, stream, steps, scheduled)
 
 
 def _fit(

@@ -35,6 +35,11 @@ class SampledConfig(LossConfig):
     in_batch_negatives: int = 0
     """Further negatives drawn each step from the targets of the batch."""
 
+    @property
+    def needs_counts(self) -> bool:
+        """Whether the draw, or its correction, depends on how many training events an item has."""
+        return self.popularity_exponent > 0 or self.in_batch_negatives > 0
+
     def __post_init__(self) -> None:
         check_bounds(
             "loss.", self, num_negatives=(1, 2**31), in_batch_negatives=(0, 2**31), popularity_exponent=(0, 10)

@@ -12,7 +12,7 @@ class NegativeSampler:
     """Draws item ids by ``count ** popularity_exponent`` and, if asked, from the events of the global batch."""
 
     def __init__(self, config: SampledConfig, counts: np.ndarray, seed: int) -> None:
-        """``counts``: events of every item ``[V]``, from the store."""
+        """``counts``: training events of every item ``[V]``; read where ``config.needs_counts``."""
         weight = np.maximum(counts.astype(np.float64), 1) ** config.popularity_exponent
         self.cumulative = torch.from_numpy(np.cumsum(weight / weight.sum()))
         frequency = counts / max(counts.sum(), 1)

@@ -12,13 +12,13 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.split import SplitRule, Subset, split_rule, target_positions, train_lengths
+from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
 from data_pipeline.store.history_reader import Histories, HistoryReader
 from data_pipeline.store.manifest import Manifest, item_table, load_manifest
+from data_pipeline.training_events import CHUNK_USERS, is_training_event, user_of_event
 from train.evaluation.metrics import quality_of
 
 RECENT_MS = 7 * 86_400_000
-CHUNK_USERS = 16_384
 
 
 def baseline_quality(
@@ -95,8 +95,8 @@ def _count(
     pair, pair_count = np.empty(0, np.int64), np.empty(0, np.int64)
     recent_start_ms = _last_training_time(rule, chunks) - RECENT_MS
     for chunk in chunks():
-        user = _user_of_event(chunk.offsets)
-        training = _training_events(rule, chunk)
+        user = user_of_event(chunk.offsets)
+        training = is_training_event(rule, chunk)
         count += np.bincount(chunk.item[training], minlength=num_items)
         recent += np.bincount(chunk.item[training & (chunk.timestamp > recent_start_ms)], minlength=num_items)
         consecutive = training[1:] & (user[1:] == user[:-1])
@@ -113,7 +113,7 @@ def _count(
 
 
 def _last_training_time(rule: SplitRule, chunks: Callable[[], Iterator[Histories]]) -> int:
-    times = [chunk.timestamp[_training_events(rule, chunk)].max(initial=0) for chunk in chunks()]
+    times = [chunk.timestamp[is_training_event(rule, chunk)].max(initial=0) for chunk in chunks()]
     return int(max(times, default=0))
 
 
@@ -137,7 +137,7 @@ def _markov(popular: np.ndarray, pair: np.ndarray, pair_count: np.ndarray) -> _B
 
 def _cases_of(chunk: Histories, rule: SplitRule, subset: Subset) -> _Cases:
     position = target_positions(rule, Subset(subset), chunk.offsets, chunk.timestamp)
-    user = _user_of_event(chunk.offsets)
+    user = user_of_event(chunk.offsets)
     place = np.arange(len(chunk.item)) - chunk.offsets[user]
     evaluable = position >= 0
     case_of_user = np.cumsum(evaluable) - 1
@@ -166,16 +166,6 @@ def _chunks(store: str, manifest: Manifest, on_chunk: Callable[[], None]) -> Ite
     for start in range(0, manifest.num_users, CHUNK_USERS):
         on_chunk()
         yield reader.read(start, min(start + CHUNK_USERS, manifest.num_users))
-
-
-def _training_events(rule: SplitRule, chunk: Histories) -> np.ndarray:
-    user = _user_of_event(chunk.offsets)
-    num_training = train_lengths(rule, chunk.offsets, chunk.timestamp)
-    return np.arange(len(chunk.item)) - chunk.offsets[user] < num_training[user]
-
-
-def _user_of_event(offsets: np.ndarray) -> np.ndarray:
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
 def _inverse(order: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def export(config: RunConfig) -> None:
         refuse_other_evaluation(config, identity_digests(manifest))
         refuse_no_program(config)
         output = from_rank_zero(lambda: output_of(config))
-        state = build_state(config, manifest, num_steps=1, collectives=ProcessGroupCollectives(), device=device)
+        state = build_state(config, manifest, 1, ProcessGroupCollectives(), device, held_out=None)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             model = Shipped.of(model_to_ship(checkpointer, config.checkpoint.use), checkpointer, state)
         with _on_rank_zero(output, config, watchdog.heartbeat) as partial:

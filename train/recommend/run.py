@@ -47,7 +47,7 @@ def recommend(config: RunConfig, typed: Collection[str] = ()) -> None:
         config = asked.config
         request = _request(asked, watchdog.heartbeat)
         collectives = ProcessGroupCollectives()
-        state = build_state(asked.model, asked.model_manifest, num_steps=1, collectives=collectives, device=device)
+        state = build_state(asked.model, asked.model_manifest, 1, collectives, device, held_out=None)
         trained = _restore(state, config, watchdog.heartbeat)
         opened: list[_Writer] = []
 

@@ -1,0 +1,49 @@
+"""The events that a model may learn from, and how many each item has of them: no held-out event is counted.
+
+T events of some users, V items.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_pipeline.split import HeldOut, SplitRule, train_lengths
+from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.store.manifest import Manifest, item_counts
+
+CHUNK_USERS = 16_384
+
+
+def is_training_event(rule: SplitRule, chunk: Histories) -> np.ndarray:
+    """bool [T]: whether each event of ``chunk`` is for training."""
+    user = user_of_event(chunk.offsets)
+    num_training = train_lengths(rule, chunk.offsets, chunk.timestamp)
+    return np.arange(len(chunk.item)) - chunk.offsets[user] < num_training[user]
+
+
+def user_of_event(offsets: np.ndarray) -> np.ndarray:
+    """int64 [T]: the place of each event's user, of offsets [B + 1]."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def training_item_counts(
+    store: str, manifest: Manifest, rule: SplitRule, part: int = 0, num_parts: int = 1
+) -> np.ndarray:
+    """Training events of every item, int64 [V], among the users of one ``part`` of ``num_parts``.
+
+    The sum over the parts is that of all users. Reads the histories once. Raises :class:`DataError`.
+    """
+    if rule.held_out is HeldOut.NOTHING:
+        whole = item_counts(store, manifest)
+        return whole if part == 0 else np.zeros_like(whole)
+    counts = np.zeros(manifest.num_items, np.int64)
+    for chunk in _chunks(store, manifest, part, num_parts):
+        counts += np.bincount(chunk.item[is_training_event(rule, chunk)], minlength=manifest.num_items)
+    return counts
+
+
+def _chunks(store: str, manifest: Manifest, part: int, num_parts: int) -> Iterator[Histories]:
+    reader = HistoryReader(store, manifest)
+    first, end = (manifest.num_users * each // num_parts for each in (part, part + 1))
+    for start in range(first, end, CHUNK_USERS):
+        yield reader.read(start, min(start + CHUNK_USERS, end))

@@ -39,13 +39,16 @@ class TokenFlop:
         return FORWARD_AND_BACKWARD * (self.blocks + self.attention + self.head)
 
 
-def token_flop(encoder: Encoder, width: int, lengths: Tensor, num_candidates: int) -> TokenFlop:
-    """Mean over the predicted tokens of histories that have ``lengths`` ``[B]`` of them; causal, without padding.
+def token_flop(
+    encoder: Encoder, width: int, lengths: Tensor, num_candidates: int, predicted_share: float = 1.0
+) -> TokenFlop:
+    """Mean over the tokens of histories that have ``lengths`` ``[B]`` of them, without padding.
 
-    The encoder counts its own; the head scores its queries of ``width`` against ``num_candidates``.
+    The encoder counts its own; the head scores its queries of ``width`` against ``num_candidates``, those of the
+    ``predicted_share`` of the tokens.
     """
-    flop = encoder.flop(lengths)
-    return TokenFlop(blocks=flop.linear, attention=flop.attention, head=2.0 * width * num_candidates)
+    flop, head = encoder.flop(lengths), 2.0 * width * num_candidates * predicted_share
+    return TokenFlop(blocks=flop.linear, attention=flop.attention, head=head)
 
 
 def bound_tokens_per_s(

@@ -2,7 +2,8 @@
 
 ``shardrec bench step data.store=STORE ...``; on the CPU one rank of two threads unless ``hardware.*`` says otherwise,
 so that both sides have the same cores; with ``hardware=h100`` one GPU. A token is a real event that predicts the
-next; padding does not count. The reference is float32 throughout, also beside our bfloat16.
+next, with an encoder that looks at both sides any real event; padding does not count. The reference is float32
+throughout, also beside our bfloat16.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from data_pipeline.store.manifest import Manifest, load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from models.encoders.encoder import Encoder
 from models.loss.full_softmax import suitable_chunk_tokens
+from models.masking import hidden_events
 from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.export.vectors import recommender_of
 from train.run import build_state
@@ -100,7 +102,7 @@ def _measured(config: RunConfig) -> tuple[dict[str, Spread], dict[str, object]]:
         print(f"  {phase:20s} {seconds * 1e3:8.1f} ms {seconds / total:7.1%}")
     told = {
         "num_parameters": sum(weight.numel() for weight in dense_parameters(state.model).values()),
-        "tokens_per_step": _num_predictions(batches) / len(batches),
+        "tokens_per_step": int(_lengths(config, batches).sum()) / len(batches),
         "forward_flop_per_token": asdict(flop),
         "largest_flop_per_s": largest,
         "phase_ms": {phase: seconds * 1e3 for phase, seconds in phases.items()},
@@ -115,7 +117,7 @@ def _rates(
 
     Only SASRec has a reference.
     """
-    num_tokens = _num_predictions(batches)
+    num_tokens = int(_lengths(config, batches).sum())
 
     def ours() -> None:
         for batch in batches:
@@ -149,10 +151,6 @@ def _reference_steps(
     return theirs
 
 
-def _num_predictions(batches: list[SequenceBatch]) -> int:
-    return sum(batch.num_tokens - batch.num_users for batch in batches)
-
-
 def _num_candidates(config: RunConfig, manifest: Manifest) -> int:
     return config.loss.num_negatives if isinstance(config.loss, SampledConfig) else manifest.num_items
 
@@ -165,23 +163,34 @@ def _block_dtype(config: RunConfig) -> torch.dtype:
     return _dtype_of(config.model.precision) if isinstance(config.model, AttentionConfig) else torch.float32
 
 
-def _lengths(batches: list[SequenceBatch]) -> Tensor:
-    return torch.cat([batch.lengths for batch in batches]) - 1
+def _lengths(config: RunConfig, batches: list[SequenceBatch]) -> Tensor:
+    """Tokens that the encoder reads of each history: the last event is a target alone, unless any may be one."""
+    return torch.cat([batch.lengths for batch in batches]) - (config.model.masking is None)
+
+
+def _predicted_share(config: RunConfig, batches: list[SequenceBatch]) -> float:
+    """Predictions of a token that the encoder reads."""
+    if (masking := config.model.masking) is None:
+        return 1.0
+    hidden = [hidden_events(batch, masking, seed=config.seed, step=step) for step, batch in enumerate(batches)]
+    return float(torch.cat(hidden).double().mean())
 
 
 def _flop(config: RunConfig, manifest: Manifest, encoder: Encoder, batches: list[SequenceBatch]) -> TokenFlop:
-    return token_flop(encoder, config.model.embedding_dim, _lengths(batches), _num_candidates(config, manifest))
+    lengths, share = _lengths(config, batches), _predicted_share(config, batches)
+    return token_flop(encoder, config.model.embedding_dim, lengths, _num_candidates(config, manifest), share)
 
 
 def _bound(
     config: RunConfig, manifest: Manifest, encoder: Encoder, batches: list[SequenceBatch], device: torch.device
 ) -> float:
-    num_candidates, chunk = _num_candidates(config, manifest), _num_predictions(batches) // len(batches)
+    lengths = _lengths(config, batches)
+    num_candidates, chunk = _num_candidates(config, manifest), int(lengths.sum()) // len(batches)
     per_step, flop = chunk, _flop(config, manifest, encoder, batches)
     if isinstance(config.loss, FullSoftmaxConfig):
         suitable = suitable_chunk_tokens(device, num_candidates, config.loss.precision)
         chunk = config.loss.chunk_tokens or suitable
     head_dtype = _dtype_of(config.loss.precision) if isinstance(config.loss, FullSoftmaxConfig) else torch.float32
     block_dtype, width = _block_dtype(config), config.model.embedding_dim
-    products = encoder.flop(_lengths(batches)).products
+    products = encoder.flop(lengths).products
     return bound_tokens_per_s(products, width, flop, per_step, num_candidates, chunk, device, block_dtype, head_dtype)

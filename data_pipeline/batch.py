@@ -12,7 +12,8 @@ class SequenceBatch:
     """Histories of B users, T events in all, each oldest event first.
 
     A training batch holds inputs and targets in one: position t of a history predicts the item at t + 1, so a history
-    of n events has n - 1 predictions. A rank's batch may hold no users (B = T = 0).
+    of n events has n - 1 predictions; with ``is_hidden`` it is the hidden events that are predicted. A rank's batch
+    may hold no users (B = T = 0).
     """
 
     item: Tensor
@@ -28,6 +29,8 @@ class SequenceBatch:
     asked_at: Tensor | None = None
     """When it is asked what comes after each history, in ms, int64 [B]; None where that is not known, and in
     training."""
+    is_hidden: Tensor | None = None
+    """Which events are hidden and predicted, bool [T]; None: each one is, from those before it."""
 
     @property
     def offsets(self) -> Tensor:
@@ -52,7 +55,8 @@ class SequenceBatch:
         features = {name: function(tensor) for name, tensor in self.features.items()}
         item, lengths, user, timestamp = map(function, self._tensors())
         asked_at = None if self.asked_at is None else function(self.asked_at)
-        return SequenceBatch(item, lengths, user, timestamp, features, asked_at)
+        is_hidden = None if self.is_hidden is None else function(self.is_hidden)
+        return SequenceBatch(item, lengths, user, timestamp, features, asked_at, is_hidden)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.item, self.lengths, self.user, self.timestamp

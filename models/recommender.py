@@ -1,9 +1,10 @@
 """A recommender: tables, an encoder, and the way from a batch to queries.
 
-T events in the batch, B histories, N predictions (T - B), C candidates, D the width of the model.
+T events in the batch, B histories, N predictions (T - B, or what is hidden), C candidates, D the width of the model.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from torchrec import EmbeddingCollection, KeyedJaggedTensor
 
 from configs.schema import EncoderConfig, UserInput
 from data_pipeline.batch import SequenceBatch
+from models.attention.dispatch import Layout
 from models.encoders.build import build_encoder
-from models.encoders.encoder import Encoder, Times
+from models.encoders.encoder import Encoder, MaskedEncoder, Times
 from models.event_features import EventFeatures
 from models.loss.loss_inputs import LossInputs
 
@@ -34,7 +36,9 @@ class Recommender(nn.Module):
         self.nonfinite: Callable[[list[Tensor]], list[Tensor]] = list
         """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
         self.encoder: Encoder = build_encoder(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
-        assert self.encoder.is_causal, "every event of a history is trained on at once"
+        assert self.encoder.is_causal == (config.masking is None), (
+            "one that sees the future is trained on hidden events"
+        )
         self.embedding_dim = config.embedding_dim
         self.event_features: EventFeatures | None = None
         if num_codes:
@@ -43,13 +47,17 @@ class Recommender(nn.Module):
     def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> LossInputs:
         """Queries after every event but the last of each history, which are the targets shifted by one.
 
-        With ``is_training`` false a query after the last event of each history is returned, ``[B, D]``, and the
-        targets are empty. ``candidates``: item ids ``[C]`` whose vectors come along. A user -1, whom the table does
-        not know, has a vector of zeros; there is none in training.
+        Where the batch says which events are hidden, these are the targets, and queries are in their places. With
+        ``is_training`` false a query after the last event of each history is returned, ``[B, D]``, and the targets
+        are empty. ``candidates``: item ids ``[C]`` whose vectors come along. A user -1, whom the table does not know,
+        has a vector of zeros; there is none in training.
         """
         event, candidate, user = self.look_up(batch, candidates)
         if not is_training:
             return LossInputs(self.last_queries(batch, event, user), batch.item[:0], event[:0], candidate)
+        assert self.encoder.is_causal == (batch.is_hidden is None), "an encoder that sees all would see its targets"
+        if batch.is_hidden is not None:
+            return self._of_hidden(batch, batch.is_hidden, event, user, candidate)
         users = torch.arange(len(batch.lengths), device=event.device)
         owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
         end = torch.cumsum(batch.lengths, 0) - 1
@@ -75,11 +83,7 @@ class Recommender(nn.Module):
     def last_queries(self, batch: SequenceBatch, event: Tensor, user: Tensor | None) -> Tensor:
         """The query ``[B, D]`` after the last event of each history, of what :meth:`look_up` gave: not collective."""
         user = None if user is None else user * (batch.user >= 0)[:, None]
-        users = torch.arange(len(batch.lengths), device=event.device)
-        owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
-        events = self._with_features(event, batch, None)
-        tokens, lengths, place = self._tokens(events, batch.lengths, user, owner)
-        layout = self.encoder.layout_of(lengths, len(tokens))
+        tokens, layout, place = self._whole(batch, event, user)
         return self.encoder.last(tokens, layout, self._times_of_events(batch, place))
 
     def look_up(self, batch: SequenceBatch, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -95,6 +99,25 @@ class Recommender(nn.Module):
         vectors = dict(zip(features, self.nonfinite([found[name].values() for name in features]), strict=True))
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
+
+    def _of_hidden(
+        self, batch: SequenceBatch, is_hidden: Tensor, event: Tensor, user: Tensor | None, candidate: Tensor
+    ) -> LossInputs:
+        """Queries in the places of hidden events, of which the encoder sees nothing, and those events as targets."""
+        index = is_hidden.nonzero().squeeze(1)  # waits for a GPU
+        tokens, layout, place = self._whole(batch, event, user)
+        query = cast(MaskedEncoder, self.encoder)(tokens, layout, index if place is None else place[index])
+        return LossInputs(query, batch.item[index], event.index_select(0, index), candidate)
+
+    def _whole(
+        self, batch: SequenceBatch, event: Tensor, user: Tensor | None
+    ) -> tuple[Tensor, Layout, Tensor | None]:
+        """What the encoder reads of all events, its layout, and where the events lie in it, as :meth:`_tokens`."""
+        users = torch.arange(len(batch.lengths), device=event.device)
+        owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
+        events = self._with_features(event, batch, None)
+        tokens, lengths, place = self._tokens(events, batch.lengths, user, owner)
+        return tokens, self.encoder.layout_of(lengths, len(tokens)), place
 
     def _with_features(self, inputs: Tensor, batch: SequenceBatch, index: Tensor | None) -> Tensor:
         """``inputs`` with what is known of their events, which lie at ``index`` of the batch; targets are left alone.

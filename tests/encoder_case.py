@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from configs.schema import UserInput
-from configs.schema.model import ENCODERS, EncoderConfig
+from configs.schema.model import ENCODERS, EncoderConfig, Masking
 from data_pipeline.batch import SequenceBatch
 from models.encoders.encoder import Times
+from models.masking import hidden_events
 from models.recommender import Recommender
 from models.tables import build_tables
 
 WIDTH, MAX_HISTORY, NUM_ITEMS = 8, 9, 30
 NAMES = list(ENCODERS)
+CAUSAL = [name for name, config in ENCODERS.items() if config().masking is None]
 
 
 def small_config(name: str, **choices: Any) -> EncoderConfig:
@@ -21,12 +23,14 @@ def small_config(name: str, **choices: Any) -> EncoderConfig:
     return ENCODERS[name](**{"embedding_dim": WIDTH, "initial_std": 0.5, **choices})
 
 
-def small_recommender(name: str, num_users: int = 0, **choices: Any) -> Recommender:
+def small_recommender(
+    name: str, num_users: int = 0, num_codes: dict[str, int] | None = None, **choices: Any
+) -> Recommender:
     """In evaluation, over a table of :data:`NUM_ITEMS`; not a bias is zero, since one could hide a fault."""
     torch.manual_seed(0)
     users = num_users if choices.get("user_input", UserInput.NONE) is not UserInput.NONE else 0
     tables = build_tables(NUM_ITEMS, users, WIDTH).to_empty(device="cpu")
-    recommender = Recommender(small_config(name, **choices), tables, MAX_HISTORY).eval()
+    recommender = Recommender(small_config(name, **choices), tables, MAX_HISTORY, num_codes).eval()
     for weight in recommender.parameters():
         if weight.dim() == 1 or weight.shape[0] in (NUM_ITEMS, num_users):
             torch.nn.init.normal_(weight)
@@ -40,6 +44,13 @@ def batch_of(histories: list[list[int]], times_s: list[list[int]] | None = None)
     given = times_s or [[3600 * place for place in range(len(history))] for history in histories]
     time = torch.tensor([1000 * each for history in given for each in history], dtype=torch.int64)
     return SequenceBatch(item, lengths, torch.arange(len(lengths)), time)
+
+
+def hiding(batch: SequenceBatch, is_causal: bool, step: int = 0) -> SequenceBatch:
+    """``batch`` as an encoder is trained on it: half of the events are hidden from one that sees the future."""
+    if not is_causal:
+        batch.is_hidden = hidden_events(batch, Masking(0.5, 0.1), seed=0, step=step)
+    return batch
 
 
 def random_times(lengths: Tensor, draw: torch.Generator) -> Times:

@@ -41,7 +41,7 @@ def build_state(
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
     counts = _training_counts(config, manifest, collectives, device, held_out)
-    objective = build_objective(config.loss, counts, config.seed, collectives, device)
+    objective = build_objective(config.loss, config.model.masking, counts, config.seed, collectives, device)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
     model.nonfinite = nonfinite

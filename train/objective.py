@@ -1,6 +1,6 @@
 """The loss of a global batch over sharded tables: one value, the same on every rank, under every plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
+from configs.schema.model import Masking
 from data_pipeline.batch import SequenceBatch
 from models.collectives import Collectives
 from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
 from models.loss.item_shard import slice_of, slice_size
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
+from models.masking import hidden_events
 
 
 @dataclass(slots=True)
@@ -25,6 +27,9 @@ class Objective:
     num_items: int
     sampler: NegativeSampler | None
     collectives: Collectives
+    masking: Masking | None
+    """Which events the encoder is to find; None: each one, from those before it."""
+    seed: int
 
     def __call__(self, model: DistributedModelParallel, batch: SequenceBatch, step: int) -> tuple[Tensor, Tensor]:
         """The loss to go backward from, and the reported mean over the global number of predictions. Collective.
@@ -32,6 +37,8 @@ class Objective:
         TorchRec and DDP average gradients over ranks. A rank's part is its share of the global mean times the number
         of ranks, so that the average is the gradient of the global mean.
         """
+        if self.masking is not None:
+            batch = replace(batch, is_hidden=hidden_events(batch, self.masking, seed=self.seed, step=step))
         num_predictions = self._num_predictions(batch)
         if isinstance(self.config, FullSoftmaxConfig):
             candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
@@ -60,15 +67,22 @@ class Objective:
         return config.chunk_tokens or suitable_chunk_tokens(device, num_rows, config.precision)
 
     def _num_predictions(self, batch: SequenceBatch) -> Tensor:
-        own = (batch.lengths - 1).clamp(min=0).sum().double()
+        own = (batch.lengths - 1).clamp(min=0) if batch.is_hidden is None else batch.is_hidden
+        own = own.sum().double()
         return self.collectives.sum(own).clamp(min=1)
 
 
 def build_objective(
-    config: LossConfig, counts: np.ndarray, seed: int, collectives: Collectives, device: torch.device
+    config: LossConfig,
+    masking: Masking | None,
+    counts: np.ndarray,
+    seed: int,
+    collectives: Collectives,
+    device: torch.device,
 ) -> Objective:
     """The objective over a catalogue, of whose items ``counts`` ``[V]`` are the training events, on ``device``."""
     sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
     if sampler is not None:
         sampler.log_q = sampler.log_q.to(device)
-    return Objective(config, slice_of(len(counts), collectives), len(counts), sampler, collectives)
+    items = slice_of(len(counts), collectives)
+    return Objective(config, items, len(counts), sampler, collectives, masking, seed)

@@ -16,7 +16,7 @@ class StepMetrics:
 
     loss: Tensor
     num_tokens: int
-    """Predictions of this rank's batch."""
+    """Events of this rank's batch with another before them: the predictions, unless some events are hidden."""
     is_finite: bool
     """Whether loss and gradients were; if not, the step has changed nothing."""
 

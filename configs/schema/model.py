@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs.bounds import check_bounds
 from configs.errors import require
@@ -25,6 +25,15 @@ class TimeInput(str, Enum):
     """How long before the last event each one was."""
     REQUEST = "request"
     """How long before the request each one was: for the test it sees when the event to be found took place."""
+
+
+class Masking(NamedTuple):
+    """Which events of a training sequence are hidden from the encoder and predicted."""
+
+    fraction: float
+    """Of the events, each drawn apart; the last one where none is."""
+    last_fraction: float
+    """Of the sequences: the last event alone is hidden, as it is when a recommendation is asked for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -70,6 +79,11 @@ class EncoderConfig:
     def reads_request_time(self) -> bool:
         """Whether it wants to know when it is asked what comes next, too."""
         return False
+
+    @property
+    def masking(self) -> Masking | None:
+        """Which events it is trained to find; None: each one, from those before it."""
+        return None
 
     @property
     def why_no_export(self) -> str:
@@ -131,6 +145,30 @@ class ESASRecConfig(AttentionConfig):
     def num_layer_weights(self) -> int:
         """Those of SASRec, two gates, and a third feed-forward layer."""
         return 6 * self.embedding_dim**2 + 3 * self.embedding_dim * self.feed_forward_dim
+
+
+@dataclass(kw_only=True, slots=True)
+class BERT4RecConfig(AttentionConfig):
+    """Attention to both sides, trained to find hidden events (Sun et al., CIKM 2019), pre-norm."""
+
+    mask_fraction: float = 0.2
+    """Share of a training sequence's events that are hidden and predicted; at least one is."""
+    mask_last_fraction: float = 0.1
+    """Share of the training sequences in which the last event alone is hidden, as it is in ranking."""
+
+    def __post_init__(self) -> None:
+        AttentionConfig.__post_init__(self)
+        check_bounds("model.", self, mask_fraction=(0.01, 0.95), mask_last_fraction=(0, 1))
+
+    @property
+    def num_layer_weights(self) -> int:
+        """Those of SASRec."""
+        return 4 * self.embedding_dim**2 + 2 * self.embedding_dim * self.feed_forward_dim
+
+    @property
+    def masking(self) -> Masking:
+        """Drawn anew for each step."""
+        return Masking(self.mask_fraction, self.mask_last_fraction)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -204,12 +242,22 @@ class OutsideConfig(EncoderConfig):
         raise NotImplementedError(f"{type(self).__name__} says how its encoder is built")
 
 
-ModelConfig = SASRecConfig | ESASRecConfig | HSTUConfig | GRU4RecConfig | LastConfig | MeanConfig | OutsideConfig
+ModelConfig = (
+    SASRecConfig
+    | ESASRecConfig
+    | BERT4RecConfig
+    | HSTUConfig
+    | GRU4RecConfig
+    | LastConfig
+    | MeanConfig
+    | OutsideConfig
+)
 """Every config that :func:`models.encoders.build.build_encoder` has a case for."""
 
 ENCODERS: dict[str, type[EncoderConfig]] = {
     "sasrec": SASRecConfig,
     "esasrec": ESASRecConfig,
+    "bert4rec": BERT4RecConfig,
     "hstu": HSTUConfig,
     "gru4rec": GRU4RecConfig,
     "last": LastConfig,

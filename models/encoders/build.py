@@ -3,6 +3,7 @@
 from typing import assert_never, cast
 
 from configs.schema.model import (
+    BERT4RecConfig,
     EncoderConfig,
     ESASRecConfig,
     GRU4RecConfig,
@@ -13,6 +14,7 @@ from configs.schema.model import (
     OutsideConfig,
     SASRecConfig,
 )
+from models.encoders.bert4rec import BERT4Rec
 from models.encoders.encoder import Encoder
 from models.encoders.esasrec import ESASRec
 from models.encoders.gru4rec import GRU4Rec
@@ -31,6 +33,8 @@ def build_encoder(config: EncoderConfig, max_tokens: int) -> Encoder:
             return SASRec(own, max_tokens)
         case ESASRecConfig() as own:
             return ESASRec(own, max_tokens)
+        case BERT4RecConfig() as own:
+            return BERT4Rec(own, max_tokens)
         case HSTUConfig() as own:
             return HSTU(own, max_tokens)
         case GRU4RecConfig() as own:

@@ -54,7 +54,8 @@ class Encoder(Protocol):
 
     training: bool
     is_causal: bool
-    """Whether a query depends on no later token, so that every token of a history can be trained on at once."""
+    """Whether a query depends on no later token, so that every token of a history can be trained on at once. If not,
+    it is a :class:`MaskedEncoder`, and its config says which events are hidden (``masking``)."""
     reads_time: bool
     """Whether it wants :class:`Times`; otherwise they are None, and nobody makes them."""
 
@@ -81,6 +82,18 @@ class Encoder(Protocol):
 
     def flop(self, lengths: Tensor) -> EncoderFlop:
         """The arithmetic of a token of histories of ``lengths`` ``[B]``, without padding."""
+        ...
+
+
+class MaskedEncoder(Protocol):
+    """What training asks of an :class:`Encoder` that looks at both sides: queries in the place of hidden tokens."""
+
+    def __call__(self, tokens: Tensor, layout: Layout, hidden: Tensor) -> Tensor:
+        """Queries ``[N, D]`` in the places of the tokens at ``hidden`` ``[N]``, an index into ``tokens`` ``[T, D]``.
+
+        Nothing of what lies there reaches any query. :meth:`Encoder.last` asks the same for one place after the
+        history's end.
+        """
         ...
 
 

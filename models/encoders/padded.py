@@ -1,4 +1,4 @@
-"""Base of encoders over padded histories: it makes buckets of like length, and asks for nothing but the mathematics.
+"""Bases of encoders over padded histories: buckets of like length are made here, only the mathematics is missing.
 
 T tokens in the batch, B histories, b of them in a bucket, L the longest of it, D the width of the model.
 """
@@ -13,20 +13,15 @@ from models.attention.dispatch import TRAINING_BUCKETS, Layout
 from models.encoders.encoder import EncoderFlop, Times, at_last
 
 
-class PaddedEncoder(nn.Module, ABC):
-    """A causal :class:`Encoder`, once :meth:`padded` and :meth:`flop` are there; histories are padded at the end."""
+class BucketedEncoder(nn.Module, ABC):
+    """An :class:`Encoder` whose histories are padded at their end, without what makes queries of all tokens."""
 
     is_causal = True
     reads_time = False
 
     @abstractmethod
-    def padded(self, tokens: Tensor, times: Times | None) -> Tensor:
-        """``[b, L, D]`` to queries ``[b, L, D]``, none of which may look at a later token; so it does not matter what
-        the padding holds. ``times`` ``[b, L]`` where it ``reads_time``."""
-
     def padded_last(self, tokens: Tensor, lengths: Tensor, times: Times | None = None) -> Tensor:
-        """The last query ``[b, D]`` of each history; override it where the whole pass does more than it needs."""
-        return at_last(self.padded(tokens, times), lengths - 1)
+        """The last query ``[b, D]`` of each history of ``[b, L, D]``, whatever the padding holds."""
 
     @abstractmethod
     def flop(self, lengths: Tensor) -> EncoderFlop:
@@ -37,13 +32,6 @@ class PaddedEncoder(nn.Module, ABC):
         is_training_on_cpu = self.training and lengths.device.type == "cpu"
         return buckets_of(lengths, TRAINING_BUCKETS if is_training_on_cpu else MAX_BUCKETS)
 
-    def forward(self, tokens: Tensor, layout: Layout, times: Times | None = None) -> Tensor:
-        """Queries ``[T, D]`` of ``tokens`` ``[T, D]``."""
-        assert isinstance(layout, Buckets), "layout_of makes them"
-        return over_buckets(
-            tokens, layout, lambda rows, index: self.padded(rows, None if times is None else times.at(index))
-        )
-
     def last(self, tokens: Tensor, layout: Layout, times: Times | None = None) -> Tensor:
         """The query ``[B, D]`` after the last token of each history, in their order; none of them is empty."""
         assert isinstance(layout, Buckets), "layout_of makes them"
@@ -53,3 +41,23 @@ class PaddedEncoder(nn.Module, ABC):
             lengths = index[:, -1] - index[:, 0] + 1
             found.append(self.padded_last(rows, lengths, None if times is None else times.at(index)))
         return torch.cat(found)[torch.argsort(bucketed_last_tokens(layout))]
+
+
+class PaddedEncoder(BucketedEncoder):
+    """A causal :class:`Encoder`, once :meth:`padded` and :meth:`flop` are there; histories are padded at the end."""
+
+    @abstractmethod
+    def padded(self, tokens: Tensor, times: Times | None) -> Tensor:
+        """``[b, L, D]`` to queries ``[b, L, D]``, none of which may look at a later token; so it does not matter what
+        the padding holds. ``times`` ``[b, L]`` where it ``reads_time``."""
+
+    def padded_last(self, tokens: Tensor, lengths: Tensor, times: Times | None = None) -> Tensor:
+        """The last query ``[b, D]`` of each history; override it where the whole pass does more than it needs."""
+        return at_last(self.padded(tokens, times), lengths - 1)
+
+    def forward(self, tokens: Tensor, layout: Layout, times: Times | None = None) -> Tensor:
+        """Queries ``[T, D]`` of ``tokens`` ``[T, D]``."""
+        assert isinstance(layout, Buckets), "layout_of makes them"
+        return over_buckets(
+            tokens, layout, lambda rows, index: self.padded(rows, None if times is None else times.at(index))
+        )

@@ -6,6 +6,7 @@ D is the width of the model.
 from torch import Tensor, nn
 
 from configs.schema import SASRecConfig
+from configs.schema.model import AttentionConfig
 from models.dropout import Dropout
 from models.encoders.transformer import AttentionBlock, Transformer
 
@@ -13,7 +14,7 @@ from models.encoders.transformer import AttentionBlock, Transformer
 class Block(AttentionBlock):
     """Attention and feed-forward, each behind a layer norm and beside a residual path."""
 
-    def __init__(self, config: SASRecConfig) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__(config)
         width = config.embedding_dim
         self.feed_forward_norm = nn.LayerNorm(width)

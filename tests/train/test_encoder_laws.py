@@ -38,7 +38,7 @@ def overrides_of(store: str, case: Case) -> list[str]:
     found = [f"data.store={store}", f"model={name}", f"loss={loss}", f"sharding={plan}"]
     found += ["model.embedding_dim=16", "model.dropout=0", "data.max_history=12", "data.global_batch_size=32"]
     found += ["optimizer.table=adagrad", "optimizer.table_lr=0.05", "model.user_input=add"]
-    found += ["model.attention_dropout=0"] if name == "esasrec" else []
+    found += ["model.attention_dropout=0"] if name in ("esasrec", "bert4rec") else []
     return found + (["loss.num_negatives=16", "loss.in_batch_negatives=8"] if loss != "full_softmax" else [])
 
 

@@ -154,7 +154,8 @@ def test_dropout_of_attention_keeps_its_mean() -> None:
     for block in encoder.blocks:
         block.feed_forward = torch.nn.Identity()
         block.feed_forward_norm = torch.nn.Identity()
-    drawn = torch.stack([queries(recommender, hiding(HIDDEN)) for _ in range(1000)])
+    num = 1000
+    drawn = queries(recommender, hiding(HIDDEN * num, HISTORIES * num)).unflatten(0, (num, -1))
     expected = queries(recommender.eval(), hiding(HIDDEN))
     error = drawn.std(0) / len(drawn) ** 0.5
     assert ((drawn.mean(0) - expected).abs() < 5 * error + 1e-5).all()

@@ -165,7 +165,7 @@ def _block_dtype(config: RunConfig) -> torch.dtype:
 
 def _lengths(config: RunConfig, batches: list[SequenceBatch]) -> Tensor:
     """Tokens that the encoder reads of each history: the last event is a target alone, unless any may be one."""
-    return torch.cat([batch.lengths for batch in batches]) - (config.model.masking is None)
+    return torch.cat([batch.lengths for batch in batches]) - (1 if config.model.masking is None else 0)
 
 
 def _predicted_share(config: RunConfig, batches: list[SequenceBatch]) -> float:

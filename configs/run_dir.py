@@ -57,10 +57,14 @@ def local_run_dir(config: RunDirConfig, reader: str = "") -> Path:
     """
     if not is_url(config.run_dir):
         return Path(config.run_dir)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "shardrec" / "runs"
     key = hashlib.sha256(config.run_dir.encode()).hexdigest()[:16]
     name = "-".join(filter(None, [config.run_dir.rsplit("/", 1)[-1], key, os.uname().nodename, reader]))
-    return (Path(config.scratch_dir) if config.scratch_dir else cache) / name
+    return (Path(config.scratch_dir) if config.scratch_dir else user_cache() / "runs") / name
+
+
+def user_cache() -> Path:
+    """Our folder in the cache of whoever runs this, by the XDG convention."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "shardrec"
 
 
 def disk_key(config: RunDirConfig) -> str:

@@ -3,15 +3,11 @@
 T events of some users, V items.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from data_pipeline.split import HeldOut, SplitRule, train_lengths
-from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_counts
-
-CHUNK_USERS = 16_384
 
 
 def is_training_event(rule: SplitRule, chunk: Histories) -> np.ndarray:
@@ -37,13 +33,6 @@ def training_item_counts(
         whole = item_counts(store, manifest)
         return whole if part == 0 else np.zeros_like(whole)
     counts = np.zeros(manifest.num_items, np.int64)
-    for chunk in _chunks(store, manifest, part, num_parts):
+    for chunk in history_chunks(store, manifest, part=part, num_parts=num_parts):
         counts += np.bincount(chunk.item[is_training_event(rule, chunk)], minlength=manifest.num_items)
     return counts
-
-
-def _chunks(store: str, manifest: Manifest, part: int, num_parts: int) -> Iterator[Histories]:
-    reader = HistoryReader(store, manifest)
-    first, end = (manifest.num_users * each // num_parts for each in (part, part + 1))
-    for start in range(first, end, CHUNK_USERS):
-        yield reader.read(start, min(start + CHUNK_USERS, end))

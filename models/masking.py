@@ -41,7 +41,7 @@ def _seeded(seed: int, step: int, device: torch.device) -> Tensor:
 
 
 def _mixed(word: Tensor) -> Tensor:
-    """A permutation of 32-bit words in which every bit hangs on every other (hash-prospector's ``hash32``, 2018)."""
+    """A permutation of 32-bit words; each bit depends on all others (hash-prospector's ``hash32``, 2018)."""
     word = ((word ^ (word >> 16)) * 0x21F0AAAD) & WORD
     word = ((word ^ (word >> 15)) * 0x735A2D97) & WORD
     return word ^ (word >> 15)

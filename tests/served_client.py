@@ -1,8 +1,8 @@
 """The server's application in this process, without a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,3 +55,15 @@ async def client_of(
     await asyncio.gather(*batches)
     if log is not None:
         log.close()
+
+
+@contextmanager
+def posting(exported: Exported, events: Path) -> Iterator[Callable[[str, str | bytes], httpx.Response]]:
+    """What posts a body to a path of one server of ``exported`` and its store, from a test that is no coroutine."""
+    with asyncio.Runner() as runner:
+        server = client_of(exported.folder, f"serve.store={exported.store}", events=events)
+        client = runner.run(server.__aenter__())
+        try:
+            yield lambda path, body: runner.run(client.post(path, content=body))
+        finally:
+            runner.run(server.__aexit__(None, None, None))

@@ -150,6 +150,12 @@ def _refuse_k_core(store: AnyPath, provenance: Provenance, now: dict[str, object
             )
 
 
+def with_options_of_store(config: DataConfig, manifest: Manifest) -> DataConfig:
+    """``config`` with what the version of ``manifest`` remembers of its log, for whatever is as by default."""
+    provenance = saved_provenance(config.store, manifest)
+    return with_options_of(provenance, config, ()) if provenance else config
+
+
 def with_options_of(provenance: Provenance, config: DataConfig, given: Collection[str]) -> DataConfig:
     """``config`` with what the store remembers, for whatever is not among the keys ``given`` and is as by default."""
     saved = dict(provenance.options)

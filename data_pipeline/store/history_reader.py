@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,9 @@ from data_pipeline.store.row_groups import RowGroups
 
 CACHE_BYTES = 64 * 2**20
 """Decoded row groups that are kept, of those that were asked for in part: the next reader may want the rest."""
+
+CHUNK_USERS = 16_384
+"""Users of a chunk, for those who read all histories once."""
 
 FeatureDtype = type[np.int64] | type[np.float32]
 """Of a feature in a batch: codes or numbers."""
@@ -239,3 +242,19 @@ def _joined(parts: list[Histories], start: int) -> Histories:
         np.concatenate([part.timestamp for part in parts]),
         {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features},
     )
+
+
+def history_chunks(
+    store: str,
+    manifest: Manifest,
+    on_chunk: Callable[[], None] = lambda: None,
+    part: int = 0,
+    num_parts: int = 1,
+) -> Iterator[Histories]:
+    """The histories of one ``part`` of ``num_parts`` of the users, in their order; ``on_chunk`` is called before each
+    read, and may raise. Raises :class:`DataError` where a row group is broken."""
+    reader = HistoryReader(store, manifest)
+    first, end = (manifest.num_users * each // num_parts for each in (part, part + 1))
+    for start in range(first, end, CHUNK_USERS):
+        on_chunk()
+        yield reader.read(start, min(start + CHUNK_USERS, end))

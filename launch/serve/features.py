@@ -110,33 +110,29 @@ class Features:
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def errors_of(self, given: Mapping[str, Value], *, others_allowed: bool) -> dict[str, str]:
-        """What is wrong with the features that a client gives of an event, by name; ``others_allowed``: it may be one
-        that the model does not read."""
-        found = {}
+    def read(self, given: Mapping[str, Value], *, others_allowed: bool = True) -> tuple[Codes, dict[str, str]]:
+        """The codes of an event, in which what a feature cannot have counts as missing; and what is wrong with the
+        features ``given``, by name. ``others_allowed``: there may be some that the model does not read."""
+        encoded, wrong = dict[str, float](), dict[str, str]()
         for name, value in given.items():
             if name in self._by_name:
                 try:
-                    self._by_name[name].encoded(value)
+                    encoded[name] = self._by_name[name].encoded(value)
                 except WrongValueError as error:
-                    found[name] = str(error)
+                    wrong[name] = str(error)
             elif not others_allowed:
                 reads = f"reads {', '.join(self._by_name)}" if self._by_name else "reads none"
-                found[name] = f"is no feature of this model, which {reads}"
+                wrong[name] = f"is no feature of this model, which {reads}"
         for name, feature in self._by_name.items():
             if given.get(name) is None and not feature.is_optional:
-                found[name] = "is missing: the model reads it, and has learned from no event without it"
-        return found
+                wrong[name] = "is missing: the model reads it, and has learned from no event without it"
+            if name not in encoded:
+                encoded[name] = feature.encoded(None)
+        return tuple(encoded[name] for name in self._by_name), wrong
 
     def codes_of(self, given: Mapping[str, Value]) -> Codes:
-        """The codes of an event; what a feature cannot have counts as missing."""
-        found = []
-        for name, feature in self._by_name.items():
-            try:
-                found.append(feature.encoded(given.get(name)))
-            except WrongValueError:
-                found.append(feature.encoded(None))
-        return tuple(found)
+        """The codes of an event alone."""
+        return self.read(given)[0]
 
     def codes_of_json(self, text: str | None) -> Codes:
         """The same of the text that :func:`features_as_json` gave."""

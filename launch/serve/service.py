@@ -163,14 +163,15 @@ def _sent_history(request: RecommendRequest, items: list[RawId], model: Model) -
     for number, event in enumerate(request.history or ()):
         given = (event.features if isinstance(event, HistoryEvent) else None) or {}
         if given or len(model.features):
-            _check_features(model, given, f"history[{number}].", others_allowed=False)
-            codes.append(model.features.codes_of(given))
+            codes.append(_checked_codes(model, given, f"history[{number}].", others_allowed=False))
     return _History("request", items, codes)
 
 
-def _check_features(model: Model, given: Mapping[str, Value], prefix: str, *, others_allowed: bool) -> None:
-    if wrong := model.features.errors_of(given, others_allowed=others_allowed):
+def _checked_codes(model: Model, given: Mapping[str, Value], prefix: str, *, others_allowed: bool) -> Codes:
+    codes, wrong = model.features.read(given, others_allowed=others_allowed)
+    if wrong:
         raise InvalidRequest(422, [(f"{prefix}features.{name}", told) for name, told in wrong.items()])
+    return codes
 
 
 def _event_of(request: EventRequest, now: int) -> Event:
@@ -193,7 +194,7 @@ def _check_event(event: EventRequest, state: State | None, prefix: str) -> None:
         return
     check_kind(f"{prefix}item_id", event.item_id, state.model.items.kind, "items")
     check_kind(f"{prefix}user_id", event.user_id, _user_kind(state), "users")
-    _check_features(state.model, event.features or {}, prefix, others_allowed=True)
+    _checked_codes(state.model, event.features or {}, prefix, others_allowed=True)
     is_milliseconds = (
         state.store is not None and state.store.has_times and state.store.first_time_ms > MILLISECONDS_BEGIN
     )

@@ -16,6 +16,7 @@ from models.dropout import Dropout
 from models.encoders.encoder import EncoderFlop, Times
 from models.encoders.padded import BucketedEncoder
 from models.encoders.sasrec import Block
+from models.encoders.transformer import initialise_products
 
 
 class TwoSidedBlock(Block):
@@ -96,7 +97,4 @@ class BERT4Rec(BucketedEncoder):
     def _initialise(self, std: float) -> None:
         for weight in (self.mask, self.position.weight):
             nn.init.normal_(weight, std=std)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise_products(self)

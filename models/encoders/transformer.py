@@ -185,8 +185,13 @@ class Transformer(nn.Module):
 
     def _initialise(self, std: float) -> None:
         nn.init.normal_(self.position.weight, std=std)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_products(self)
+
+
+def initialise_products(encoder: nn.Module) -> None:
+    """Draw the weights of all linear layers below ``encoder``, in their order; biases are zero."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -13,9 +13,9 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import DataConfig
 from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
-from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_table, load_manifest
-from data_pipeline.training_events import CHUNK_USERS, is_training_event, user_of_event
+from data_pipeline.training_events import is_training_event, user_of_event
 from train.evaluation.metrics import quality_of
 
 RECENT_MS = 7 * 86_400_000
@@ -38,7 +38,7 @@ def baseline_quality(
     """
     manifest = load_manifest(config.store, config.version)
     rule = split_rule(config, manifest)
-    chunks = partial(_chunks, config.store, manifest, on_chunk)
+    chunks = partial(history_chunks, config.store, manifest, on_chunk)
     baselines = _count(rule, config.store, manifest, chunks)
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in baselines}
     for chunk in chunks():
@@ -159,13 +159,6 @@ def _ranks(cases: _Cases, baseline: _Baseline, leave_out_seen: bool) -> np.ndarr
         ranks -= np.bincount(cases.seen_case[ahead], minlength=len(place))
         ranks[cases.seen_case[seen_place == place[cases.seen_case]]] = np.inf
     return ranks
-
-
-def _chunks(store: str, manifest: Manifest, on_chunk: Callable[[], None]) -> Iterator[Histories]:
-    reader = HistoryReader(store, manifest)
-    for start in range(0, manifest.num_users, CHUNK_USERS):
-        on_chunk()
-        yield reader.read(start, min(start + CHUNK_USERS, manifest.num_users))
 
 
 def _inverse(order: np.ndarray) -> np.ndarray:

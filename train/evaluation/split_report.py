@@ -17,10 +17,10 @@ from data_pipeline.split import (
     train_lengths,
 )
 from data_pipeline.store.event_times import Outliers
-from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.store.history_reader import CHUNK_USERS, Histories, HistoryReader
 from data_pipeline.store.manifest import Manifest
+from data_pipeline.training_events import user_of_event
 
-CHUNK_USERS = 16_384
 MAX_EVENTS = 20_000_000
 """Of a larger store about so many events are counted, those of users in equal distances: a start waits for it."""
 TIED_SHARE = 0.001
@@ -138,8 +138,7 @@ def _num_seen(chunk: Histories, position: np.ndarray) -> int:
     has_target = position >= 0
     target = np.full(len(position), -1, np.int64)
     target[has_target] = chunk.item[(chunk.offsets[:-1] + position)[has_target]]
-    lengths = np.diff(chunk.offsets)
-    user = np.repeat(np.arange(len(lengths)), lengths)
+    user = user_of_event(chunk.offsets)
     place = np.arange(len(chunk.item)) - chunk.offsets[user]
     is_seen = (chunk.item == target[user]) & (place < position[user])
     return len(np.unique(user[is_seen]))

@@ -4,19 +4,19 @@ A target was trained on where the training events of the model hold the same use
 times, the same user, item and place in the history.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from configs.schema import RefitOn, RunConfig
-from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, target_positions, train_lengths
-from data_pipeline.store.history_reader import Histories, HistoryReader
+from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, target_positions
+from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest
+from data_pipeline.training_events import is_training_event, user_of_event
 from train.progress import RunProgress
 
-CHUNK_USERS = 16_384
 _EVENT = ["user", "item", "time"]
 
 
@@ -56,13 +56,12 @@ def num_trained_targets(
     """
     store, manifest, rule = targets
     has_times = manifest.has_times and trained.manifest.has_times
-    found = pl.concat(
-        [_targets_in(chunk, rule, subset, item, user, has_times) for chunk in _chunks(store, manifest, heartbeat)]
-    ).sort("user")
+    chunks = history_chunks(store, manifest, heartbeat)
+    found = pl.concat([_targets_in(chunk, rule, subset, item, user, has_times) for chunk in chunks]).sort("user")
     if found.is_empty():
         return 0
     users, num_trained = found["user"].to_numpy(), 0
-    for chunk in _chunks(trained.store, trained.manifest, heartbeat):
+    for chunk in history_chunks(trained.store, trained.manifest, heartbeat):
         first, end = np.searchsorted(users, [chunk.first_user, chunk.first_user + len(chunk.offsets) - 1]).tolist()
         if first < end:
             events = _training_events(chunk, trained.rule, has_times)
@@ -82,11 +81,8 @@ def _targets_in(
 
 
 def _training_events(chunk: Histories, rule: SplitRule, has_times: bool) -> pl.DataFrame:
-    lengths = np.diff(chunk.offsets)
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(chunk.item)) - chunk.offsets[owner]
-    is_trained = place < train_lengths(rule, chunk.offsets, chunk.timestamp)[owner]
-    time = chunk.timestamp if has_times else place
+    owner, is_trained = user_of_event(chunk.offsets), is_training_event(rule, chunk)
+    time = chunk.timestamp if has_times else np.arange(len(chunk.item)) - chunk.offsets[owner]
     frame = _frame(owner[is_trained] + chunk.first_user, chunk.item[is_trained], time[is_trained])
     return frame.unique()
 
@@ -94,10 +90,3 @@ def _training_events(chunk: Histories, rule: SplitRule, has_times: bool) -> pl.D
 def _frame(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> pl.DataFrame:
     columns = dict(zip(_EVENT, (user, item, time), strict=True))
     return pl.DataFrame({name: values.astype(np.int64) for name, values in columns.items()})
-
-
-def _chunks(store: str, manifest: Manifest, heartbeat: Callable[[], None]) -> Iterator[Histories]:
-    reader = HistoryReader(store, manifest)
-    for start in range(0, manifest.num_users, CHUNK_USERS):
-        heartbeat()
-        yield reader.read(start, min(start + CHUNK_USERS, manifest.num_users))

@@ -8,8 +8,7 @@ from typing import Any
 from configs.atomic_files import parse_json_with_sum, write_json
 from configs.load import variants_of
 from configs.schema import ExportDtype, RunConfig
-from data_pipeline.prepare.append import with_options_of
-from data_pipeline.prepare.provenance import saved_provenance
+from data_pipeline.prepare.append import with_options_of_store
 from data_pipeline.store.features import StoredFeature, chosen_features
 from data_pipeline.store.manifest import Manifest, identity_digests
 from data_pipeline.store.paths import path_of
@@ -133,8 +132,7 @@ def _tables(config: RunConfig, manifest: Manifest, inputs: Inputs) -> dict[str, 
 def _features(config: RunConfig, manifest: Manifest) -> dict[str, Any]:
     """How raw values become what the program takes: docs/features.md has the rules."""
     chosen = chosen_features(config.data.store, manifest.features, config.model.event_features)
-    provenance = saved_provenance(config.data.store, manifest) if chosen else None
-    data = with_options_of(provenance, config.data, ()) if provenance else config.data
+    data = with_options_of_store(config.data, manifest) if chosen else config.data
     return {name: {**_feature(feature), "missing_words": data.source.missing} for name, feature in chosen.items()}
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from configs.atomic_files import parse_json_with_sum
 from configs.errors import ConfigError, DataError
+from configs.run_dir import user_cache
 from configs.schema import RunConfig
 from data_pipeline.prepare.store_lease import writing_store
 from data_pipeline.store.lease_records import is_of_lease
@@ -47,9 +48,8 @@ def new_remote_folder(target: ObjectPath, config: RunConfig, heartbeat: Callable
 
 def working_folder(config: RunConfig, target: ObjectPath) -> Path:
     """Where the export of ``target`` is made: below ``scratch_dir``, by default in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "shardrec"
     digest = hashlib.sha256(target.url.encode()).hexdigest()[:16]
-    return Path(os.path.realpath(config.scratch_dir or cache)) / f"export-{digest}-{os.uname().nodename}"
+    return Path(os.path.realpath(config.scratch_dir or user_cache())) / f"export-{digest}-{os.uname().nodename}"
 
 
 def refuse_foreign_objects(target: ObjectPath, *, by_sum: bool = False) -> None:

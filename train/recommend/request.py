@@ -12,14 +12,13 @@ from configs.flatten import flat
 from configs.schema import RunConfig, Split, UserInput
 from configs.schema.features import FeatureConfig
 from configs.schema.recommend import CountedHistory, Recommended
-from data_pipeline.prepare.append import with_options_of
-from data_pipeline.prepare.provenance import saved_provenance
+from data_pipeline.prepare.append import with_options_of_store
 from data_pipeline.prepare.read.feature_columns import typed_column
 from data_pipeline.prepare.read.named_histories import EventColumns, read_events
 from data_pipeline.store.feature_encoding import encoded
 from data_pipeline.store.features import StoredFeature, chosen_features
 from data_pipeline.store.id_map import UNKNOWN
-from data_pipeline.store.manifest import Manifest, identity_digests
+from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
 from data_pipeline.store.raw_users import RawUsers
 from data_pipeline.stream.jagged import offsets_of
@@ -68,7 +67,8 @@ class Request:
 def request_of(asked: Asked) -> Request:
     """Read the files of ``recommend``; ConfigError and DataError for all that can be wrong with them."""
     refuse_foreign(asked.config)
-    config, manifest = _with_columns_of_the_log(asked.config, asked.manifest), asked.manifest
+    manifest = asked.manifest
+    config = replace(asked.config, data=with_options_of_store(asked.config.data, manifest))
     wanted = config.recommend
     if config.data.split is Split.NONE and wanted.history is not CountedHistory.ALL:
         raise ConfigError(
@@ -96,12 +96,6 @@ def request_of(asked: Asked) -> Request:
         request.given, notes = _given(asked, rows)
         request.notes += notes
     return request
-
-
-def _with_columns_of_the_log(config: RunConfig, manifest: Manifest) -> RunConfig:
-    """``config`` with what the store remembers of its log, for whatever is as by default."""
-    provenance = saved_provenance(config.data.store, manifest)
-    return replace(config, data=with_options_of(provenance, config.data, ())) if provenance else config
 
 
 def _given(asked: Asked, rows: Rows) -> tuple[Given, list[str]]:

@@ -1,17 +1,15 @@
 """Recommendations of a run, from the model to ship to a file: blocks in rounds over the ranks, rows on rank 0."""
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from configs.run_dir import READER, local_run_dir
+from configs.run_dir import READER, local_run_dir, user_cache
 from configs.schema import RunConfig
 from configs.schema.recommend import Recommended
 from data_pipeline.store.manifest import Manifest
@@ -136,7 +134,7 @@ class _Writer:
         self._catalogue, self._rows_of_model = request.catalogue, request.rows
         output = output_of(config)
         job = job_of(asked, trained)
-        scratch = local_run_dir(config, READER).parent if config.scratch_dir else Path(_cache())
+        scratch = local_run_dir(config, READER).parent if config.scratch_dir else user_cache()
         self._file = Unfinished(
             output, suffix_of_output(config), scratch / f"recommend-{job['job'][:16]}", job, heartbeat
         )
@@ -221,7 +219,3 @@ class _Writer:
             np.zeros((0, self._config.recommend.k), np.int64),
         )
         return self._rows(block, self._catalogue.raw[:0])
-
-
-def _cache() -> str:
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "shardrec")

@@ -1,6 +1,5 @@
 """The log of a Delta table, looked at where its library cannot read it: the file and line that are damaged."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import DataError
+from data_pipeline.prepare.read.json_lines import json_of
 from data_pipeline.prepare.read.tables import names_in
 from data_pipeline.store.paths import AnyPath, parquet_source
 
@@ -60,7 +60,7 @@ def _since_checkpoint(names: list[str]) -> list[str]:
 def _checkpoints(log: AnyPath, names: list[str]) -> Iterator[tuple[str, str]]:
     found = {name: int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))}
     if _LAST_CHECKPOINT in names:
-        hint = _json_of((log / _LAST_CHECKPOINT).read_bytes())
+        hint = json_of((log / _LAST_CHECKPOINT).read_bytes())
         version = hint.get("version") if isinstance(hint, dict) else None
         if version not in found.values():
             yield _LAST_CHECKPOINT, f"it names the checkpoint of version {version}, which is not there"
@@ -83,7 +83,7 @@ def _commits(log: AnyPath, names: list[str]) -> Iterator[tuple[str, str]]:
             break
         before = int(name[:20])
         for number, line in enumerate((log / name).read_bytes().splitlines(), 1):
-            if line.strip() and (reason := _fault_of(_json_of(line))):
+            if line.strip() and (reason := _fault_of(json_of(line))):
                 yield name, f"line {number} {reason}"
 
 
@@ -98,13 +98,6 @@ def _fault_of(action: Any) -> str:
         for key, type_ in _OPTIONAL.items() if kind in _REQUIRED else ():
             if content.get(key) is not None and not isinstance(content[key], type_):
                 return f"has {kind}.{key} in another form than Delta's protocol has it"
-        if kind == "metaData" and not isinstance(_json_of(content["schemaString"]), dict):
+        if kind == "metaData" and not isinstance(json_of(content["schemaString"]), dict):
             return "has no metaData.schemaString as Delta's protocol has it"
     return ""
-
-
-def _json_of(text: bytes | str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

@@ -55,7 +55,7 @@ def decoded_objects(lines: pl.Series, dtype: pl.Struct) -> pl.Series:
 
 def _check_keys(path: Path, lines: list[str], names: dict[str, str], nested: str) -> None:
     """Refuse JSON in another form than an object a line, and lines none of which has a key that is needed."""
-    found = [entry for line in lines if isinstance(entry := _json_of(line), dict)]
+    found = [entry for line in lines if isinstance(entry := json_of(line), dict)]
     is_array = bool(lines) and lines[0].lstrip().startswith("[") and 2 * len(found) < len(lines)
     if lines and (not found or is_array):
         _refuse_other_forms(path, lines)
@@ -94,7 +94,7 @@ def _refuse_other_forms(path: Path, lines: list[str]) -> None:
     """Name the form of a file whose first lines hold no object, and the command that mends it."""
     first = lines[0].strip()
     makes_lines = f"write one object a line: jq -c {{}} {path.name} > lines.jsonl"
-    if first.startswith("[") and isinstance(_json_of(first), list) and len(lines) > 1:
+    if first.startswith("[") and isinstance(json_of(first), list) and len(lines) > 1:
         raise DataError(
             f"{path} holds a JSON array in each line, whose values have no names; write objects, or a delimited file"
         )
@@ -124,9 +124,9 @@ def _is_python(line: str) -> bool:
         return False
 
 
-def _json_of(line: str) -> object:
-    """The value of ``line``; None where it is none, or nested deeper than Python follows."""
+def json_of(text: bytes | str) -> Any:
+    """The value of ``text``; None where it is none, or nested deeper than Python follows."""
     try:
-        return json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None

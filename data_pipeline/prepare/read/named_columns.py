@@ -1,6 +1,5 @@
 """Columns of a file that speaks of a log's users or items: read as the log's files are, ids by the same rule."""
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from data_pipeline.prepare.read.empty_files import is_empty
 from data_pipeline.prepare.read.file_view import FileView
 from data_pipeline.prepare.read.formats import SUFFIXES, file_layout_of, scan_file
 from data_pipeline.prepare.read.id_values import id_number, id_text, text_of
+from data_pipeline.prepare.read.json_lines import json_of
 from data_pipeline.prepare.read.sniff import start_of, view_of_content
 from data_pipeline.prepare.read.sources import LogFile, reading
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
@@ -148,14 +148,7 @@ def first_objects(place: AnyPath, source: SourceConfig) -> list[dict[str, object
     """The objects among the first lines of JSON lines, however long each of them is."""
     assert isinstance(place, Path), "text of an object store is read from a local copy"
     lines = scan_lines(place, source).head(_LINES_FOR_KEYS).collect()[LINE_COLUMN]
-    return [entry for line in lines if isinstance(entry := _json_of(line), dict)]
-
-
-def _json_of(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+    return [entry for line in lines if isinstance(entry := json_of(line), dict)]
 
 
 def _json_keys(place: AnyPath, source: SourceConfig) -> list[str] | None:

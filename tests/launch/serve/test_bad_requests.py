@@ -1,6 +1,5 @@
 """What a client sends wrongly is answered with the field's name and a status of its own, never with a failure."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from served_client import Exported, ask, client_of
+from served_client import Exported, ask, posting
 
 WRONG: list[tuple[str, Any, str | None]] = [
     ("/recommend", {"history": [1], "k": 0}, "k"),
@@ -134,15 +133,9 @@ def test_no_request_makes_the_server_fail(exported: Exported, tmp_path: Path) ->
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(path=st.sampled_from(["/recommend", "/events"]), body=BODIES.map(json.dumps) | st.binary(max_size=40))
     def check(path: str, body: str | bytes) -> None:
-        answer = loop.run_until_complete(client.post(path, content=body))
+        answer = post(path, body)
         assert answer.status_code < 500, answer.text
         assert answer.status_code == 200 or answer.json()["errors"]
 
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        server = client_of(exported.folder, f"serve.store={exported.store}", events=tmp_path)
-        client = runner.run(server.__aenter__())
-        try:
-            check()
-        finally:
-            runner.run(server.__aexit__(None, None, None))
+    with posting(exported, tmp_path) as post:
+        check()

@@ -17,7 +17,7 @@ from data_pipeline.store.feature_encoding import encoded
 from data_pipeline.store.manifest import load_manifest
 from launch.serve.export_folder import read_export
 from launch.serve.features import Features, WrongValueError
-from served_client import Exported, ask, client_of
+from served_client import Exported, ask, posting
 from train.evaluation.preflight import evaluated_run
 from train.recommend.run import recommend
 
@@ -280,15 +280,9 @@ def test_no_features_make_the_server_fail(featured: Exported, tmp_path: Path) ->
     @given(asked=BODIES)
     def check(asked: tuple[str, Any]) -> None:
         for path, body in (asked, ("/recommend", {"user_id": "fuzz"})):
-            answer = loop.run_until_complete(client.post(path, content=json.dumps(body)))
+            answer = post(path, json.dumps(body))
             assert answer.status_code < 500, answer.text
             assert answer.status_code == 200 or answer.json()["errors"]
 
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        server = client_of(featured.folder, f"serve.store={featured.store}", events=tmp_path)
-        client = runner.run(server.__aenter__())
-        try:
-            check()
-        finally:
-            runner.run(server.__aexit__(None, None, None))
+    with posting(featured, tmp_path) as post:
+        check()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kills import environment, kill
 
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, DataError
 from configs.load import load_config
+from data_pipeline.store.history_reader import Histories
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from processes import family_of
@@ -202,13 +204,13 @@ def metrics_of(run_dir: Path) -> list[dict[str, float]]:
 
 
 def run_stopped_while_it_counts(overrides: list[str]) -> int:
-    real = baselines.HistoryReader.read
+    real = baselines.history_chunks
 
-    def signalled(self: Any, start: int, stop: int) -> Any:
+    def signalled(*args: Any) -> Iterator[Histories]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, start, stop)
+        return real(*args)
 
-    baselines.HistoryReader = type("Signalled", (baselines.HistoryReader,), {"read": signalled})  # type: ignore[misc]
+    baselines.history_chunks = signalled  # type: ignore[assignment]
     return run_here(overrides)
 
 

@@ -217,7 +217,10 @@ def test_a_short_answer_is_told_from_data_that_ends_like_the_mark(proxy: FaultyP
         place.read_bytes()
 
 
-def test_only_the_bytes_of_the_data_shards_of_a_rank_are_read(proxy: FaultyProxy, local: str) -> None:
+def test_only_the_bytes_of_the_data_shards_of_a_rank_are_read(
+    proxy: FaultyProxy, local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A range whose last byte happens to be the mark is asked for twice; of three marks one is in neither of two."""
     url = sent(local, STORE)
     asked: list[tuple[str, str]] = []
 
@@ -225,13 +228,17 @@ def test_only_the_bytes_of_the_data_shards_of_a_rank_are_read(proxy: FaultyProxy
         asked.append((method, path.rsplit("/", 1)[-1]))
         return ""
 
+    def requests_of_an_epoch(mark: int) -> int:
+        monkeypatch.setattr("data_pipeline.store.paths.secrets.randbelow", lambda _: mark)
+        stream = SequenceStream(config, seed=1, rank=0, world_size=3)
+        asked.clear()
+        list(islice(stream.batches(), stream.steps_per_epoch))
+        assert set(asked) == {("GET", "part-00000.parquet")}
+        return len(asked)
+
     proxy.fault = note
     config = DataConfig(store=url, global_batch_size=30, num_data_shards=3, prefetch_batches=0)
-    stream = SequenceStream(config, seed=1, rank=0, world_size=3)
-    asked.clear()
-    list(islice(stream.batches(), stream.steps_per_epoch))
-    assert set(asked) == {("GET", "part-00000.parquet")}
-    assert len(asked) == 2, "one request a row group, not one a column"
+    assert min(map(requests_of_an_epoch, range(3))) == 2, "one request a row group, not one a column"
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, 4])

@@ -97,6 +97,7 @@ def test_recommendations_are_the_best_items_by_the_items_vectors(run: shardrec.R
         assert row["score"] == pytest.approx(np.sort(scores[place])[-row["rank"]], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_recommendations_for_listed_users_and_for_histories_of_ones_own(run: shardrec.Run, store: shardrec.Store):
     table = pa.concat_tables(store.histories())
     raw = store.items().column("raw_item").to_pylist()

@@ -77,12 +77,14 @@ def test_a_file_of_ones_own_is_resolved_once_too(monkeypatch: pytest.MonkeyPatch
     assert load_config(words).run_dir == config.run_dir == "/a/x"
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_that_is_typed_for_a_process_is_read_as_itself(text: str) -> None:
     assert load_config([f"data.features.kind.fill={as_typed(text)}"]).data.features["kind"].fill == text
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=3, unique=True))
 def test_a_list_that_is_typed_for_a_process_is_read_as_itself(texts: list[str]) -> None:

@@ -21,6 +21,7 @@ from data_pipeline.prepare.prepare import prepare
 from data_pipeline.prepare.progress import QUIET_S, ProgressReporter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", IDS)
 def test_the_store_is_the_same_in_any_memory(tmp_path: Path, kind: str) -> None:
     log = tmp_path / "log.parquet"

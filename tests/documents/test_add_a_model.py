@@ -53,6 +53,7 @@ def python(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_an_encoder_of_another_package_trains_resumes_and_is_exported(installed: Path, tmp_path: Path) -> None:
     log, store = str(tmp_path / "log.parquet"), str(tmp_path / "store")
     write_log(SyntheticConfig(num_users=80, num_items=20, mean_length=8), log)

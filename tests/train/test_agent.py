@@ -24,6 +24,7 @@ def store(tmp_path: Path) -> Path:
     return Path(synthetic_store(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_stop_signal_to_the_command_saves_and_asks_to_be_started_again(
     store: Path, tmp_path: Path, number: signal.Signals
@@ -38,6 +39,7 @@ def test_a_stop_signal_to_the_command_saves_and_asks_to_be_started_again(
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:08d}" / "progress.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_command_and_is_named(store: Path, tmp_path: Path):
     with train(store, tmp_path / "run") as command:
         wait_until_it_trains(tmp_path / "run", command)
@@ -48,6 +50,7 @@ def test_a_killed_rank_ends_the_command_and_is_named(store: Path, tmp_path: Path
     assert errors.count("Traceback") == 0
 
 
+@pytest.mark.slow
 def test_a_rank_that_cannot_answer_ends_with_the_one_that_was_killed(store: Path, tmp_path: Path):
     with train(store, tmp_path / "run") as command:
         wait_until_it_trains(tmp_path / "run", command)
@@ -66,6 +69,7 @@ def test_ranks_that_may_be_saving_get_longer_to_end(codes: list[int], is_long: b
     assert (last_words_s(failures) > LAST_WORDS_S) == is_long
 
 
+@pytest.mark.slow
 def test_an_error_of_one_rank_ends_all_with_its_line_alone(store: Path, tmp_path: Path):
     part = next((store / "histories").glob("part-*.parquet"))
     content = part.read_bytes()

@@ -55,6 +55,7 @@ def test_every_pair_of_encoder_loss_and_plan_is_tried() -> None:
         assert {(case[first], case[second]) for case in PAIRWISE} == {(case[first], case[second]) for case in ALL}
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_does_not_change_the_losses_of_any_encoder(store: str) -> None:
     assert_world_size_does_not_matter(store, PAIRWISE)
 
@@ -79,6 +80,7 @@ def cut_and_resumed(store: str, folder: str) -> None:
 SET_HERE = ("model.num_blocks", "model.num_heads", "evaluation.every_steps", "run_dir", "hardware.num_ranks")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_any_encoder_repeats_the_losses_bit_for_bit(store: str, tmp_path: Path) -> None:
     run_ranks(2, cut_and_resumed, store, str(tmp_path))
     for name in ENCODERS:

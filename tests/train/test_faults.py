@@ -101,7 +101,7 @@ def test_one_signal_to_one_rank_stops_all_at_the_same_step_and_the_run_goes_on_b
     assert losses_of(tmp_path / "run") == losses_of(whole)
 
 
-@pytest.mark.parametrize(("subset", "step"), [("valid", 10), ("test", NUM_STEPS)])
+@pytest.mark.parametrize(("subset", "step"), [("valid", 10), pytest.param("test", NUM_STEPS, marks=pytest.mark.slow)])
 def test_a_signal_while_targets_are_ranked_is_answered_between_two_batches_and_the_run_goes_on_bit_for_bit(
     store: str, whole: Path, tmp_path: Path, subset: str, step: int
 ):
@@ -126,7 +126,9 @@ def test_a_signal_while_rank_0_counts_baselines_is_answered_and_the_next_start_c
     assert metrics_of(tmp_path / "run") == metrics_of(whole)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no index"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cut", "missing", "no index"))]
+)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     store: str, whole: Path, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ):
@@ -148,7 +150,7 @@ def test_nothing_is_trained_where_every_checkpoint_is_damaged(store: str, tmp_pa
         run_here([*overrides[:-1], "num_steps=9"])
 
 
-@pytest.mark.parametrize("asynchronous", ["true", "false"])
+@pytest.mark.parametrize("asynchronous", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(store: str, tmp_path: Path, asynchronous: str):
     overrides = [*overrides_of(store, tmp_path / "run"), f"checkpoint.asynchronous={asynchronous}"]
     run_ranks(2, run_stopped_at, overrides, 6)

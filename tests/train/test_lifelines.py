@@ -72,6 +72,7 @@ def test_of_simultaneous_starts_of_one_run_one_trains_and_each_other_ends_in_one
     assert sorted(code for _, code in ended) == [*[USAGE_EXIT_CODE] * (num_starts - 1), REQUEUE_EXIT_CODE]
 
 
+@pytest.mark.slow
 def test_a_run_on_one_machine_listens_on_loopback_alone(store: str, tmp_path: Path):
     with started(store, tmp_path / "run", 2, *ENDLESS) as command:
         family = wait_until_it_trains(tmp_path / "run", command)
@@ -79,6 +80,7 @@ def test_a_run_on_one_machine_listens_on_loopback_alone(store: str, tmp_path: Pa
     assert addresses == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [1, 2])
 @pytest.mark.parametrize("is_nohup", [True, False])
 def test_a_terminal_that_goes_ends_a_run_that_then_has_saved_unless_it_was_started_by_nohup(
@@ -97,6 +99,7 @@ def test_a_terminal_that_goes_ends_a_run_that_then_has_saved_unless_it_was_start
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:08d}" / "progress.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_ranks", [1, 2])
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-", "| head -1"])
 def test_a_run_that_nobody_listens_to_trains_to_its_end(store: str, tmp_path: Path, num_ranks: int, redirection: str):

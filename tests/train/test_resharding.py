@@ -37,7 +37,9 @@ RUN = [
 CUT, END = 3, 6
 
 
-@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize(
+    "optimizer", [next(iter(RATES)), *(pytest.param(name, marks=pytest.mark.slow) for name in list(RATES)[1:])]
+)
 def test_every_pair_of_shardings_goes_on_or_is_refused_by_key(store: str, tmp_path: Path, optimizer: str):
     overrides = [
         f"data.store={store}",

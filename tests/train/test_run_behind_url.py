@@ -59,6 +59,7 @@ def whole(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_bit_for_bit_and_a_third_one_evaluates(
     store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path
 ):
@@ -78,6 +79,7 @@ def test_another_machine_goes_on_bit_for_bit_and_a_third_one_evaluates(
     assert {"config.yaml", "overrides.txt", "environment.json", "identity.json"} < names
 
 
+@pytest.mark.slow
 def test_the_store_holds_the_last_whole_checkpoints_and_nothing_else_of_them(
     store: str, tmp_path: Path, proxy: FaultyProxy
 ):
@@ -198,6 +200,7 @@ def test_a_stale_folder_of_another_machine_never_wins(store: str, tmp_path: Path
     assert losses_of(record("metrics.jsonl")) == losses_of((whole / "metrics.jsonl").read_text())
 
 
+@pytest.mark.slow
 def test_machines_that_share_no_disk_train_and_go_on_together(
     store: str, tmp_path: Path, proxy: FaultyProxy, whole: Path
 ):
@@ -208,6 +211,7 @@ def test_machines_that_share_no_disk_train_and_go_on_together(
     assert losses_of(record("metrics.jsonl")) == losses_of((whole / "metrics.jsonl").read_text())
 
 
+@pytest.mark.slow
 def test_another_run_is_refused_naming_the_key(store: str, tmp_path: Path, proxy: FaultyProxy):
     on_ranks(run_here, [*overrides_of(store, tmp_path / "one"), "num_steps=3"])
     overrides = [*overrides_of(store, tmp_path / "two"), "optimizer.lr=0.5"]

@@ -17,7 +17,7 @@ from train.evaluate import evaluate, main
 
 @pytest.mark.parametrize(
     ("num_flips", "num_cuts"),
-    [(12, 4), pytest.param(200, 50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
+    [(4, 2), pytest.param(200, 50, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
 )
 def test_a_flip_or_a_cut_is_found_or_changes_nothing(
     store: str, tmp_path: Path, num_flips: int, num_cuts: int, capsys: pytest.CaptureFixture[str]

@@ -60,6 +60,7 @@ class Killed(BaseException):
     """What ends the command wherever it is."""
 
 
+@pytest.mark.slow
 def test_an_export_behind_a_url_is_that_of_a_folder_or_is_not_there(
     scratch: str,
     tmp_path: Path,

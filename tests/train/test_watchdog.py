@@ -59,7 +59,7 @@ SILENT = "has not answered for "
     ("where", "told"),
     [
         ("sleep", NEVER),
-        ("stop", SILENT),
+        pytest.param("stop", SILENT, marks=pytest.mark.slow),
         pytest.param("loop", NEVER, marks=pytest.mark.slow),
         pytest.param("call", SILENT, marks=pytest.mark.slow),
     ],

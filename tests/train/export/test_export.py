@@ -131,6 +131,7 @@ def test_row_n_of_the_vectors_is_line_n_of_the_ids(run: Path, exported: Path) ->
     assert table.column("item").to_pylist() == list(range(manifest.num_items))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [("float16", 0.5), ("int8", 0.25 + 4 / 64)])
 def test_rounded_tables_are_smaller_and_keep_the_quality(
     run: Path, exported: Path, tmp_path: Path, dtype: str, share: float

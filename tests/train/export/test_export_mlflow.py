@@ -72,6 +72,7 @@ def recommended(run: Path, output: Path) -> pl.DataFrame:
     return pl.read_parquet(output)
 
 
+@pytest.mark.slow
 def test_mlflow_alone_recommends_what_the_run_recommends(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     asked = [f"run_dir={run}", f"export.output={folder}", "export.mlflow=true", "export.examples=40"]
@@ -99,6 +100,7 @@ def test_mlflow_alone_recommends_what_the_run_recommends(run: Path, tmp_path: Pa
     assert main(asked) == 0, "what Python compiled of its script is ours: the export is replaced"
 
 
+@pytest.mark.slow
 def test_mlflow_gives_users_and_features_to_a_model_that_has_them(tmp_path: Path) -> None:
     events = [(user, event) for user in range(60) for event in range(9)]
     rows = [f"u{user},i{(user * 7 + event) % 23},{event},{'ab'[event % 2]},{event / 3}" for user, event in events]

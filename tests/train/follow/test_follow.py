@@ -127,6 +127,7 @@ def test_a_row_is_what_evaluate_says_of_the_first_model_on_that_window(whole: Pa
     assert row["markov_ndcg@10"] == found["baselines"]["markov"]["ndcg@10"]
 
 
+@pytest.mark.slow
 def test_no_later_event_has_a_part_in_a_row(whole: Path, tmp_path: Path) -> None:
     log = shop_log()
     from_now = BEGIN + 4 * HOUR  # window 3 and later
@@ -209,6 +210,7 @@ def test_sockets_do_not_grow_with_the_windows() -> None:
         assert max(counts[5:]) <= max(counts[:5])
 
 
+@pytest.mark.slow
 def test_more_windows_go_on_and_equal_those_of_one_go(whole: Path, tmp_path: Path) -> None:
     words = words_of(tmp_path, shop_log())
     assert follow([*words, "follow.num_windows=1"]) == 0

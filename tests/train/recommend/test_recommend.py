@@ -68,7 +68,9 @@ def test_the_share_of_held_out_items_among_the_rows_is_the_hit_rate(run_dir: Pat
     assert len(rows) == 10 * len(lists) == 10 * 150
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    "suffix", [".parquet", *(pytest.param(name, marks=pytest.mark.slow) for name in (".csv", ".jsonl"))]
+)
 def test_any_number_of_ranks_and_threads_writes_the_same_file(run_dir: Path, tmp_path: Path, suffix: str):
     overrides = [f"run_dir={run_dir}", "recommend.batch_size=16"]
     contents = []

@@ -13,7 +13,8 @@ from models.tables import build_tables
 from train.distributed.collectives import ProcessGroupCollectives
 from train.nonfinite import NonFiniteFilter
 from train.objective import build_objective
-from train.optimizer import Schedule, build_optimizer, fuse_table_optimizer
+from train.optimizer import build_optimizer, fuse_table_optimizer
+from train.schedule import Schedule
 from train.sharding import dense_parameters, shard
 from train.state import TrainState
 

@@ -103,7 +103,7 @@ def restore_best(
     except DataError as error:  # on every rank
         forget_best(session, progress, str(error))
         checkpointer.restore_latest(state)
-        progress.record_validation(state.step, validator.quality(state))
+        progress.record_validation(state.step, validator.quality(state), validator.metric)
         checkpointer.save_best(state, progress)
         checkpointer.wait()
 

@@ -75,6 +75,6 @@ def _validate(
     validator: Validator,
 ) -> None:
     quality = validator.quality(state)
-    tracker.log_quality(state.step, quality)
-    if progress.record_validation(state.step, quality):
+    tracker.log_quality(state.step, quality, validator.metric)
+    if progress.record_validation(state.step, quality, validator.metric):
         checkpointer.save_best(state, progress)

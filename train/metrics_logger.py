@@ -17,6 +17,9 @@ from train.run_dir.metrics_file import MetricsFile
 from train.state import TrainState
 from train.step import StepMetrics
 
+_SHOWN = ("hr@10", "ndcg@10")
+"""Of a validation, on the terminal."""
+
 
 class RunTracker:
     """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
@@ -70,13 +73,12 @@ class RunTracker:
             line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
             self.live_line.show(f"{self._label}{line}", step, self.num_steps)
 
-    def log_quality(self, step: int, quality: dict[str, float]) -> None:
-        """Write a validation down."""
+    def log_quality(self, step: int, quality: dict[str, float], metric: str) -> None:
+        """Write a validation down; ``metric`` is the figure that decides which is the best."""
         self._write(step, {f"valid/{key}": value for key, value in quality.items()})
         if self.is_writer:
-            self.live_line.say(
-                f"step {step}/{self.num_steps}  valid  HR@10 {quality['hr@10']:.4f}  NDCG@10 {quality['ndcg@10']:.4f}"
-            )
+            shown = " ".join(f" {key.upper()} {quality[key]:.4f}" for key in dict.fromkeys((*_SHOWN, metric)))
+            self.live_line.say(f"step {step}/{self.num_steps}  valid {shown}")
 
     def account(self, progress: RunProgress) -> None:
         """Write time, cost and tokens of this and earlier sessions into ``progress``. Collective."""

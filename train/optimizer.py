@@ -1,6 +1,5 @@
-"""Optimizers: fused in backward for the tables, AdamW for the dense part, one warm-up + cosine schedule for both."""
+"""Optimizers: fused in backward for the tables, AdamW for the dense part."""
 
-import math
 from typing import Any
 
 import torch
@@ -45,32 +44,6 @@ def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> Com
     else:
         optimizers.append(("table", sharded.fused_optimizer))
     return CombinedOptimizer(optimizers)
-
-
-class Schedule:
-    """Linear warm-up, then a cosine to ``final_lr_fraction``; a pure function of the step."""
-
-    def __init__(self, optimizer: CombinedOptimizer, config: OptimizerConfig, num_steps: int) -> None:
-        self.optimizer, self.config, self.num_steps = optimizer, config, num_steps
-        self.groups = [
-            (group, config.lr if name == "dense" else config.table_lr)
-            for name, part in optimizer.optimizers
-            for group in part.param_groups
-        ]
-
-    def fraction(self, step: int) -> float:
-        """Share of the full rate at ``step``."""
-        warmup = self.config.warmup_steps
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min((step - warmup) / max(self.num_steps - warmup, 1), 1.0)
-        final = self.config.final_lr_fraction
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    def apply(self, step: int) -> None:
-        """Set every rate; it reaches a fused kernel at the ``zero_grad`` that follows."""
-        for group, rate in self.groups:
-            group["lr"] = rate * self.fraction(step)
 
 
 def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

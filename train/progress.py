@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from configs.schema.evaluation import LOSS
+
 PROGRESS = "progress.json"
 """Written last: step, :class:`RunProgress`, and size and XXH3-64 of every file of the checkpoint."""
 
@@ -12,7 +14,8 @@ class RunProgress:
     """Written as JSON beside the tensors of a checkpoint."""
 
     best_step: int = 0
-    best_ndcg: float = -1.0
+    best_value: float | None = None
+    """Of ``evaluation.metric``, at the best step; None where there is no best model yet."""
     validations_without_improvement: int = 0
     """Validations in a row without a better one."""
     validated_step: int = -1
@@ -47,23 +50,24 @@ class RunProgress:
         self.num_nonfinite_steps += not is_finite
         self.num_nonfinite_in_row = 0 if is_finite else self.num_nonfinite_in_row + 1
 
-    def record_validation(self, step: int, quality: dict[str, float]) -> bool:
-        """Count the validation after ``step``; whether it is the best so far."""
+    def record_validation(self, step: int, quality: dict[str, float], metric: str) -> bool:
+        """Count the validation after ``step``; whether it is the best so far by ``metric``."""
         self.validated_step = step
-        if quality["ndcg@10"] <= self.best_ndcg:
+        if not self._is_better(quality[metric], metric):
             self.validations_without_improvement += 1
             return False
-        self.best_step, self.best_ndcg, self.quality, self.validations_without_improvement = (
-            step,
-            quality["ndcg@10"],
-            quality,
-            0,
-        )
+        self.best_step, self.best_value, self.quality = step, quality[metric], quality
+        self.validations_without_improvement = 0
         return True
+
+    def _is_better(self, value: float, metric: str) -> bool:
+        if self.best_value is None:
+            return True
+        return value < self.best_value if metric == LOSS else value > self.best_value
 
     def forget_best(self) -> None:
         """The best model is lost: the next validation is the best so far, and there is one before the run ends."""
-        self.best_step, self.best_ndcg, self.validated_step, self.quality = 0, -1.0, -1, {}
+        self.best_step, self.best_value, self.validated_step, self.quality = 0, None, -1, {}
 
     def is_skipped(self, step: int) -> bool:
         """Whether ``step`` lies in a range that ended in a rollback."""

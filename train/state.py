@@ -10,7 +10,7 @@ from configs.schema import TableOptimizer
 from models.collectives import Collectives
 from train.nonfinite import NonFiniteFilter
 from train.objective import Objective
-from train.optimizer import Schedule
+from train.schedule import Schedule
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from configs.schema.model import SASRecConfig as SASRecConfig
 from configs.schema.model import UserInput as UserInput
 from configs.schema.nonfinite import NonFiniteConfig as NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig as OptimizerConfig
+from configs.schema.optimizer import RateSchedule as RateSchedule
 from configs.schema.optimizer import TableOptimizer as TableOptimizer
 from configs.schema.precision import Precision as Precision
 from configs.schema.run import RunConfig as RunConfig

@@ -1,8 +1,16 @@
 """How a model is ranked."""
 
+import re
 from dataclasses import dataclass
 
 from configs.bounds import COUNT, check_bounds
+from configs.errors import require
+
+LOSS = "loss"
+"""The one metric of which less is better."""
+RANK_METRICS = ("hr", "ndcg", "mrr", "precision", "recall", "f1")
+"""Metrics of a ranking, each at a cutoff."""
+_CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{LOSS}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -13,6 +21,9 @@ class EvaluationConfig:
     """Validate, and keep the best model, every this many epochs."""
     every_steps: int = 0
     """Validate every this many steps; 0: by ``evaluation.every_epochs``."""
+    metric: str = "ndcg@10"
+    """Figure of the validation that decides which model is the best, and when patience is at its end: hr, ndcg, mrr,
+    precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue."""
     patience: int = 10
     """Validations in a row without a better model that end the run."""
     leave_out_seen: bool = True
@@ -23,6 +34,12 @@ class EvaluationConfig:
     """Resamplings of the test users behind each confidence interval."""
 
     def __post_init__(self) -> None:
+        self.metric = self.metric.lower()
+        require(
+            bool(_CHOOSABLE.fullmatch(self.metric)),
+            f"evaluation.metric={self.metric} is unknown; set it to loss, mrr, or one of {', '.join(RANK_METRICS)} "
+            f"with a cutoff, such as ndcg@10",
+        )
         check_bounds(
             "evaluation.",
             self,

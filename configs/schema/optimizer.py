@@ -16,9 +16,18 @@ class TableOptimizer(str, Enum):
     ADAM = "adam"
 
 
+class RateSchedule(str, Enum):
+    """How both learning rates fall after the warm-up."""
+
+    COSINE = "cosine"
+    LINEAR = "linear"
+    INVERSE_SQRT = "inverse_sqrt"
+    CONSTANT = "constant"
+
+
 @dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW for the dense part, ``table`` for the embedding tables; both follow one warm-up + cosine schedule."""
+    """AdamW for the dense part, ``table`` for the embedding tables; both follow one schedule."""
 
     lr: float = 1e-3
     """Peak learning rate of the dense part, which AdamW updates."""
@@ -32,10 +41,12 @@ class OptimizerConfig:
     """Update rule of the embedding tables."""
     table_lr: float = 0.05
     """Peak learning rate of the embedding tables."""
+    schedule: RateSchedule = RateSchedule.COSINE
+    """How both rates fall after the warm-up."""
     warmup_steps: int = 100
     """Steps in which both rates rise from 0 to their peak."""
     final_lr_fraction: float = 0.1
-    """Share of the peak rates that is left after the last step of the cosine."""
+    """Share of the peak rates at the end of cosine and linear, and the least of inverse_sqrt."""
 
     def __post_init__(self) -> None:
         check_bounds(

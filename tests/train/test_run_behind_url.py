@@ -350,9 +350,9 @@ def code_after_a_new_best(overrides: list[str]) -> int:
     """Whatever the next validation finds is better than what was found before."""
     real = RunProgress.record_validation
 
-    def better(self: RunProgress, step: int, quality: dict[str, float]) -> bool:
-        self.best_ndcg = -1.0
-        return real(self, step, quality)
+    def better(self: RunProgress, step: int, quality: dict[str, float], metric: str) -> bool:
+        self.best_value = None
+        return real(self, step, quality, metric)
 
     RunProgress.record_validation = better  # type: ignore[method-assign]
     return code_here(overrides)

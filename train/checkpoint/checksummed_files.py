@@ -46,6 +46,8 @@ def parse_record(text: str, shown: object) -> CheckpointRecord:
         raise DataError(f"{shown} has format {version}, this version reads {FORMAT_VERSION}")
     try:
         step, files = int(document.pop("step")), _checked_files(document.pop("files"))
+        if (ndcg := document.pop("best_ndcg", None)) is not None:  # of the versions that knew no other metric
+            document["best_value"] = ndcg if ndcg >= 0 else None
         return CheckpointRecord(step, RunProgress(**document), files)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{shown} was written by another version: {error}") from error

@@ -1,6 +1,7 @@
 """Why a run came to its end, and which key lets it go on."""
 
 from configs.schema import RunConfig
+from train.evaluation.verdict import METRIC
 from train.progress import RunProgress
 
 
@@ -17,12 +18,13 @@ def ending_of(config: RunConfig, progress: RunProgress, step: int, num_steps: in
     if key != "evaluation.patience":
         value = config.num_steps or config.num_epochs
         return f"{key}={value}: all {step} steps are trained; raise {key} to go on"
+    metric = "" if config.evaluation.metric == METRIC else f" by {config.evaluation.metric}"
     text = (
         f"evaluation.patience={config.evaluation.patience}: the last {progress.validations_without_improvement} "
-        f"validations were no better than that of step {progress.best_step}, so the run ends at step {step} of "
-        f"{num_steps}; raise evaluation.patience to go on"
+        f"validations were no better than that of step {progress.best_step}{metric}, so the run ends at step "
+        f"{step} of {num_steps}; raise evaluation.patience to go on"
     )
-    if progress.best_ndcg > 0:
+    if progress.quality.get(METRIC, 0.0) > 0:
         return text
     seen = ", or keep seen items as candidates (evaluation.leave_out_seen=false)"
     return f"{text}. NDCG@10 was 0 each time: look at the targets{seen if config.evaluation.leave_out_seen else ''}"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from configs.schema.evaluation import RANK_METRICS
+
 CUTOFFS = (1, 5, 10, 20, 50)
 
 
@@ -21,7 +23,7 @@ def quality_of(ranks: np.ndarray) -> dict[str, float]:
 
 def metric_names() -> list[str]:
     """Names such as ``ndcg@10``, in the column order of :func:`values_at_cutoffs`."""
-    return [f"{name}@{cutoff}" for cutoff in CUTOFFS for name in ("hr", "ndcg", "mrr", "precision", "recall", "f1")]
+    return [f"{name}@{cutoff}" for cutoff in CUTOFFS for name in RANK_METRICS]
 
 
 def rank_histogram(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,9 +38,22 @@ def rank_histogram(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def values_at_cutoffs(ranks: np.ndarray) -> np.ndarray:
     """[N, M] what a user with each of ``ranks`` [N] adds to each of the M :func:`metric_names`."""
-    discount, reciprocal = 1 / np.log2(ranks + 1), 1 / ranks
-    columns = []
-    for cutoff in CUTOFFS:
-        hit = (ranks <= cutoff).astype(np.float64)
-        columns += [hit, hit * discount, hit * reciprocal, hit / cutoff, hit, 2 * hit / (cutoff + 1)]
-    return np.stack(columns, axis=1)
+    return np.concatenate([_values_at(ranks, cutoff) for cutoff in CUTOFFS], axis=1)
+
+
+def metric_of(ranks: np.ndarray, name: str) -> float:
+    """The mean over users of one metric by its name: at any cutoff, such as ``ndcg@7``, or ``mrr`` over all ranks.
+
+    As :func:`quality_of`, the same to the last bit in whatever order ``ranks`` [N] come.
+    """
+    values, counts = np.unique(np.asarray(ranks, dtype=np.float64), return_counts=True)
+    kind, _, cutoff = name.partition("@")
+    of_values = _values_at(values, int(cutoff))[:, RANK_METRICS.index(kind)] if cutoff else 1 / values
+    return float(counts @ of_values / counts.sum())
+
+
+def _values_at(ranks: np.ndarray, cutoff: int) -> np.ndarray:
+    """[N, 6]: each of :data:`RANK_METRICS`, in their order."""
+    hit = (ranks <= cutoff).astype(np.float64)
+    gain = [hit, hit / np.log2(ranks + 1), hit / ranks, hit / cutoff, hit, 2 * hit / (cutoff + 1)]
+    return np.stack(gain, axis=1)

@@ -1,19 +1,21 @@
 """Who is ranked against what: every user of a split, once, against the whole catalogue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
+from configs.schema.evaluation import LOSS
 from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
 from train.evaluation.memory import return_freed_memory
-from train.evaluation.metrics import quality_of
+from train.evaluation.metrics import metric_of, quality_of
 from train.evaluation.ranking import rank_targets
+from train.evaluation.validation_loss import mean_target_loss
 from train.state import TrainState
 
 
@@ -27,18 +29,10 @@ def target_ranks_of(
 ) -> np.ndarray:
     """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model. Collective. Raises
     :class:`StopRequested` where a rank was asked to stop."""
-    batches = evaluation_batches(
-        config.data,
-        subset,
-        batch_size=config.evaluation.batch_size,
-        rank=state.collectives.rank,
-        world_size=state.collectives.world_size,
-        features=config.model.event_features,
-    )
     return_freed_memory()
     ranks = rank_targets(
         state.model,
-        map(as_seen, batches),
+        map(as_seen, _batches_of(state, config, subset)),
         num_items=num_items,
         leave_out_seen=config.evaluation.leave_out_seen,
         collectives=state.collectives,
@@ -47,6 +41,18 @@ def target_ranks_of(
     )
     return_freed_memory()
     return ranks
+
+
+def _batches_of(state: TrainState, config: RunConfig, subset: Subset) -> Iterator[EvaluationBatch]:
+    """This rank's users of ``subset``."""
+    return evaluation_batches(
+        config.data,
+        subset,
+        batch_size=config.evaluation.batch_size,
+        rank=state.collectives.rank,
+        world_size=state.collectives.world_size,
+        features=config.model.event_features,
+    )
 
 
 def require_targets(config: RunConfig, manifest: Manifest) -> None:
@@ -68,18 +74,41 @@ def require_targets(config: RunConfig, manifest: Manifest) -> None:
 
 @dataclass(slots=True)
 class Validator:
-    """Ranks the validation events every ``every_steps`` steps."""
+    """Ranks the events of ``subset`` every ``every_steps`` steps."""
 
     config: RunConfig
     num_items: int
     every_steps: int
     is_stop_requested: Callable[[], bool] = lambda: False
+    subset: Subset = Subset.VALID
 
     def is_due(self, step: int) -> bool:
         """Whether the run is validated after ``step``."""
         return step % self.every_steps == 0
 
+    @property
+    def metric(self) -> str:
+        """The figure by which models are compared, a key of what :meth:`quality` returns."""
+        return self.config.evaluation.metric
+
     def quality(self, state: TrainState) -> dict[str, float]:
         """Exact quality on validation, the same on every rank; :class:`StopRequested` on all where one was asked to
         stop. Collective."""
-        return quality_of(target_ranks_of(state, self.config, self.num_items, Subset.VALID, self.is_stop_requested))
+        ranks = target_ranks_of(state, self.config, self.num_items, self.subset, self.is_stop_requested)
+        quality = quality_of(ranks)
+        if self.metric == LOSS:
+            quality[LOSS] = self._loss(state)
+        elif self.metric not in quality:
+            quality[self.metric] = metric_of(ranks, self.metric)
+        return quality
+
+    def _loss(self, state: TrainState) -> float:
+        """By a second pass over the users."""
+        return mean_target_loss(
+            state.model,
+            _batches_of(state, self.config, self.subset),
+            num_items=self.num_items,
+            collectives=state.collectives,
+            device=state.device,
+            is_stop_requested=self.is_stop_requested,
+        )

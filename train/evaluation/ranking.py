@@ -38,7 +38,23 @@ def rank_targets(
     model.eval()
     items = slice_of(num_items, collectives)
     item_vector = slice_vectors(model, items, device)
-    found = []
+    found = [
+        target_ranks(*asked, item_vector, items, leave_out_seen, collectives)
+        for asked in gathered_queries(model, batches, collectives, device, is_stop_requested)
+    ]
+    return torch.cat(found).cpu().numpy() if found else np.zeros(0)
+
+
+@torch.no_grad()
+def gathered_queries(
+    model: nn.Module,
+    batches: Iterator[EvaluationBatch],
+    collectives: Collectives,
+    device: torch.device,
+    is_stop_requested: Callable[[], bool],
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Of each batch, joined over ranks: ``query``, ``target``, ``owner`` and ``seen`` of :func:`target_ranks`.
+    Collective, as :func:`rank_targets`."""
     while True:
         batch = next(batches, None)
         is_more, is_stop = _any((batch is not None, is_stop_requested()), collectives, device)
@@ -51,10 +67,8 @@ def rank_targets(
         owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
         sizes = collectives.gather(torch.tensor([len(local.target)], device=device)).tolist()
         owner = owner + sum(sizes[: collectives.rank])
-        gathered = [collectives.gather(value) for value in (query, local.target, owner, local.seen)]
-        queries, targets, owners, seen = gathered
-        found.append(target_ranks(queries, targets, owners, seen, item_vector, items, leave_out_seen, collectives))
-    return torch.cat(found).cpu().numpy() if found else np.zeros(0)
+        queries, targets, owners, seen = map(collectives.gather, (query, local.target, owner, local.seen))
+        yield queries, targets, owners, seen
 
 
 def target_ranks(

@@ -64,6 +64,7 @@ def summarise(
         "steps": num_steps,
         "ended_by": ended_by(config, num_steps, state.schedule.num_steps),
         "best_step": progress.best_step,
+        "best_by": config.evaluation.metric,
         **({"warm_start": progress.warm_start} if progress.warm_start else {}),
         "bad_steps": progress.num_nonfinite_steps,
         "rollbacks": progress.num_rollbacks,

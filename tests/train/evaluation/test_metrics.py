@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.metrics import CUTOFFS, quality_of
+from train.evaluation.metrics import CUTOFFS, metric_names, metric_of, quality_of
 
 
 def test_one_user_by_hand() -> None:
@@ -25,6 +25,14 @@ def test_means_equal_a_loop_over_users(cutoff: int) -> None:
     assert quality[f"hr@{cutoff}"] == pytest.approx(len(hits) / 500)
     assert quality[f"ndcg@{cutoff}"] == pytest.approx(sum(1 / np.log2(rank + 1) for rank in hits) / 500)
     assert quality[f"mrr@{cutoff}"] == pytest.approx(sum(1 / rank for rank in hits) / 500)
+
+
+def test_a_metric_by_its_name_is_that_of_the_table_and_is_had_at_any_cutoff() -> None:
+    ranks = np.random.default_rng(0).integers(2, 150, size=500) / 2
+    assert {name: metric_of(ranks, name) for name in metric_names()} == pytest.approx(quality_of(ranks))
+    hits = [rank for rank in ranks if rank <= 7]
+    assert metric_of(ranks, "ndcg@7") == pytest.approx(sum(1 / np.log2(rank + 1) for rank in hits) / 500)
+    assert metric_of(np.array([2.0, 300.0, np.inf]), "mrr") == pytest.approx((1 / 2 + 1 / 300) / 3)
 
 
 def test_order_of_users_does_not_change_a_bit() -> None:

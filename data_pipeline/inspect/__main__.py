@@ -44,8 +44,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def options_of(words: Sequence[str]) -> InspectOptions:
-    """The options that ``words`` choose; :class:`ConfigError` for an unknown key and where no store is named."""
-    stores = [word for word in words if "=" not in word and not word.startswith("-")]
+    """The options that ``words`` choose; a store may be named by ``data.store``, as for other verbs.
+
+    Raises :class:`ConfigError` for an unknown key and where no store is named, or several are.
+    """
+    words = [re.sub(r"\Adata\.(?=(store|version)=)", "", word) for word in words]
+    named = [word for word in words if word.startswith("store=") or ("=" not in word and not word.startswith("-"))]
+    stores = [word.removeprefix("store=") for word in named]
     if len(stores) != 1:
         raise ConfigError(f"inspect needs one STORE, got {stores}: shardrec inspect STORE [--json] [key=value ...]")
     store = checked_path("STORE", stores[0])
@@ -58,7 +63,7 @@ def options_of(words: Sequence[str]) -> InspectOptions:
             options.json = True
         elif is_pair and key in known:
             setattr(options, key, _value_of(key, value))
-        elif word not in stores:
+        elif word not in named:
             raise ConfigError(f"{word} is no option of inspect; it takes --json and {', '.join(known)} as key=value")
     return options
 

@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _main(words: Sequence[str]) -> None:
-    stores = [word for word in words if word != "--dry-run"]
+    stores = [word.removeprefix("data.store=") for word in words if word != "--dry-run"]
     if len(stores) != 1 or stores[0].startswith("-") or "=" in stores[0]:
         raise ConfigError(f"prune needs one STORE, got {stores}: shardrec prune STORE [--dry-run]")
     for line in prune(stores[0], is_dry="--dry-run" in words):

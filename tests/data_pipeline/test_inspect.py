@@ -151,6 +151,19 @@ def test_json_holds_the_same_and_writes_no_picture(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "store.png").exists()
 
 
+def test_a_store_may_be_named_as_other_verbs_name_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = small_store(tmp_path)
+    told = []
+    for words in (
+        [store, "version=1"],
+        [f"data.store={store}", "version=1"],
+        ["--json", f"data.store={store}", "data.version=1"],
+    ):
+        assert main(["--json", *words]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] == told[2]
+
+
 def test_times_beyond_any_calendar_are_shown_as_numbers() -> None:
     assert moment_of(START) == "2020-09-13 12:26:40"
     assert moment_of(2**63 - 1) == "9223372036854775807 ms"
@@ -171,6 +184,7 @@ def test_ids_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFix
     [
         ([], "needs one STORE"),
         (["a", "b"], "needs one STORE"),
+        (["a", "data.store=b"], "needs one STORE"),
         (["a", "colour=red"], "colour=red is no option of inspect"),
         (["a", "--jsn"], "--jsn is no option of inspect"),
         (["a", "users=many"], "users=many is no whole number"),

@@ -51,6 +51,35 @@ class SequenceBatch:
         """The batch on ``device``."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def sizes_of_parts(self, num_parts: int) -> list[tuple[int, int]]:
+        """Users and events of ``num_parts`` contiguous parts with about as many events each; some may be empty."""
+        ends = self.offsets
+        edges = torch.arange(1, num_parts) * self.num_tokens / num_parts
+        cuts = torch.searchsorted(ends, edges.round().to(ends)).clamp(max=self.num_users)
+        users = torch.cat([ends.new_zeros(1), cuts, ends.new_tensor([self.num_users])])
+        return list(zip(users.diff().tolist(), ends[users].diff().tolist(), strict=True))
+
+    def split(self, sizes: list[tuple[int, int]]) -> list["SequenceBatch"]:
+        """Contiguous parts of so many users and events each, as :meth:`sizes_of_parts` gives them: views."""
+        num_users, num_tokens = [users for users, _ in sizes], [tokens for _, tokens in sizes]
+        columns = (
+            self.item.split(num_tokens),
+            self.lengths.split(num_users),
+            self.user.split(num_users),
+            self.timestamp.split(num_tokens),
+        )
+        parts = [SequenceBatch(*each) for each in zip(*columns, strict=True)]
+        for name, values in self.features.items():
+            for part, own in zip(parts, values.split(num_tokens), strict=True):
+                part.features[name] = own
+        if self.asked_at is not None:
+            for part, own in zip(parts, self.asked_at.split(num_users), strict=True):
+                part.asked_at = own
+        if self.is_hidden is not None:
+            for part, own in zip(parts, self.is_hidden.split(num_tokens), strict=True):
+                part.is_hidden = own
+        return parts
+
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         features = {name: function(tensor) for name, tensor in self.features.items()}
         item, lengths, user, timestamp = map(function, self._tensors())

@@ -33,8 +33,9 @@ class Recommender(nn.Module):
         super().__init__()
         self.user_input = config.user_input
         self.tables = tables
-        self.nonfinite: Callable[[list[Tensor]], list[Tensor]] = list
-        """Takes the looked-up vectors and gives them back; training puts its guard of gradients here."""
+        self.on_look_up: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]] = _as_found
+        """Takes ids and the vectors looked up for them, by table, and gives the vectors to go on with; training
+        watches over their gradients here."""
         self.encoder: Encoder = build_encoder(config, max_history + (config.user_input is UserInput.FIRST_TOKEN))
         assert self.encoder.is_causal == (config.masking is None), (
             "one that sees the future is trained on hidden events"
@@ -55,6 +56,10 @@ class Recommender(nn.Module):
         event, candidate, user = self.look_up(batch, candidates)
         if not is_training:
             return LossInputs(self.last_queries(batch, event, user), batch.item[:0], event[:0], candidate)
+        return self.predictions(batch, event, candidate, user)
+
+    def predictions(self, batch: SequenceBatch, event: Tensor, candidate: Tensor, user: Tensor | None) -> LossInputs:
+        """The queries and targets of :meth:`forward` in training, of what :meth:`look_up` gave: not collective."""
         assert self.encoder.is_causal == (batch.is_hidden is None), "an encoder that sees all would see its targets"
         if batch.is_hidden is not None:
             return self._of_hidden(batch, batch.is_hidden, event, user, candidate)
@@ -96,7 +101,7 @@ class Recommender(nn.Module):
         if self.user_input is not UserInput.NONE:
             features["user"] = batch.user.clamp(min=0)
         found = self.tables(to_keyed_jagged(features, one_id_per_row=unique.device.type != "cpu"))
-        vectors = dict(zip(features, self.nonfinite([found[name].values() for name in features]), strict=True))
+        vectors = self.on_look_up(features, {name: found[name].values() for name in features})
         event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
 
@@ -157,6 +162,10 @@ class Recommender(nn.Module):
         last = batch.timestamp[end] if batch.asked_at is None else batch.asked_at
         asked = batch.timestamp.roll(-1).index_copy(0, end, last)
         return times_of_tokens(batch.timestamp, asked, batch.lengths, place)
+
+
+def _as_found(_: dict[str, Tensor], vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return vectors
 
 
 def times_of_tokens(event: Tensor, asked: Tensor, lengths: Tensor, place: Tensor | None) -> Times:

@@ -10,12 +10,13 @@ from data_pipeline.store.manifest import Manifest
 from data_pipeline.training_events import training_item_counts
 from models.recommender import Recommender
 from models.tables import build_tables
+from train.average import WeightAverage
+from train.backward import build_backward
 from train.distributed.collectives import ProcessGroupCollectives
-from train.nonfinite import NonFiniteFilter
 from train.objective import build_objective
 from train.optimizer import build_optimizer, fuse_table_optimizer
 from train.schedule import Schedule
-from train.sharding import dense_parameters, shard
+from train.sharding import shard
 from train.state import TrainState
 
 
@@ -44,10 +45,21 @@ def build_state(
     counts = _training_counts(config, manifest, collectives, device, held_out)
     objective = build_objective(config.loss, config.model.masking, counts, config.seed, collectives, device)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
-    nonfinite = NonFiniteFilter(list(dense_parameters(sharded).values()), collectives)
-    model.nonfinite = nonfinite
+    backward = build_backward(sharded, model, config, collectives, device)
+    average = None
+    if config.optimizer.ema_decay and held_out is not None:
+        average = WeightAverage(sharded, config.optimizer.ema_decay)
     return TrainState(
-        sharded, optimizer, schedule, objective, nonfinite, collectives, device, config.seed, config.optimizer.table
+        sharded,
+        optimizer,
+        schedule,
+        objective,
+        backward,
+        collectives,
+        device,
+        config.seed,
+        config.optimizer.table,
+        average,
     )
 
 

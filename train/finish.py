@@ -52,6 +52,7 @@ def finish(
     own: Summary | None
     try:
         if validator is None:
+            state.adopt_average()
             checkpointer.save_final(state, progress)
             checkpointer.wait()
         else:
@@ -103,6 +104,7 @@ def restore_best(
     except DataError as error:  # on every rank
         forget_best(session, progress, str(error))
         checkpointer.restore_latest(state)
+        state.adopt_average()
         progress.record_validation(state.step, validator.quality(state), validator.metric)
         checkpointer.save_best(state, progress)
         checkpointer.wait()

@@ -49,7 +49,7 @@ def train(
         if progress.is_skipped(state.step):
             state.step += 1
             continue
-        metrics = train_step(state, batch)
+        metrics = train_step(state, batch, is_measured=tracker.is_due(state.step + 1))
         state.step += 1
         tracker.count(metrics)
         progress.record_step(metrics.is_finite)
@@ -74,7 +74,8 @@ def _validate(
     checkpointer: DiskCheckpointer,
     validator: Validator,
 ) -> None:
-    quality = validator.quality(state)
-    tracker.log_quality(state.step, quality, validator.metric)
-    if progress.record_validation(state.step, quality, validator.metric):
-        checkpointer.save_best(state, progress)
+    with state.averaged():
+        quality = validator.quality(state)
+        tracker.log_quality(state.step, quality, validator.metric)
+        if progress.record_validation(state.step, quality, validator.metric):
+            checkpointer.save_best(state, progress)

@@ -40,6 +40,9 @@ class RunTracker:
         self._label = label
         self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
         self.device, self.before, self.hardware = state.device, replace(progress), hardware
+        self.schedule = state.schedule
+        self.num_clipped = progress.num_clipped_steps
+        self.steps_since_log, self.clipped_since_log = progress.num_steps_since_log, progress.num_clipped_since_log
         self.started_s = self.last_s = time.perf_counter()
         self.num_tokens = self.last_tokens = self.padded_tokens = self.num_seen_steps = 0
         self.tokens_of_steps: list[int] = []
@@ -55,23 +58,39 @@ class RunTracker:
         return step % self.every_steps == 0 or step == self.num_steps
 
     def count(self, metrics: StepMetrics) -> None:
-        """Add a step's tokens."""
+        """Add a step's tokens, and whether it was clipped."""
         self.num_tokens += metrics.num_tokens
         self.tokens_of_steps.append(metrics.num_tokens)
         self.num_seen_steps += 1
+        self.num_clipped += bool(metrics.is_clipped)
+        self.steps_since_log += 1
+        self.clipped_since_log += bool(metrics.is_clipped)
 
     def log(self, step: int, metrics: StepMetrics) -> None:
-        """Write loss, tokens/s over all ranks and the time left. Collective."""
+        """Write loss, rates, gradients, tokens/s over all ranks and the time left. Collective."""
         tokens = self._global_tokens()
         now_s = time.perf_counter()
         rate = (tokens - self.last_tokens) / max(now_s - self.last_s, 1e-9)
         self.last_s, self.last_tokens = now_s, tokens
         left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
         loss = float(metrics.loss)
-        self._write(step, {"loss": loss, "tokens_per_s": rate, "num_ranks": self.collectives.world_size})
+        speed = {"tokens_per_s": rate, "num_ranks": self.collectives.world_size}
+        self._write(step, {"loss": loss, **self._of_update(step, metrics), **speed})
         if self.is_writer:
             line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
             self.live_line.show(f"{self._label}{line}", step, self.num_steps)
+
+    def _of_update(self, step: int, metrics: StepMetrics) -> dict[str, float]:
+        """The rates of the step before ``step``, the norm of its gradients, and the share of clipped steps since the
+        last line."""
+        rates = self.schedule.rates(step - 1)
+        found = {"lr": rates["dense"], "table_lr": rates["table"]}
+        if metrics.gradient_norm is not None:
+            found["gradient_norm"] = metrics.gradient_norm
+        if metrics.is_clipped is not None:
+            found["clipped_share"] = self.clipped_since_log / self.steps_since_log
+        self.steps_since_log = self.clipped_since_log = 0
+        return found
 
     def log_quality(self, step: int, quality: dict[str, float], metric: str) -> None:
         """Write a validation down; ``metric`` is the figure that decides which is the best."""
@@ -87,6 +106,8 @@ class RunTracker:
         add_cost(progress, time.perf_counter() - self.started_s, self.collectives.world_size, self.hardware)
         progress.num_tokens = self.before.num_tokens + self._global_tokens()
         progress.padded_tokens = self.before.padded_tokens + self.padded_tokens
+        progress.num_clipped_steps = self.num_clipped
+        progress.num_steps_since_log, progress.num_clipped_since_log = self.steps_since_log, self.clipped_since_log
         if self.is_writer:
             progress.metrics_bytes, progress.metrics_sum = self.file.num_bytes, self.file.sum()
 

@@ -20,18 +20,30 @@ class NonFiniteFilter:
         """``dense``: the parameters outside the tables, whose gradients are looked at as well."""
         self._dense, self._collectives = dense, collectives
         self._loss = self._is_finite = torch.tensor(1.0)
+        self.keeps_gradients = False
+        """Whether :meth:`kept` has those of the next step."""
+        self._ids: dict[str, Tensor] = {}
+        self._gradients: list[Tensor] = []
 
     def watch(self, loss: Tensor) -> None:
         """``loss`` is about to go backward."""
         self._loss, self._is_finite = loss.detach(), torch.isfinite(loss.detach())
 
-    def __call__(self, vectors: list[Tensor]) -> list[Tensor]:
-        """The looked-up ``vectors``, filtered on the way back."""
-        filtered: tuple[Tensor, ...] = _Filtered.apply(self, *vectors)
-        return list(filtered)
+    def __call__(self, ids: dict[str, Tensor], vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The ``vectors`` that were looked up for ``ids``, by table, filtered on the way back."""
+        self._ids = ids
+        filtered: tuple[Tensor, ...] = _Filtered.apply(self, *vectors.values())
+        return dict(zip(vectors, filtered, strict=True))
+
+    def kept(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Ids and gradients of this rank by table, as they came to the filter; forgotten with this call."""
+        gradients, self._gradients = self._gradients, []
+        return list(self._ids.values()), gradients
 
     def agree(self, gradients: list[Tensor]) -> Tensor:
         """1 where ``gradients`` and those of the dense part are finite on every rank, else 0. Collective."""
+        if self.keeps_gradients:
+            self._gradients = gradients
         found = [self._loss, *gradients, *(each.grad for each in self._dense if each.grad is not None)]
         sums = torch.stack([each.detach().sum(dtype=torch.float64) for each in found])  # of float32: cannot overflow
         is_bad = (~torch.isfinite(sums)).any().float()

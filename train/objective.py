@@ -13,9 +13,22 @@ from data_pipeline.batch import SequenceBatch
 from models.collectives import Collectives
 from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
 from models.loss.item_shard import slice_of, slice_size
+from models.loss.loss_inputs import LossInputs
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
 from models.masking import hidden_events
+
+
+@dataclass(slots=True)
+class Task:
+    """What is predicted in a step."""
+
+    batch: SequenceBatch
+    """This rank's part."""
+    candidates: Tensor
+    """Item ids that predictions are scored against: this rank's slice of the catalogue, or the negatives."""
+    num_predictions: Tensor
+    """Of all ranks."""
 
 
 @dataclass(slots=True)
@@ -32,35 +45,56 @@ class Objective:
     seed: int
 
     def __call__(self, model: DistributedModelParallel, batch: SequenceBatch, step: int) -> tuple[Tensor, Tensor]:
-        """The loss to go backward from, and the reported mean over the global number of predictions. Collective.
+        """The loss to go backward from, and the reported mean over the global number of predictions. Collective."""
+        task = self.task(batch, step)
+        total = self.total(model(task.batch, task.candidates), task)
+        return self.backward_from(total, task), self.reported(total.detach(), task)
 
-        TorchRec and DDP average gradients over ranks. A rank's part is its share of the global mean times the number
-        of ranks, so that the average is the gradient of the global mean.
-        """
+    def task(self, batch: SequenceBatch, step: int) -> Task:
+        """What the ranks predict in ``step``, and against which items: the same however their parts of the batch are
+        cut up. Collective."""
         if self.masking is not None:
             batch = replace(batch, is_hidden=hidden_events(batch, self.masking, seed=self.seed, step=step))
         num_predictions = self._num_predictions(batch)
         if isinstance(self.config, FullSoftmaxConfig):
             candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
-            found = model(batch, candidates)
-            total = full_softmax_loss(
+        else:
+            assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
+            candidates = self.sampler.draw(step, batch.item, self.collectives)
+        return Task(batch, candidates, num_predictions)
+
+    def total(self, found: LossInputs, task: Task) -> Tensor:
+        """The sum of the losses of what is predicted in ``found``: of all ranks under the full softmax, of this one
+        under the others. Collective."""
+        if isinstance(self.config, FullSoftmaxConfig):
+            return full_softmax_loss(
                 found.query,
                 found.target,
                 found.candidate_vector,
                 self.items,
-                chunk_tokens=self._chunk_tokens(self.config, batch.item.device),
+                chunk_tokens=self._chunk_tokens(self.config, found.target.device),
                 collectives=self.collectives,
                 precision=self.config.precision,
             )
-            mean = total / num_predictions
-            return mean * self.collectives.world_size, mean.detach()
         assert isinstance(self.config, SampledConfig), "every other loss is sampled"
         assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
-        negatives = self.sampler.draw(step, batch.item, self.collectives)
-        found = model(batch, negatives)
-        total = sampled_loss(found, negatives, self.sampler.log_q, self.config, self.num_items)
-        reported = self.collectives.sum(total.detach().double().clone()) / num_predictions
-        return total * (self.collectives.world_size / num_predictions), reported
+        return sampled_loss(found, task.candidates, self.sampler.log_q, self.config, self.num_items)
+
+    def backward_from(self, total: Tensor, task: Task) -> Tensor:
+        """The loss to go backward from.
+
+        TorchRec and DDP average gradients over ranks. A rank's part is its share of the global mean times the number
+        of ranks, so that the average is the gradient of the global mean.
+        """
+        if isinstance(self.config, FullSoftmaxConfig):
+            return total / task.num_predictions * self.collectives.world_size
+        return total * (self.collectives.world_size / task.num_predictions)
+
+    def reported(self, total: Tensor, task: Task) -> Tensor:
+        """The mean over the global number of predictions, of a detached ``total``. Collective."""
+        if isinstance(self.config, FullSoftmaxConfig):
+            return total / task.num_predictions
+        return self.collectives.sum(total.double().clone()) / task.num_predictions
 
     def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
         num_rows = slice_size(self.num_items, self.collectives)

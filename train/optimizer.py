@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import nn
 from torch.distributed.optim import _apply_optimizer_in_backward as apply_optimizer_in_backward
 from torchrec.distributed import DistributedModelParallel
@@ -30,6 +31,8 @@ def fuse_table_optimizer(model: Recommender, config: RunConfig) -> None:
         if config.optimizer.table is TableOptimizer.ADAM:  # fbgemm's names, which torch's own class refuses
             beta1, beta2 = arguments.pop("betas")
             kind, arguments = FusedAdam, {**arguments, "beta1": beta1, "beta2": beta2}
+        elif config.optimizer.table_weight_decay:
+            arguments["weight_decay_mode"] = WeightDecayMode.DECOUPLE  # without a mode it is silently left out
         apply_optimizer_in_backward(kind, model.tables.parameters(), arguments)
 
 
@@ -40,6 +43,8 @@ def build_optimizer(sharded: DistributedModelParallel, config: RunConfig) -> Com
     if uses_dense_kernel(config):
         table = {name: weight for name, weight in sharded.named_parameters() if name not in dense}
         kind, arguments = TABLE_OPTIMIZERS[config.optimizer.table], _table_arguments(config.optimizer)
+        if kind is torch.optim.Adam and config.optimizer.table_weight_decay:
+            kind = torch.optim.AdamW  # Adam's own would go through the gradients' averages
         optimizers.append(("table", KeyedOptimizerWrapper(table, lambda parameters: kind(parameters, **arguments))))
     else:
         optimizers.append(("table", sharded.fused_optimizer))
@@ -58,4 +63,6 @@ def _table_arguments(config: OptimizerConfig) -> dict[str, Any]:
         arguments["betas"] = (config.beta1, config.beta2)
     if config.table in (TableOptimizer.ADAGRAD, TableOptimizer.ROWWISE_ADAGRAD):
         arguments["eps"] = 1e-8
+    if config.table_weight_decay:
+        arguments["weight_decay"] = config.table_weight_decay
     return arguments

@@ -33,6 +33,11 @@ class RunProgress:
     num_nonfinite_steps: int = 0
     """Steps that changed nothing, since loss or gradient was not finite."""
     num_nonfinite_in_row: int = 0
+    num_clipped_steps: int = 0
+    """Steps whose gradients were scaled down to ``optimizer.clip_norm``."""
+    num_steps_since_log: int = 0
+    num_clipped_since_log: int = 0
+    """Of the steps since the last line of ``metrics.jsonl``, from which the next one has a share."""
     num_rollbacks: int = 0
     skipped_ranges: list[list[int]] = field(default_factory=list)
     """``[first, end]`` of stretches of steps that ended in a rollback: their batches are read and not trained."""

@@ -136,6 +136,7 @@ def _fit(
         if outcome is Outcome.STOPPED:
             checkpointer.save(state, progress)
         else:
+            state.adopt_average()
             checkpointer.save_final(state, progress)
         checkpointer.wait()
     if outcome is Outcome.TRAINED:

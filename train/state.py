@@ -1,5 +1,6 @@
 """What a run learns and where it stands; everything that a checkpoint must bring back."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,8 @@ from torchrec.optim.keyed import CombinedOptimizer
 
 from configs.schema import TableOptimizer
 from models.collectives import Collectives
-from train.nonfinite import NonFiniteFilter
+from train.average import WeightAverage
+from train.backward import Backward
 from train.objective import Objective
 from train.schedule import Schedule
 
@@ -21,9 +23,20 @@ class TrainState:
     optimizer: CombinedOptimizer
     schedule: Schedule
     objective: Objective
-    nonfinite: NonFiniteFilter
+    backward: Backward
     collectives: Collectives
     device: torch.device
     seed: int
     table_optimizer: TableOptimizer
+    average: WeightAverage | None = None
+    """Of the weights, where ``optimizer.ema_decay`` asks for one."""
     step: int = 0
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the model is the one to evaluate and to keep: the average of its weights, if there is."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def adopt_average(self) -> None:
+        """The model becomes the one to evaluate and to keep; it is not trained any more."""
+        if self.average is not None:
+            self.average.adopt()

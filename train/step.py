@@ -19,21 +19,26 @@ class StepMetrics:
     """Events of this rank's batch with another before them: the predictions, unless some events are hidden."""
     is_finite: bool
     """Whether loss and gradients were; if not, the step has changed nothing."""
+    gradient_norm: float | None = None
+    """Over tables and dense part, before clipping; None where it was not measured."""
+    is_clipped: bool | None = None
+    """Whether the gradients were scaled down to ``optimizer.clip_norm``; None without one."""
 
 
-def train_step(state: TrainState, batch: SequenceBatch) -> StepMetrics:
+def train_step(state: TrainState, batch: SequenceBatch, *, is_measured: bool = False) -> StepMetrics:
     """Train on one global batch, of which ``batch`` is this rank's part. Collective.
 
-    The random numbers of dropout are a function of (seed, step, rank): a resumed run draws the same.
+    The random numbers of dropout are a function of (seed, step, rank): a resumed run draws the same. ``is_measured``:
+    the norm of the gradients is asked for, which changes nothing else.
     """
     torch.manual_seed(zlib.crc32(f"{state.seed}/{state.step}/{state.collectives.rank}".encode()))
     state.model.train()
     state.schedule.apply(state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    loss, reported = state.objective(state.model, batch.to(state.device), state.step)
-    state.nonfinite.watch(reported)
-    loss.backward()
-    is_finite = state.nonfinite.is_finite()  # waits for the device
-    if is_finite:
+    found = state.backward(state.model, state.objective, batch, state.step, is_measured=is_measured)
+    if found.is_finite:
         state.optimizer.step()
-    return StepMetrics(reported, batch.num_tokens - batch.num_users, is_finite)
+        if state.average is not None:
+            state.average.update(state.step)
+    num_tokens = batch.num_tokens - batch.num_users
+    return StepMetrics(found.loss, num_tokens, found.is_finite, found.norm, found.is_clipped)

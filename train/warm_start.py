@@ -50,6 +50,8 @@ def warm_start(session: Session, state: TrainState) -> dict[str, Any]:
         found = {"checkpoint": name, "step": state.step, "sum": checkpointer.sum_of(name)}
     state.step = 0
     after_loading(state)
+    if state.average is not None:
+        state.average.restart()
     known = from_rank_zero(lambda: _num_trained_targets(session, source, progress), group)
     counts = _counts(source, _tables(config), session.manifest)
     told = {"run_dir": config.init_from, **found, **counts, **known, "optimizer": config.init_optimizer}

@@ -23,6 +23,9 @@ class HardwareConfig:
     """Processes of the whole job, one device each; auto, or 0: one a GPU, or one a core of the CPU up to 8."""
     num_threads: int = 0
     """Threads of each process for arithmetic on the CPU; auto, or 0: enough that all ranks fill the cores."""
+    micro_batches: int = 1
+    """Parts into which each process cuts its share of a step, one after the other, so that activations take less
+    memory (gradient accumulation); the weights are updated once, with the gradients of the whole batch."""
     usd_per_device_hour: float = USD_OF_CPU
     """Price of one device for one hour, from which the cost of a run is computed."""
     watts_per_device: float = WATTS_OF_CPU
@@ -41,6 +44,7 @@ class HardwareConfig:
             self,
             num_ranks=(1, 2**16),
             num_threads=(1, 1024),
+            micro_batches=(1, 2**16),
             usd_per_device_hour=(0, 1e6),
             watts_per_device=(0, 1e6),
             timeout_s=(1, SECONDS),

@@ -15,9 +15,9 @@ from configs.schema.hardware import HardwareConfig
 from configs.schema.loss import FullSoftmaxConfig, LossConfig
 from configs.schema.model import EncoderConfig, SASRecConfig
 from configs.schema.nonfinite import NonFiniteConfig
-from configs.schema.optimizer import OptimizerConfig
+from configs.schema.optimizer import OptimizerConfig, TableOptimizer
 from configs.schema.recommend import RecommendConfig
-from configs.schema.sharding import ShardingConfig
+from configs.schema.sharding import Sharding, ShardingConfig
 from configs.schema.train import TrainConfig
 from configs.url import is_url
 
@@ -87,6 +87,7 @@ class RunConfig:
             log_every_steps=(1, COUNT),
         )
         self._check_batch()
+        self._check_table_weight_decay()
 
     def _check_what_is_trained(self) -> None:
         self.init_from = checked_run_dir(self.init_from, "init_from") if self.init_from else ""
@@ -107,4 +108,17 @@ class RunConfig:
             self.hardware.num_ranks <= batch,
             f"hardware.num_ranks={self.hardware.num_ranks} is more than a step can feed, {key}={batch}: some ranks "
             f"would never train; raise it",
+        )
+
+    def _check_table_weight_decay(self) -> None:
+        is_replicated = self.sharding.strategy is Sharding.DATA_PARALLEL
+        require(
+            not (
+                self.optimizer.table_weight_decay
+                and is_replicated
+                and self.optimizer.table is TableOptimizer.ROWWISE_ADAGRAD
+            ),
+            f"optimizer.table_weight_decay={self.optimizer.table_weight_decay}: with sharding.strategy=data_parallel "
+            f"rowwise_adagrad would decay all rows, not those of a step; set sharding.strategy=row_wise, or "
+            f"optimizer.table=adam",
         )

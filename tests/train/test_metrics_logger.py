@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
@@ -35,6 +35,13 @@ class Ranks:
         return value
 
 
+class Rates:
+    """A rate that says its step."""
+
+    def rates(self, step: int) -> dict[str, float]:
+        return {"dense": float(step), "table": 10.0 * step}
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Seconds that a test sets; it starts anywhere, as that of another machine does."""
@@ -43,21 +50,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
+def state_at(step: int, world_size: int) -> TrainState:
+    state = SimpleNamespace(collectives=Ranks(world_size), device=torch.device("cpu"), step=step, schedule=Rates())
+    return cast(TrainState, state)
+
+
 def session(
-    folder: Path, progress: RunProgress, world_size: int, usd: float, steps: range, clock: SimpleNamespace
+    folder: Path,
+    progress: RunProgress,
+    world_size: int,
+    usd: float,
+    steps: range,
+    clock: SimpleNamespace,
+    log_every: int = 1,
 ) -> RunProgress:
     """What a session of ``steps`` on ``world_size`` ranks adds to ``progress``."""
     clock.now_s = 7.0 * world_size  # another machine's clock
-    state: Any = SimpleNamespace(collectives=Ranks(world_size), device=torch.device("cpu"), step=steps.start)
+    state = state_at(steps.start, world_size)
     hardware = HardwareConfig(usd_per_device_hour=usd, watts_per_device=100.0)
-    with RunTracker(
-        folder, progress, hardware, every_steps=1, num_steps=99, state=cast(TrainState, state)
-    ) as tracker:
+    with RunTracker(folder, progress, hardware, every_steps=1, num_steps=99, state=state) as tracker:
         for step in steps:
             clock.now_s += 1.0
-            metrics: Any = SimpleNamespace(num_tokens=TOKENS, loss=torch.tensor(1.0))
-            tracker.count(cast(StepMetrics, metrics))
-            tracker.log(step + 1, metrics)
+            metrics = StepMetrics(torch.tensor(1.0), TOKENS, True, gradient_norm=2.0, is_clipped=step % 3 == 0)
+            tracker.count(metrics)
+            if (step + 1) % log_every == 0:
+                tracker.log(step + 1, metrics)
         tracker.account(progress)
     return progress
 
@@ -77,7 +94,7 @@ def test_a_session_adds_its_own_devices_and_its_own_price(tmp_path: Path, clock:
 def test_counting_twice_counts_once(tmp_path: Path, clock: SimpleNamespace):
     """A checkpoint accounts, and so does the end."""
     progress = session(tmp_path, RunProgress(), 2, 1.0, range(0, 3), clock)
-    state: Any = SimpleNamespace(collectives=Ranks(3), device=torch.device("cpu"), step=3)
+    state = state_at(3, 3)
     with RunTracker(tmp_path, progress, HardwareConfig(), every_steps=1, num_steps=9, state=state) as tracker:
         clock.now_s += 5
         tracker.account(progress)
@@ -91,3 +108,16 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path: Path, clock: SimpleNamespa
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert [row["elapsed_s"] for row in rows] == pytest.approx(list(range(1, 9)))
+
+
+def test_a_line_tells_the_rates_of_its_step_and_the_share_of_clipped_steps_since_the_last_one(
+    tmp_path: Path, clock: SimpleNamespace
+):
+    """A stop between two lines changes neither."""
+    progress = session(tmp_path, RunProgress(), 1, 1.0, range(0, 6), clock, log_every=4)
+    progress = session(tmp_path, progress, 1, 1.0, range(6, 9), clock, log_every=4)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["lr"], row["table_lr"]) for row in rows] == [(4, 3.0, 30.0), (8, 7.0, 70.0)]
+    assert [row["clipped_share"] for row in rows] == [2 / 4, 1 / 4], "every third step is clipped: 0, 3, 6"
+    assert [row["gradient_norm"] for row in rows] == [2.0, 2.0]
+    assert progress.num_clipped_steps == 3

@@ -25,6 +25,7 @@ from train.checkpoint.staging import Stage, parts_of
 from train.checkpoint.state_dict import (
     RunTensor,
     after_loading,
+    average_of,
     make_optimizer_state,
     optimizer_state_of,
     weights_of,
@@ -192,7 +193,7 @@ class DiskCheckpointer:
         if not names:
             return RunProgress()
         make_optimizer_state(state)
-        tensors = weights_of(state) + optimizer_state_of(state)
+        tensors = weights_of(state) + optimizer_state_of(state) + average_of(state)
         for name in reversed(names):
             try:
                 record = self._reader.load(name, tensors, state)
@@ -258,6 +259,8 @@ class DiskCheckpointer:
         self._name = name
         self._on_leaders(lambda: _make_empty(self.folder / f"{name}{PARTIAL}"))
         tensors = weights_of(state) + optimizer_state_of(state)
+        if is_step_name(name):  # ``best`` and ``final`` are the average
+            tensors += average_of(state)
         own, index = share_parts(tensors, self._group)
         # into the memory of the save before; a save that training waits for needs no copy
         parts = self._stage.copy(tensors, own) if self.config.asynchronous else parts_of(tensors, own)

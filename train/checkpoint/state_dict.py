@@ -71,6 +71,20 @@ def optimizer_state_of(state: TrainState) -> list[RunTensor]:
     return sorted(found, key=lambda tensor: tensor.name)
 
 
+def average_of(state: TrainState) -> list[RunTensor]:
+    """The average of the weights, sorted by name; nothing where there is none."""
+    if state.average is None:
+        return []
+    found = []
+    for weight in weights_of(state):
+        name = weight.name.removeprefix("model.")
+        if name in state.average.parts:
+            places = [place for _, place in weight.parts]
+            parts = list(zip(state.average.parts[name], places, strict=True))
+            found.append(RunTensor(f"average.{name}", weight.shape, weight.dtype, parts))
+    return found
+
+
 def after_loading(state: TrainState) -> None:
     """Tell the optimizers that their state was filled in place, and ``state.step`` set."""
     state.optimizer.post_load_state_dict()

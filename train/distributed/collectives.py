@@ -50,6 +50,18 @@ class ProcessGroupCollectives:
             dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return value
 
+    def exchange(self, value: Tensor, sizes: list[int]) -> Tensor:
+        """The rows ``[n, ...]`` that the ranks have for this one, in rank order; of ``value`` the first ``sizes[0]``
+        go to rank 0, and so on. Collective."""
+        if self.world_size == 1:
+            return value
+        sent = torch.tensor(sizes, device=value.device)
+        expected = torch.empty_like(sent)
+        dist.all_to_all_single(expected, sent)
+        received = value.new_empty(int(expected.sum()), *value.shape[1:])
+        dist.all_to_all_single(received, value.contiguous(), expected.tolist(), sizes)
+        return received
+
     def _sizes(self, value: Tensor) -> list[int]:
         own = torch.tensor([len(value)], device=value.device)
         sizes = [torch.empty_like(own) for _ in range(self.world_size)]

@@ -67,6 +67,7 @@ def summarise(
         "best_by": config.evaluation.metric,
         **({"warm_start": progress.warm_start} if progress.warm_start else {}),
         "bad_steps": progress.num_nonfinite_steps,
+        "clipped_steps": progress.num_clipped_steps,
         "rollbacks": progress.num_rollbacks,
     }
 

@@ -14,7 +14,7 @@ from configs.load import load_config
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from ranks import run_ranks
-from runs import run_here, tiny_run
+from runs import run_here, run_stopped_while_it_ranks, tiny_run
 from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluate import evaluate
 from train.run import build_state
@@ -73,6 +73,30 @@ def test_the_average_is_that_of_the_weights_after_each_step_on_any_number_of_ran
     overrides = [f"data.store={store}", "model.embedding_dim=8", "data.global_batch_size=32", *RATES, AVERAGE]
     for average, by_hand in run_ranks(world_size, average_and_by_hand, [*overrides, "sharding=row_wise"]):
         np.testing.assert_allclose(average, by_hand, rtol=1e-5, atol=1e-7)
+
+
+def test_a_stop_in_a_validation_leaves_weights_and_average_as_they_were(run: Path, store: str, tmp_path: Path):
+    overrides = [*tiny_run(store, tmp_path, 6), *RATES, AVERAGE, "checkpoint.keep_last=9", "evaluation.batch_size=64"]
+    assert run_ranks(1, stopped_and_resumed, overrides) == [(75, 0)]
+    assert lines_of(tmp_path) == lines_of(run)
+
+
+@pytest.mark.slow
+def test_the_average_goes_on_at_another_number_of_ranks(store: str, tmp_path: Path):
+    choices = [*RATES, AVERAGE, "evaluation.metric=loss", "optimizer.schedule=constant", "sharding=row_wise"]
+    choices += ["model.dropout=0", "model.attention_dropout=0"]
+    run_ranks(1, run_here, [*tiny_run(store, tmp_path / "whole", 6), *choices])
+    for world_size, num_steps in ((2, 4), (1, 6)):
+        run_ranks(world_size, run_here, [*tiny_run(store, tmp_path / "moved", num_steps), *choices])
+    whole, moved = (
+        [row["valid/loss"] for row in lines_of(tmp_path / name) if "valid/loss" in row] for name in ("whole", "moved")
+    )
+    assert len(whole) == 3
+    np.testing.assert_allclose(moved, whole, rtol=1e-5)
+
+
+def stopped_and_resumed(overrides: list[str]) -> tuple[int, int]:
+    return run_stopped_while_it_ranks(overrides, "valid"), run_here(overrides)
 
 
 def average_and_by_hand(overrides: list[str]) -> tuple[np.ndarray, np.ndarray]:

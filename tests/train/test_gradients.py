@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,30 @@ def test_a_step_in_stages_that_is_not_finite_on_one_rank_changes_nothing(store: 
 def test_parts_of_a_batch_hold_all_of_it_in_order_and_alike():
     lengths = torch.tensor([3, 1, 9, 2, 2, 1])
     item = torch.arange(18)
-    batch = SequenceBatch(item, lengths, torch.arange(6), item * 10, {"price": item.float()})
+    batch = SequenceBatch(
+        item, lengths, torch.arange(6), item * 10, {"price": item.float()}, asked_at=lengths * 7, is_hidden=item > 8
+    )
+    columns = [field.name for field in fields(batch)]
+    assert all(getattr(batch, column) is not None for column in columns), "a part must have every column"
     for num_parts in (1, 2, 4, 20):
         parts = batch.split(batch.sizes_of_parts(num_parts))
         assert len(parts) == num_parts
-        for column in ("item", "lengths", "user", "timestamp"):
-            joined = torch.cat([getattr(part, column) for part in parts])
-            torch.testing.assert_close(joined, getattr(batch, column))
+        for column in columns:
+            joined = [column_of(part, column) for part in parts]
+            torch.testing.assert_close(torch.cat(joined), column_of(batch, column))
         assert all(int(part.lengths.sum()) == part.num_tokens == len(part.features["price"]) for part in parts)
     assert [part.num_tokens for part in batch.split(batch.sizes_of_parts(2))] == [13, 5]
+
+
+def test_a_rank_without_users_has_as_many_parts():
+    none = torch.zeros(0, dtype=torch.int64)
+    empty = SequenceBatch(none, none, none, none)
+    assert [part.num_users for part in empty.split(empty.sizes_of_parts(3))] == [0, 0, 0]
+
+
+def column_of(batch: SequenceBatch, name: str) -> torch.Tensor:
+    value = getattr(batch, name)
+    return value["price"] if name == "features" else value
 
 
 def losses_of(overrides: list[str], *variants: list[str]) -> list[list[float]]:

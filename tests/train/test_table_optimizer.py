@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torchrec.distributed.utils import optimizer_type_to_emb_opt_type
 
 from configs.load import load_config
@@ -31,3 +32,18 @@ def test_every_table_optimizer_is_fused_under_names_that_fbgemm_knows(optimizer:
         assert "betas" not in arguments
         if optimizer == "adam":
             assert (arguments["beta1"], arguments["beta2"]) == (config.optimizer.beta1, config.optimizer.beta2)
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adam"])
+def test_a_weight_decay_reaches_fbgemm_with_the_mode_without_which_it_is_ignored(optimizer: str):
+    config = load_config(
+        ["hardware=h100", f"optimizer.table={optimizer}", "optimizer.table_weight_decay=0.5", "sharding=row_wise"]
+    )
+    with torch.device("meta"):
+        model = Recommender(config.model, build_tables(10, 0, config.model.embedding_dim), max_history=5)
+    fuse_table_optimizer(model, config)
+    for table in model.tables.parameters():
+        (arguments,) = table._optimizer_kwargs
+        assert arguments["weight_decay"] == 0.5
+        mode = WeightDecayMode.DECOUPLE if optimizer == "rowwise_adagrad" else None  # fbgemm's Adam has no other
+        assert arguments.get("weight_decay_mode") is mode

@@ -16,8 +16,8 @@ from configs.choices import CHOICES, PRESETS, names_of
 from configs.errors import ConfigError
 from configs.renamed_keys import new_name_of
 
-NEW_KEYS = "data.features."
-"""Below it a user gives names of his own."""
+NEW_KEYS = ("data.features.", "data.item_features.")
+"""Below them a user gives names of his own, as the third part of a key."""
 
 AUTO_KEYS = ("hardware.num_ranks", "hardware.num_threads", "data.memory_gib")
 """Numbers that the machine gives where they are 0, or typed as ``auto``."""
@@ -63,7 +63,7 @@ def unknown_key(key: str, schema: type) -> ConfigError:
     elif group in _OWNERS and group not in types:
         hint = _OWNERS[group]
     elif close := get_close_matches(_general(key), _alike(_general(key), types), n=1):
-        hint = f"did you mean {close[0].replace('*', key.removeprefix(NEW_KEYS).partition('.')[0])}?"
+        hint = f"did you mean {close[0].replace('*', ''.join(key.split('.')[2:3]))}?"
     else:
         hint = "every key: " + ("docs/configuration.md" if group in ("cluster", "serve") else "`shardrec config`")
     return ConfigError(f"unknown key {key}; {hint}")
@@ -237,7 +237,9 @@ def _list_of_text(value: str) -> str:
 
 def _general(key: str) -> str:
     """``data.features.price.type`` -> ``data.features.*.type``."""
-    return re.sub(rf"^{re.escape(NEW_KEYS)}[^.]*", f"{NEW_KEYS}*", key)
+    for start in NEW_KEYS:
+        key = re.sub(rf"^{re.escape(start)}[^.]*", f"{start}*", key)
+    return key
 
 
 @cache

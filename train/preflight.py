@@ -16,6 +16,7 @@ from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import RunConfig
 from configs.url import is_url
 from data_pipeline.store.features import chosen_features
+from data_pipeline.store.item_content import chosen_content
 from data_pipeline.store.lease import refuse_if_written
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
@@ -37,6 +38,7 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
     if not (path_of(config.run_dir) / IDENTITY).is_file():  # a run that has begun asks the other one no more
         refuse_unfit(config)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
+    chosen_content(config.data.store, manifest.item_content, config.model.item_features)
     if config.model.reads_time and not manifest.has_times:
         raise ConfigError(
             f"model={variants_of(config)['model']} reads the times of the events, and data.store={config.data.store} "

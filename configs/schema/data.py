@@ -8,6 +8,7 @@ from configs.errors import require
 from configs.machine import suitable_prepare_gib
 from configs.paths import checked_folder, checked_path
 from configs.schema.features import FeatureConfig, check_features
+from configs.schema.item_features import ItemFeatureConfig, check_item_features
 from configs.schema.source import Layout, SourceConfig
 from configs.schema.split import check_global_time
 from configs.schema.synthetic import SyntheticConfig
@@ -70,6 +71,12 @@ class DataConfig:
     """Keep these kinds of events alone, such as [buy]; empty: all."""
     features: dict[str, FeatureConfig] = field(default_factory=dict)
     """Further columns to keep of each event, by the name that models know them by."""
+    items: str = ""
+    """File or URL of what is known of items beside their ids: Parquet, CSV or JSON lines; docs/item_content.md."""
+    items_column: str = ""
+    """Column of items in ``data.items``; empty: as ``data.columns.item``."""
+    item_features: dict[str, ItemFeatureConfig] = field(default_factory=dict)
+    """Columns of ``data.items`` to keep of each item, by the name that models know them by."""
     deduplicate: bool = False
     """Events of the same user, item, time and kind count once."""
     min_user_events: int = 1
@@ -140,6 +147,7 @@ class DataConfig:
         )
         self.log = checked_path("data.log", self.log)
         self.store = checked_folder("data.store", self.store)
+        self.items = checked_path("data.items", self.items)
         self.spill_dir = checked_folder("data.spill_dir", self.spill_dir)
         self.memory_gib = self.memory_gib or suitable_prepare_gib()
         self.num_data_shards = _fitting_shards(self.num_data_shards, self.global_batch_size)
@@ -154,6 +162,7 @@ class DataConfig:
         )
         self._check_times()
         check_features(self.features)
+        check_item_features(self.item_features)
 
     def _check_times(self) -> None:
         """A log without times, where the order of the rows is the order; history lines are always such a log."""

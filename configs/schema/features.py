@@ -53,14 +53,24 @@ def check_features(features: dict[str, FeatureConfig]) -> None:
     """Raise :class:`ConfigError` for a name that cannot be a column of a store, and for keys that do not fit."""
     for name, feature in features.items():
         key = f"data.features.{name}"
-        if not (name.isidentifier() and name.isascii()):
-            raise ConfigError(f"{key}: a feature's name is made of letters, digits and _; rename it")
+        check_feature_name(key, name)
         if name in _NAMES_OF_THE_STORE or name.startswith("raw_"):
             raise ConfigError(f"{key}: a store has a column {name} already; rename the feature")
-        if feature.type is FeatureType.NUMBER:
-            _check_number(key, feature)
-        else:
-            _check_category(key, feature)
+        check_feature_keys(key, feature)
+
+
+def check_feature_name(key: str, name: str) -> None:
+    """Raise :class:`ConfigError`, which names ``key``, for a name that cannot be that of a column."""
+    if not (name.isidentifier() and name.isascii()):
+        raise ConfigError(f"{key}: a feature's name is made of letters, digits and _; rename it")
+
+
+def check_feature_keys(key: str, feature: FeatureConfig) -> None:
+    """Raise :class:`ConfigError`, which names a key below ``key``, for keys that do not fit the type."""
+    if feature.type is FeatureType.NUMBER:
+        _check_number(key, feature)
+    else:
+        _check_category(key, feature)
 
 
 def column_of(name: str, feature: FeatureConfig) -> str:

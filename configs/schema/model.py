@@ -48,6 +48,8 @@ class EncoderConfig:
     """How the user table reaches the encoder."""
     event_features: list[str] = field(default_factory=list)
     """Features of the store that are added to the vectors of the history's items."""
+    item_features: list[str] = field(default_factory=list)
+    """Features of the store's items whose vectors are added to the items' own: docs/item_content.md."""
     initial_std: float = 0.02
     """Standard deviation of the first weights and table rows."""
 
@@ -59,6 +61,8 @@ class EncoderConfig:
         )
         names = self.event_features
         require(len(set(names)) == len(names), f"model.event_features={names} names a feature twice")
+        names = self.item_features
+        require(len(set(names)) == len(names), f"model.item_features={names} names a feature twice")
 
     @property
     def depth(self) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from configs.schema.features import FeatureType
 from data_pipeline.inspect.samples import SampleHistory
 from data_pipeline.inspect.summary import Distribution, StoreSummary, moment_of
 from data_pipeline.store.features import StoredFeature
+from data_pipeline.store.item_content import StoredItemFeature
 
 _BAR_WIDTH = 40
 _LABEL_WIDTH = 34
@@ -22,6 +23,7 @@ def text_of(store: str, summary: StoreSummary, samples: list[SampleHistory]) -> 
         (f"store {store}", _rows(_contents(summary))),
         ("rows of the log", _rows(_accounts(summary))),
         *([("features of the events", features)] if (features := _features(summary)) else []),
+        *([("content of the items", content)] if (content := _content(summary)) else []),
         ("events of a user, users", [*lengths, _quantiles(summary.length_quantiles)]),
         ("events of an item, items", [*popularity, _quantiles(summary.popularity_quantiles)]),
         ("share of the events", _rows([(f"top {k} of items", f"{v:.1%}") for k, v in summary.top_shares.items()])),
@@ -81,6 +83,24 @@ def _accounts(summary: StoreSummary) -> list[tuple[str, str]]:
 
 def _features(summary: StoreSummary) -> list[str]:
     return _rows([(name, _feature(feature)) for name, feature in summary.manifest.features.items()])
+
+
+def _content(summary: StoreSummary) -> list[str]:
+    content = summary.manifest.item_content
+    if content is None:
+        return []
+    num_items = max(1, summary.manifest.num_items)
+    shown = [
+        (name, f"{each.type.value}, {each.num_missing / num_items:.1%} missing{_size(each)}")
+        for name, each in content.features.items()
+    ]
+    rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in content.rows.items())
+    return _rows([*shown, ("rows of the file", rows), ("items without a row", f"{content.num_items_without:,}")])
+
+
+def _size(feature: StoredItemFeature) -> str:
+    size = f", {feature.num_codes} codes" if feature.num_codes else ""
+    return f"{size}, {feature.width} numbers" if feature.width else size
 
 
 def _feature(feature: StoredFeature) -> str:

@@ -134,6 +134,11 @@ def table_of(manifest: Manifest) -> list[tuple[str, str]]:
         **{f"filtered {rule}": count for rule, count in manifest.rows_filtered.items()},
         **{f"quarantined {reason}": count for reason, count in manifest.rows_quarantined.items()},
     }
+    content = manifest.item_content
+    if content is not None:
+        counts |= {f"item rows {name.replace('_', ' ')}": count for name, count in content.rows.items()}
+        counts["items without content"] = content.num_items_without
+        counts |= {f"items without {name}": each.num_missing for name, each in content.features.items()}
     return [*((name, f"{count:,}") for name, count in counts.items()), ("fingerprint", manifest.fingerprint)]
 
 

@@ -14,8 +14,9 @@ from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.schema import DataConfig
 from configs.schema.features import FeatureConfig
+from configs.schema.item_features import ItemFeatureConfig
 from data_pipeline.prepare.partition.scan import Source, keeps_event_type
-from data_pipeline.prepare.provenance import Provenance, digest_of, provenance_of, saved_provenance
+from data_pipeline.prepare.provenance import ITEMS_FILE, Provenance, digest_of, provenance_of, saved_provenance
 from data_pipeline.prepare.read.feature_columns import event_column
 from data_pipeline.prepare.write.histories import columns_of
 from data_pipeline.store.features import StoredFeature
@@ -159,17 +160,20 @@ def with_options_of_store(config: DataConfig, manifest: Manifest) -> DataConfig:
 def with_options_of(provenance: Provenance, config: DataConfig, given: Collection[str]) -> DataConfig:
     """``config`` with what the store remembers, for whatever is not among the keys ``given`` and is as by default."""
     saved = dict(provenance.options)
-    features = saved.pop("features", {})
-    assert isinstance(features, dict), "options hold features by name"
-    known = {name: FeatureConfig() for name in features} | config.features
+    features, item_features = saved.pop("features", {}), saved.pop("item_features", {})
     filled = _filled(config, DataConfig(), saved, given, "")
     return replace(
         filled,
-        features={
-            name: _filled(feature, FeatureConfig(), features.get(name, {}), given, f"features.{name}.")
-            for name, feature in known.items()
-        },
+        features=_by_name(config.features, FeatureConfig, features, given, "features"),
+        item_features=_by_name(config.item_features, ItemFeatureConfig, item_features, given, "item_features"),
     )
+
+
+def _by_name(config: dict[str, Any], kind: type, saved: object, given: Collection[str], key: str) -> dict[str, Any]:
+    """As :func:`_filled` for each of what a user gives names."""
+    assert isinstance(saved, dict), "options hold features by name"
+    known = {name: kind() for name in saved} | config
+    return {name: _filled(each, kind(), saved.get(name, {}), given, f"{key}.{name}.") for name, each in known.items()}
 
 
 def _filled(config: Any, default: Any, saved: dict[str, Any], given: Collection[str], prefix: str) -> Any:
@@ -188,13 +192,18 @@ def _filled(config: Any, default: Any, saved: dict[str, Any], given: Collection[
 
 def _refuse_other_features(store: AnyPath, provenance: Provenance, now: dict[str, object]) -> None:
     """Their columns may be named otherwise in new files, as all columns may."""
-    before, after = _flat(provenance.options.get("features", {})), _flat(now.get("features", {}))
+    for group in ("features", "item_features"):
+        _refuse_other(group, store, provenance.options.get(group, {}), now.get(group, {}))
+
+
+def _refuse_other(group: str, store: AnyPath, made: object, asked: object) -> None:
+    before, after = _flat(made), _flat(asked)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             told = {False: "is not set", True: f"is {after.get(key)!s}"}[key in after]
             was = f"with {before[key]}" if key in before else "without it"
             raise ConfigError(
-                f"data.features.{key} {told}, but data.store={store} was made {was}; use that, or prepare all files "
+                f"data.{group}.{key} {told}, but data.store={store} was made {was}; use that, or prepare all files "
                 f"at once"
             )
 
@@ -238,8 +247,9 @@ def new_files(
 def joined(existing: ExistingStore, added: Provenance) -> Provenance:
     """The provenance of the store with the files of ``added``."""
     roots = {table["root"] for table in added.tables}
+    of_items = {key: value for key, value in added.options.items() if key in ("items", "items_column", ITEMS_FILE)}
     return Provenance(
-        options=existing.provenance.options,
+        options=existing.provenance.options | of_items,
         files=[*existing.provenance.files, *added.files],
         digests=[*existing.provenance.digests, *added.digests],
         num_appends=existing.provenance.num_appends + 1,

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 OF_A_STORE = (
-    *("manifest.json", "newest.json", "items.parquet", "prepared_from.json", "versions/000001/manifest.json"),
+    *("manifest.json", "newest.json", "items.parquet", "item_content.parquet", "prepared_from.json"),
+    "versions/000001/manifest.json",
     *("histories/part-*.parquet", "histories/growing.parquet", "quarantine/part-*.parquet"),
     *("histories/.attempt-*", "quarantine/.attempt-*", "histories/.attempt-*/*", "quarantine/.attempt-*/*"),
 )

@@ -9,7 +9,7 @@ from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig
 from data_pipeline.prepare.append import ExistingStore, joined, new_files, open_existing, with_options_of
 from data_pipeline.prepare.progress import ProgressReporter
-from data_pipeline.prepare.provenance import Provenance, provenance_of
+from data_pipeline.prepare.provenance import ITEMS_FILE, Provenance, provenance_of
 from data_pipeline.prepare.read.log_files import LogFiles, find_log
 from data_pipeline.prepare.read.tables import refuse_rewritten
 from data_pipeline.store.manifest import MANIFEST, Manifest
@@ -58,6 +58,12 @@ def plan_of(
         plan.log = replace(log, paths=new)
         for path, before in known:
             progress.say(f"{path} is in {existing.place} already, added as {before}: not added again")
+        options = provenance_of(config, []).options
+        if not plan.paths and saved is not None and options.get(ITEMS_FILE) != saved.options.get(ITEMS_FILE):
+            progress.say(
+                f"note: data.items={config.items} is not read: no file of the log is new, so that no version is "
+                f"made; it is read with the next new file"
+            )
         return plan if plan.paths else None
     if saved is not None and saved.is_same_build(plan.provenance):
         return None

@@ -17,6 +17,7 @@ from configs.schema import DataConfig
 from configs.schema.data import Engine
 from configs.schema.source import TimeUnit
 from data_pipeline.prepare.append import ExistingStore, joined
+from data_pipeline.prepare.item_content import check_items_file, write_item_content
 from data_pipeline.prepare.local_engine import ENGINE, PreparedStore, run_stages
 from data_pipeline.prepare.partition.scan import log_sources
 from data_pipeline.prepare.plan import Plan, log_files_outside, plan_of
@@ -100,6 +101,7 @@ def _plan_at(store: Path, config: DataConfig, given: Collection[str], progress: 
 
 def _make(plan: Plan, progress: ProgressReporter) -> Manifest:
     config, paths, views = plan.config, plan.paths, [plan.log.view(path) for path in plan.paths]
+    check_items_file(config)
     with local_text(paths, config, progress, views) as readable:
         files = open_log(readable, config.columns, config.source, config.features, views)
         for file, path in zip(files, paths, strict=True):
@@ -158,7 +160,8 @@ def _prepare_locally(plan: Plan, files: list[LogFile], config: DataConfig, progr
         _refuse_changed_objects(config, provenance, plan.paths)
         prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
         tell_of_spellings(work.store, config, progress)
-        made.append(_finished(plan, prepared, work, joined(existing, provenance) if existing else provenance))
+        whole = joined(existing, provenance) if existing else provenance
+        made.append(_finished(plan, prepared, work, whole, progress))
     return made[0]
 
 
@@ -188,7 +191,7 @@ def _prepare_on_spark(plan: Plan, files: list[LogFile], progress: ProgressReport
             prepared = run_on_spark(session, files, config, id_types, work, progress)
             prepared.time_unit = config.source.time_unit.value if config.columns.timestamp else ""
             tell_of_spellings(work.store, config, progress)
-            made.append(_finished(plan, prepared, work, provenance))
+            made.append(_finished(plan, prepared, work, provenance, progress))
     return made[0]
 
 
@@ -215,13 +218,17 @@ def _refuse_changed_objects(config: DataConfig, provenance: Provenance, paths: l
             raise DataError(f"{now[0]} was changed while it was read; start the same command again")
 
 
-def _finished(plan: Plan, prepared: PreparedStore, work: Workspace, provenance: Provenance) -> Manifest:
+def _finished(
+    plan: Plan, prepared: PreparedStore, work: Workspace, provenance: Provenance, progress: ProgressReporter
+) -> Manifest:
     """The manifest of what was made, with the sums of all its files; the provenance is saved as one of them."""
     manifest = _manifest(prepared, work.state, plan.existing)
     manifest.has_times = bool(plan.config.columns.timestamp)
     manifest.files_skipped = list(plan.log.skipped)
     tables = {each.root: each.version for each in plan.log.tables}
     manifest.tables = (plan.existing.manifest.tables if plan.existing else {}) | tables
+    before = plan.existing.manifest.item_content if plan.existing else None
+    manifest.item_content = write_item_content(plan.config, prepared.items["raw_item"], work.store, before, progress)
     _check_nothing_is_lost(manifest)
     save_provenance(work.store, provenance)
     return sealed(manifest, work.store, plan.version, plan.existing.quarantine if plan.existing else {})

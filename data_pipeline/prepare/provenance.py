@@ -16,7 +16,7 @@ from data_pipeline.prepare.read.sources import reading
 from data_pipeline.prepare.read.tables import TableVersion
 from data_pipeline.store.file_sums import checked_bytes
 from data_pipeline.store.manifest import FORMAT_VERSION, PREPARED_FROM, Manifest, paths_of
-from data_pipeline.store.paths import AnyPath, ObjectFile
+from data_pipeline.store.paths import AnyPath, ObjectFile, path_of
 
 _OPTIONS = (
     "columns",
@@ -28,6 +28,9 @@ _OPTIONS = (
     "max_bad_fraction",
 )
 
+_OF_ITEMS = ("items", "items_column", "item_features")
+ITEMS_FILE = "items_file"
+"""The option that says what the file ``data.items`` was: path, bytes and time of change."""
 _NO_CONTENT = ("snapshot", "max_skipped_fraction")
 """Keys of the source whose effect is seen in the files themselves."""
 
@@ -58,8 +61,10 @@ def provenance_of(config: DataConfig, paths: Sequence[AnyPath], tables: Sequence
     """The files as they are now, without their digests, the tables that they are of, and the options."""
     options = asdict(config)
     named = (*_OPTIONS, *(["features"] if config.features else []))  # without any a store is as it always was
+    named = (*named, *(_OF_ITEMS if config.items else ()))
+    of_items = {ITEMS_FILE: _items_file(config)} if config.items else {}
     return Provenance(
-        options={key: options[key] for key in named},
+        options={key: options[key] for key in named} | of_items,
         files=[_as_it_is(path) for path in paths],
         tables=[asdict(table) for table in tables],
     )
@@ -69,6 +74,13 @@ def _source_that_counts(source: dict[str, object]) -> dict[str, object]:
     """Stores of before lack keys that have come since; they were made with what is the default now."""
     whole = {**asdict(SourceConfig()), **source}
     return {key: value for key, value in whole.items() if key not in _NO_CONTENT}
+
+
+def _items_file(config: DataConfig) -> list[object]:
+    path = path_of(config.items)
+    if not path.is_file():
+        raise DataError(f"data.items={config.items} is no file that is there; name the file of items by data.items")
+    return _as_it_is(path)
 
 
 def _as_it_is(path: AnyPath) -> list[object]:

@@ -1,6 +1,7 @@
 """What a store says about itself: counts, time span, and the fingerprint of its content."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,6 +14,7 @@ from configs.atomic_files import json_with_sum, parse_json_with_sum
 from configs.errors import ConfigError, DataError
 from data_pipeline.store.features import StoredFeature
 from data_pipeline.store.file_sums import FileSum, checked_bytes
+from data_pipeline.store.item_content import ContentColumn, StoredContent, chosen_content, read_content
 from data_pipeline.store.paths import AnyPath, files_in, path_of
 
 FORMAT_VERSION = 2
@@ -20,10 +22,11 @@ _FIRST_FORMAT = 1
 """Of stores without versions and sums, which are read as far as they can be checked."""
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
+ITEM_CONTENT = "item_content.parquet"
 HISTORIES = "histories/part-*.parquet"
 QUARANTINE = "quarantine/part-*.parquet"
 PREPARED_FROM = "prepared_from.json"
-DIGESTS = ("data.fingerprint", "data.item_ids", "data.user_ids", "data.feature_codes")
+DIGESTS = ("data.fingerprint", "data.item_ids", "data.user_ids", "data.feature_codes", "data.item_content")
 """The keys of :func:`identity_digests`."""
 PINS = "pins"
 """The folder of a store in which runs write down which version they read."""
@@ -59,6 +62,8 @@ class Manifest:
     fingerprint: str
     features: dict[str, StoredFeature] = field(default_factory=dict)
     """By name; the key is not written where there are none."""
+    item_content: StoredContent | None = None
+    """Of ``data.items``; the key is not written where there is none."""
     time_unit: str = ""
     """Of the log's times that were numbers, as it was told or found by ``auto``."""
     has_times: bool = True
@@ -121,7 +126,7 @@ def version_name(version: int) -> str:
 
 def identity_digests(manifest: Manifest) -> dict[str, str]:
     """What a trained table's rows mean, by the keys that runs, checkpoints and exports keep: the fingerprint of the
-    events, and which dense id is which item, user and feature value.
+    events, which dense id is which item, user and feature value, and what is known of the items.
 
     A store of format 1 has the fingerprint alone.
     """
@@ -130,6 +135,7 @@ def identity_digests(manifest: Manifest) -> dict[str, str]:
         "data.item_ids": manifest.item_ids,
         "data.user_ids": manifest.user_ids,
         "data.feature_codes": manifest.feature_codes,
+        "data.item_content": manifest.item_content.digest if manifest.item_content is not None else "",
     }
     return {key: digest for key, digest in digests.items() if digest}
 
@@ -139,6 +145,8 @@ def manifest_text(manifest: Manifest) -> str:
     content = asdict(manifest)
     if not manifest.features:
         del content["features"]
+    if manifest.item_content is None:
+        del content["item_content"]
     if manifest.has_times:
         del content["has_times"]
     return json_with_sum(content)
@@ -164,6 +172,18 @@ def item_table(store: str, manifest: Manifest, columns: list[str] | None) -> pa.
         return pq.read_table(pa.BufferReader(content), columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read ({error}); prepare the store again") from error
+
+
+def item_content(store: str, manifest: Manifest, names: Sequence[str]) -> dict[str, ContentColumn]:
+    """The item features ``names`` of all items, by dense id. Raises :class:`ConfigError` for one that the store does
+    not have, :class:`DataError` where the file is damaged."""
+    features = chosen_content(store, manifest.item_content, names)
+    if not features:
+        return {}
+    found = paths_of(store, manifest, ITEM_CONTENT)
+    if len(found) != 1:
+        raise DataError(f"{store} has no {ITEM_CONTENT}; put it back from a copy, or prepare into another data.store")
+    return read_content(*found[0], features, manifest.num_items)
 
 
 def item_counts(store: str, manifest: Manifest) -> np.ndarray:
@@ -201,6 +221,7 @@ def manifest_at(path: AnyPath, store: str) -> Manifest:
 
 def _manifest_of(content: dict[str, Any], path: AnyPath) -> Manifest:
     content.setdefault("features", {})
+    content.setdefault("item_content", None)
     content.setdefault("time_unit", "")
     content.setdefault("has_times", True)
     names = {field.name for field in fields(Manifest)}
@@ -209,6 +230,7 @@ def _manifest_of(content: dict[str, Any], path: AnyPath) -> Manifest:
         raise DataError(f"{path}: keys {sorted(wrong)} are missing or unknown; prepare the store again")
     try:
         content["features"] = {name: StoredFeature(**feature) for name, feature in content["features"].items()}
+        content["item_content"] = content["item_content"] and StoredContent.read(content["item_content"])
         content["files"] = {name: FileSum(**each) for name, each in content.get("files", {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: features or files cannot be read ({error}); prepare the store again") from error

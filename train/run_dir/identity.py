@@ -65,6 +65,9 @@ OF_PREPARE_ALONE = (
     "data.min_user_events",
     "data.min_item_events",
     "data.max_bad_fraction",
+    "data.items",
+    "data.items_column",
+    "data.item_features",
     "data.append",
     "data.synthetic",
 )

@@ -170,7 +170,11 @@ def _is_known(key: str, made: dict[str, Any], origin: dict[str, Any]) -> bool:
         return False
     if origin.get("num_appends") and (key.startswith(("columns.", "source.")) or key.endswith(".column")):
         return False
-    if made and key.startswith("features.") and key.split(".")[1] not in origin["options"].get("features", {}):
+    group, _, name = key.partition(".")
+    is_named = bool(name) and group in ("features", "item_features")
+    if made and is_named and name.partition(".")[0] not in origin["options"].get(group, {}):
+        return True
+    if made and key in ("items", "items_column"):
         return True
     return key in made
 
@@ -182,6 +186,8 @@ def _is_same(key: str, made: Any, asked: Any) -> bool:
     if key.endswith(".column"):  # of a feature: empty is its own name
         name = key.split(".")[1]
         return (made or name) == (asked or name)
+    if key == "items" and not is_url(made) and not is_url(asked):
+        return Path(made).resolve() == Path(asked).resolve()
     return bool(made == asked)
 
 

@@ -64,6 +64,12 @@ def refuse_other_content(config: RunConfig, saved: dict[str, Any], manifest: Man
             f"({key}={identity_digests(manifest)[key][:12]}..., not {saved[key][:12]}...), as a store that grew by "
             f"appends and one that was prepared at once do; name the store that the run began with"
         )
+    if key == "data.item_content":
+        raise ConfigError(
+            f"{where} holds other item content than run_dir={config.run_dir} learnt from ({key}="
+            f"{identity_digests(manifest)[key][:12]}..., not {saved[key][:12]}...); prepare with the data.items and "
+            f"data.item_features of then, or choose another run_dir"
+        )
     raise ConfigError(
         f"{where} holds other data than run_dir={config.run_dir} learnt from: there {key}={saved[key]}, here "
         f"{manifest.fingerprint}; choose another run_dir, or name the store that the run began with"

@@ -16,6 +16,7 @@ from models.attention.dispatch import Layout
 from models.encoders.build import build_encoder
 from models.encoders.encoder import Encoder, MaskedEncoder, Times
 from models.event_features import EventFeatures
+from models.item_content import ItemContent
 from models.loss.loss_inputs import LossInputs
 
 
@@ -28,8 +29,10 @@ class Recommender(nn.Module):
         tables: EmbeddingCollection,
         max_history: int,
         num_codes: dict[str, int] | None = None,
+        item_content: ItemContent | None = None,
     ) -> None:
-        """``num_codes`` of each of ``config.event_features`` by name, 0 for a number."""
+        """``num_codes`` of each of ``config.event_features`` by name, 0 for a number; ``item_content`` of
+        ``config.item_features``."""
         super().__init__()
         self.user_input = config.user_input
         self.tables = tables
@@ -44,6 +47,7 @@ class Recommender(nn.Module):
         self.event_features: EventFeatures | None = None
         if num_codes:
             self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
+        self.item_content = item_content
 
     def forward(self, batch: SequenceBatch, candidates: Tensor, is_training: bool = True) -> LossInputs:
         """Queries after every event but the last of each history, which are the targets shifted by one.
@@ -80,7 +84,8 @@ class Recommender(nn.Module):
         return LossInputs(query, batch.item[input_index + 1], target_vector, candidate)
 
     def table_rows(self, items: Tensor, users: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows ``[N, D]`` of the item table, and ``[M, D]`` of the user table where there is one. Collective."""
+        """Vectors of ``items`` ``[N, D]``, with their content, and rows ``[M, D]`` of the user table where there is
+        one. Collective."""
         no_events = SequenceBatch(items[:0], torch.zeros_like(users), users, items[:0])
         _, item_vectors, user_vectors = self.look_up(no_events, items)
         return item_vectors, user_vectors
@@ -95,6 +100,7 @@ class Recommender(nn.Module):
         """Vectors of the events, the candidates and the users. Collective over sharded tables.
 
         Ids are made unique first: TorchRec's own dedup has no CPU kernel, and the table's backward costs by the id.
+        Here content comes in, so that an item's vector is the same whatever it is looked up for.
         """
         unique, inverse = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
         features = {"item": unique}
@@ -102,7 +108,10 @@ class Recommender(nn.Module):
             features["user"] = batch.user.clamp(min=0)
         found = self.tables(to_keyed_jagged(features, one_id_per_row=unique.device.type != "cpu"))
         vectors = self.on_look_up(features, {name: found[name].values() for name in features})
-        event, candidate = vectors["item"].index_select(0, inverse).split([len(batch.item), len(candidates)])
+        item = vectors["item"]
+        if self.item_content is not None:  # after `on_look_up`, so that its weights have gradients before the tables
+            item = item + self.item_content(unique)
+        event, candidate = item.index_select(0, inverse).split([len(batch.item), len(candidates)])
         return event, candidate, vectors.get("user")
 
     def _of_hidden(

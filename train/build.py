@@ -6,8 +6,10 @@ import torch
 from configs.schema import RunConfig, SampledConfig, UserInput
 from data_pipeline.split import HeldOut, split_rule
 from data_pipeline.store.features import chosen_features
-from data_pipeline.store.manifest import Manifest
+from data_pipeline.store.item_content import ContentColumn
+from data_pipeline.store.manifest import Manifest, item_content
 from data_pipeline.training_events import training_item_counts
+from models.item_content import ContentValues, ItemContent
 from models.recommender import Recommender
 from models.tables import build_tables
 from train.average import WeightAverage
@@ -38,7 +40,8 @@ def build_state(
     tables = build_tables(manifest.num_items, num_users, config.model.embedding_dim)
     features = chosen_features(config.data.store, manifest.features, config.model.event_features)
     num_codes = {name: feature.num_codes for name, feature in features.items()}
-    model = Recommender(config.model, tables, config.data.max_history, num_codes)
+    content = _item_content(config, manifest)
+    model = Recommender(config.model, tables, config.data.max_history, num_codes, content)
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
@@ -61,6 +64,23 @@ def build_state(
         config.optimizer.table,
         average,
     )
+
+
+def _item_content(config: RunConfig, manifest: Manifest) -> ItemContent | None:
+    """Of ``model.item_features``, read on every rank; None where there are none."""
+    if not config.model.item_features:
+        return None
+    columns = item_content(config.data.store, manifest, config.model.item_features)
+    features = [content_values(column) for column in columns.values()]
+    return ItemContent(features, config.model.embedding_dim, config.model.initial_std)
+
+
+def content_values(column: ContentColumn) -> ContentValues:
+    """A column of the store as the model takes it."""
+    num_codes = column.feature.num_codes
+    values = torch.from_numpy(column.values.astype(np.int64) if num_codes else column.values.copy())
+    offsets = None if column.offsets is None else torch.from_numpy(column.offsets)
+    return ContentValues(values, num_codes, offsets)
 
 
 def _training_counts(

@@ -22,6 +22,7 @@ from train.run_dir.known_ids import (
     INIT_FROM,
     TrainedRun,
     refuse_other_features,
+    refuse_other_item_features,
     refuse_other_kind_of_ids,
     refuse_other_shapes,
     store_of_run,
@@ -91,6 +92,7 @@ def _source_of(config: RunConfig, manifest: Manifest) -> _Source:
     source, here = store_of_run(run, config.data.store), (config.data.store, manifest)
     refuse_other_kind_of_ids(run, source, *here)
     refuse_other_features(run, source[1], *here)
+    refuse_other_item_features(run, source[1], *here)
     rows = {
         "item": dense_ids(raw_items(*source), raw_items(*here)),
         "user": dense_ids(raw_users(*source), raw_users(*here)),

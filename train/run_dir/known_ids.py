@@ -1,7 +1,7 @@
 """What the rows of a trained run mean: its choices, and the store whose raw ids say which is which. Without torch."""
 
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from configs.load import variants_of
 from configs.overrides import as_typed
 from configs.schema import RunConfig
 from data_pipeline.store.id_map import kinds_of_ids
+from data_pipeline.store.item_content import StoredItemFeature, chosen_content
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest, versions_of
 from data_pipeline.store.paths import path_of
 from train.run_dir.identity import VERSION, load_run_config, saved_identity
@@ -98,6 +99,19 @@ def refuse_other_features(run: TrainedRun, source: Manifest, store: str, manifes
             )
 
 
+def refuse_other_item_features(run: TrainedRun, source: Manifest, store: str, manifest: Manifest) -> None:
+    """Raise :class:`ConfigError` where an item feature of the model is not in ``store``, or is encoded otherwise."""
+    here = chosen_content(store, manifest.item_content, run.config.model.item_features)
+    there = chosen_content(run.config.data.store, source.item_content, run.config.model.item_features)
+    for name in here:
+        if _codes_of(here[name]) != _codes_of(there[name]):
+            raise ConfigError(
+                f"data.item_features.{name}: data.store={store} encodes it otherwise than the store of {run.shown}, "
+                f"so that its values mean something else to the model; add the new events by data.append=true, which "
+                f"keeps the encoding"
+            )
+
+
 def refuse_unfit(config: RunConfig) -> None:
     """Raise :class:`ConfigError` where the model of ``init_from`` does not fit that of ``config``, or is
     ``run_dir`` itself. Changes nothing; not collective."""
@@ -162,3 +176,9 @@ def _encoding(manifest: Manifest, name: str) -> dict[str, Any]:
         "max",
     )
     return {each: getattr(stored, each) for each in names}
+
+
+def _codes_of(feature: StoredItemFeature) -> StoredItemFeature:
+    """``feature`` without what it counts."""
+    values = feature.values and replace(feature.values, num_values=0, num_missing=0)
+    return replace(feature, num_missing=0, values=values)

@@ -29,7 +29,7 @@ def hidden_events(batch: SequenceBatch, masking: Masking, *, seed: int, step: in
     is_last = place == (lengths - 1)[owner]
     first_item = torch.nn.functional.pad(batch.item, (0, 1))[first]  # a user may have several sequences in a step
     sequence = _mixed(_mixed(_seeded(seed, step, device) ^ batch.user & WORD) ^ first_item & WORD)
-    is_drawn = _mixed(sequence[owner] ^ place) < masking.fraction * WORD
+    is_drawn = _mixed(sequence[owner] ^ place) <= masking.fraction * WORD
     num_drawn = torch.zeros_like(lengths).index_add_(0, owner, is_drawn.long())
     only_last = (_mixed(sequence ^ ONLY_LAST) < masking.last_fraction * WORD) | (num_drawn == 0)
     return torch.where(only_last[owner], is_last, is_drawn) & (lengths > 1)[owner]

@@ -14,6 +14,7 @@ from configs.schema import EncoderConfig, UserInput
 from data_pipeline.batch import SequenceBatch
 from models.attention.dispatch import Layout
 from models.encoders.build import build_encoder
+from models.encoders.classical import UserEncoder
 from models.encoders.encoder import Encoder, MaskedEncoder, Times
 from models.event_features import EventFeatures
 from models.item_content import ItemContent
@@ -43,7 +44,7 @@ class Recommender(nn.Module):
         assert self.encoder.is_causal == (config.masking is None), (
             "one that sees the future is trained on hidden events"
         )
-        self.embedding_dim = config.embedding_dim
+        self.embedding_dim, self.knows_users_alone = config.embedding_dim, config.knows_users_alone
         self.event_features: EventFeatures | None = None
         if num_codes:
             self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
@@ -67,8 +68,7 @@ class Recommender(nn.Module):
         assert self.encoder.is_causal == (batch.is_hidden is None), "an encoder that sees all would see its targets"
         if batch.is_hidden is not None:
             return self._of_hidden(batch, batch.is_hidden, event, user, candidate)
-        users = torch.arange(len(batch.lengths), device=event.device)
-        owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
+        owner = batch.owner
         end = torch.cumsum(batch.lengths, 0) - 1
         is_input = torch.ones_like(batch.item, dtype=torch.bool)
         is_input[end[batch.lengths > 0]] = False  # these two lines and `unique` wait for a GPU
@@ -119,18 +119,26 @@ class Recommender(nn.Module):
     ) -> LossInputs:
         """Queries in the places of hidden events, of which the encoder sees nothing, and those events as targets."""
         index = is_hidden.nonzero().squeeze(1)  # waits for a GPU
+        owner = batch.owner
         tokens, layout, place = self._whole(batch, event, user)
         query = cast(MaskedEncoder, self.encoder)(tokens, layout, index if place is None else place[index])
-        return LossInputs(query, batch.item[index], event.index_select(0, index), candidate)
+        offset = self._offset(user, owner[index])
+        if offset is not None:  # a softmax leaves it out, and DDP waits for a gradient of each weight: zeros
+            query = query + 0 * offset[:, None]
+        return LossInputs(query, batch.item[index], event.index_select(0, index), candidate, offset)
+
+    def _offset(self, user: Tensor | None, owner: Tensor) -> Tensor | None:
+        """What the model adds to every score of ``owner`` ``[N]``, the places of users: None for most models."""
+        if not self.knows_users_alone or user is None:
+            return None
+        return cast(UserEncoder, self.encoder).offset(user.index_select(0, owner))
 
     def _whole(
         self, batch: SequenceBatch, event: Tensor, user: Tensor | None
     ) -> tuple[Tensor, Layout, Tensor | None]:
         """What the encoder reads of all events, its layout, and where the events lie in it, as :meth:`_tokens`."""
-        users = torch.arange(len(batch.lengths), device=event.device)
-        owner = torch.repeat_interleave(users, batch.lengths, output_size=batch.num_tokens)
         events = self._with_features(event, batch, None)
-        tokens, lengths, place = self._tokens(events, batch.lengths, user, owner)
+        tokens, lengths, place = self._tokens(events, batch.lengths, user, batch.owner)
         return tokens, self.encoder.layout_of(lengths, len(tokens)), place
 
     def _with_features(self, inputs: Tensor, batch: SequenceBatch, index: Tensor | None) -> Tensor:

@@ -14,8 +14,9 @@ from models.recommender import Recommender
 from models.tables import build_tables
 
 WIDTH, MAX_HISTORY, NUM_ITEMS = 8, 9, 30
-NAMES = list(ENCODERS)
-CAUSAL = [name for name, config in ENCODERS.items() if config().masking is None]
+NAMES = [name for name, config in ENCODERS.items() if not config().knows_users_alone]
+"""Those that read histories."""
+CAUSAL = [name for name in NAMES if ENCODERS[name]().masking is None]
 
 
 def small_config(name: str, **choices: Any) -> EncoderConfig:
@@ -28,9 +29,10 @@ def small_recommender(
 ) -> Recommender:
     """In evaluation, over a table of :data:`NUM_ITEMS`; not a bias is zero, since one could hide a fault."""
     torch.manual_seed(0)
-    users = num_users if choices.get("user_input", UserInput.NONE) is not UserInput.NONE else 0
+    config = small_config(name, **choices)
+    users = num_users if config.user_input is not UserInput.NONE else 0
     tables = build_tables(NUM_ITEMS, users, WIDTH).to_empty(device="cpu")
-    recommender = Recommender(small_config(name, **choices), tables, MAX_HISTORY, num_codes).eval()
+    recommender = Recommender(config, tables, MAX_HISTORY, num_codes).eval()
     for weight in recommender.parameters():
         if weight.dim() == 1 or weight.shape[0] in (NUM_ITEMS, num_users):
             torch.nn.init.normal_(weight)

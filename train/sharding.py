@@ -151,9 +151,9 @@ def initialise_tables(sharded: DistributedModelParallel, config: RunConfig) -> N
     """Write every local shard's rows as a function of their global row alone."""
     for name, weight in table_weights(sharded).items():
         for shard_weight, (row, column) in local_shards(weight):
-            rows = initial_rows(
-                config.seed, name, row, len(shard_weight), config.model.embedding_dim, config.model.initial_std
-            )
+            # a user of whom nothing is learnt has no preference: all items tie, none is favoured by chance
+            std = 0.0 if name == "user" and config.model.knows_users_alone else config.model.initial_std
+            rows = initial_rows(config.seed, name, row, len(shard_weight), config.model.embedding_dim, std)
             with torch.no_grad():
                 shard_weight.copy_(rows[:, column : column + shard_weight.shape[1]])
 

@@ -94,6 +94,11 @@ class EncoderConfig:
         """The key that keeps the encoder from being exported, and why; empty where it can be."""
         return ""
 
+    @property
+    def knows_users_alone(self) -> bool:
+        """Whether a user is what the row of the user table says, whatever the history."""
+        return False
+
 
 @dataclass(kw_only=True, slots=True)
 class LayersConfig(EncoderConfig):
@@ -238,6 +243,48 @@ class MeanConfig(EncoderConfig):
 
 
 @dataclass(kw_only=True, slots=True)
+class UserModelConfig(EncoderConfig):
+    """A model that knows a user by the row of the user table alone."""
+
+    dropout: float = 0.0
+    user_input: UserInput = UserInput.FIRST_TOKEN
+
+    def __post_init__(self) -> None:
+        EncoderConfig.__post_init__(self)
+        name = next((name for name, config in ENCODERS.items() if type(self) is config), "dot")
+        require(
+            self.user_input is UserInput.FIRST_TOKEN,
+            f"model.user_input={self.user_input.value}: model={name} knows users by the user table alone; leave the "
+            f"key out",
+        )
+        require(
+            not self.event_features,
+            f"model.event_features={self.event_features}: model={name} reads no events of the history; leave the key "
+            f"out",
+        )
+
+    @property
+    def masking(self) -> Masking:
+        """Every event is to be found, the first one too: none is read."""
+        return Masking(1.0, 0.0)
+
+    @property
+    def knows_users_alone(self) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(kw_only=True, slots=True)
+class DotConfig(UserModelConfig):
+    """Matrix factorisation: the product of the user's and the item's vector (Koren et al., 2009)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SigmoidLinearConfig(UserModelConfig):
+    """sigma(W1 u + W2 i + b), a probability: every user has the same order of items."""
+
+
+@dataclass(kw_only=True, slots=True)
 class OutsideConfig(EncoderConfig):
     """Base of an encoder that is installed beside this project: docs/add_a_model.md."""
 
@@ -254,6 +301,8 @@ ModelConfig = (
     | GRU4RecConfig
     | LastConfig
     | MeanConfig
+    | DotConfig
+    | SigmoidLinearConfig
     | OutsideConfig
 )
 """Every config that :func:`models.encoders.build.build_encoder` has a case for."""
@@ -266,6 +315,8 @@ ENCODERS: dict[str, type[EncoderConfig]] = {
     "gru4rec": GRU4RecConfig,
     "last": LastConfig,
     "mean": MeanConfig,
+    "dot": DotConfig,
+    "sigmoid_linear": SigmoidLinearConfig,
 }
 """By the name that chooses it: ``model=sasrec``. The first is the default."""
 

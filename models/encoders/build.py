@@ -4,6 +4,7 @@ from typing import assert_never, cast
 
 from configs.schema.model import (
     BERT4RecConfig,
+    DotConfig,
     EncoderConfig,
     ESASRecConfig,
     GRU4RecConfig,
@@ -13,8 +14,10 @@ from configs.schema.model import (
     ModelConfig,
     OutsideConfig,
     SASRecConfig,
+    SigmoidLinearConfig,
 )
 from models.encoders.bert4rec import BERT4Rec
+from models.encoders.classical import Dot, SigmoidLinear
 from models.encoders.encoder import Encoder
 from models.encoders.esasrec import ESASRec
 from models.encoders.gru4rec import GRU4Rec
@@ -43,6 +46,10 @@ def build_encoder(config: EncoderConfig, max_tokens: int) -> Encoder:
             return LastToken(own)
         case MeanConfig() as own:
             return MeanToken(own)
+        case DotConfig() as own:
+            return Dot(own)
+        case SigmoidLinearConfig() as own:
+            return SigmoidLinear(own)
         case OutsideConfig() as other:
             built: Encoder = other.build(max_tokens)
             return built

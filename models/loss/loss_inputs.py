@@ -22,3 +22,5 @@ class LossInputs(NamedTuple):
     """``[N, D]``"""
     candidate_vector: Tensor
     """``[C, D]``, rows of the same table."""
+    offset: Tensor | None = None
+    """``[N]``, added to each prediction's score of every item, where the model has such a part."""

@@ -22,6 +22,8 @@ def sampled_loss(
     """
     target = predictions.target
     positive = (predictions.query * predictions.target_vector).sum(1)
+    if predictions.offset is not None:
+        positive = positive + predictions.offset
     is_target = target[:, None] == negatives
     match config:
         case SampledSoftmaxConfig():
@@ -29,6 +31,8 @@ def sampled_loss(
             if config.correct_log_q:
                 shift = -log_q[negatives] - math.log(len(negatives))
             negative = torch.addmm(shift, predictions.query, predictions.candidate_vector.t())
+            if predictions.offset is not None:
+                negative = negative + predictions.offset[:, None]
             negative = negative.masked_fill_(is_target, float("-inf"))
             total = torch.logaddexp(positive, torch.logsumexp(negative, 1))
             return (total - positive).sum()
@@ -47,5 +51,7 @@ def sampled_loss(
 def _bce(predictions: LossInputs, positive: Tensor, is_target: Tensor, power: float) -> Tensor:
     """``-power * log sigmoid(positive) - sum log(1 - sigmoid(negative))``; power < 1 is gBCE."""
     negative = predictions.query @ predictions.candidate_vector.t()
+    if predictions.offset is not None:
+        negative = negative + predictions.offset[:, None]
     against = functional.softplus(negative).masked_fill(is_target, 0.0).sum()
     return power * functional.softplus(-positive).sum() + against

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoder_case import NAMES
+from configs.schema.model import ENCODERS as CONFIGS
 from ranks import run_ranks
 from runs import assert_resumed, assert_same_ranks, losses_and_ranks, run_cut_and_resume, tiny_run
 
-ENCODERS = [name for name in NAMES if name != "sasrec"]  # test_laws.py has its laws, one by one
+ENCODERS = [name for name in CONFIGS if name != "sasrec"]  # test_laws.py has its laws, one by one
 LOSSES = ["full_softmax", "sampled_softmax", "bce", "gbce"]
 PLANS = ["row_wise", "table_wise", "column_wise", "data_parallel"]
 NUM_STEPS = 4
@@ -37,7 +37,8 @@ def overrides_of(store: str, case: Case) -> list[str]:
     name, loss, plan = case
     found = [f"data.store={store}", f"model={name}", f"loss={loss}", f"sharding={plan}"]
     found += ["model.embedding_dim=16", "model.dropout=0", "data.max_history=12", "data.global_batch_size=32"]
-    found += ["optimizer.table=adagrad", "optimizer.table_lr=0.05", "model.user_input=add"]
+    found += ["optimizer.table=adagrad", "optimizer.table_lr=0.05"]
+    found += [] if CONFIGS[name]().knows_users_alone else ["model.user_input=add"]
     found += ["model.attention_dropout=0"] if name in ("esasrec", "bert4rec") else []
     return found + (["loss.num_negatives=16", "loss.in_batch_negatives=8"] if loss != "full_softmax" else [])
 

@@ -73,6 +73,7 @@ class StoreHistories:
         self._users, self._max_history = users, config.data.max_history
         self._subset = SUBSETS[config.recommend.history]
         self._rule = None if self._subset is None else split_rule(config.data, manifest)
+        self._needs_row = config.model.knows_users_alone
         self._reader = HistoryReader(config.data.store, manifest, config.model.event_features)
         self._raw = RawUsers(config.data.store, manifest)
         self.num_rows = manifest.num_users if users is None else len(users)
@@ -111,6 +112,8 @@ class StoreHistories:
             features = {name: values[known] for name, values in features.items()}
         if self._rows.user is not None:
             users = self._rows.user[users]
+        if self._needs_row:
+            lengths = np.where(users >= 0, lengths, 0)
         return block_of(users, starts, lengths, item, time, self._max_history, features)
 
 
@@ -126,6 +129,8 @@ class GivenHistories:
     features: dict[str, np.ndarray]
     """By name, codes int64 or numbers float32 of each event."""
     max_history: int
+    needs_row: bool
+    """Whether the model has nothing to say of a user without a row."""
 
     @property
     def num_rows(self) -> int:
@@ -135,6 +140,8 @@ class GivenHistories:
     def block(self, first: int, end: int) -> QueryBlock:
         """Rows [first, end)."""
         lengths = np.diff(self.offsets[first : end + 1])
+        if self.needs_row:
+            lengths = np.where(self.user[first:end] >= 0, lengths, 0)
         times = np.zeros(len(self.item), dtype=np.int64)
         return block_of(
             self.user[first:end], self.offsets[first:end], lengths, self.item, times, self.max_history, self.features

@@ -165,7 +165,8 @@ def _users_of_model(
         found = np.where(found == UNKNOWN, UNKNOWN, rows.user[found])
     num_new = int((found == UNKNOWN).sum())
     note = f"note: {shown}: {num_new:,} of {len(users):,} users are new to the model, which has no vector of them"
-    return found, f"{note}: their histories alone count" if num_new else ""
+    instead = "they get popular items" if config.model.knows_users_alone else "their histories alone count"
+    return found, f"{note}: {instead}" if num_new else ""
 
 
 def job_of(asked: Asked, trained: dict[str, object]) -> dict[str, str]:

@@ -93,7 +93,13 @@ def _queries(config: RunConfig, manifest: Manifest, request: Request) -> Queries
     if request.given is not None:
         given = request.given
         return GivenHistories(
-            given.raw, given.offsets, given.item, given.user, given.features, config.data.max_history
+            given.raw,
+            given.offsets,
+            given.item,
+            given.user,
+            given.features,
+            config.data.max_history,
+            needs_row=config.model.knows_users_alone,
         )
     return StoreHistories(config, manifest, request.users, request.rows)
 

@@ -1,8 +1,13 @@
 """What a model asks of the other ranks. `train.distributed` has the real collectives; a single process needs none."""
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
+
+
+def nothing() -> None:
+    """What is left to wait for where nothing is under way."""
 
 
 class Collectives(Protocol):
@@ -12,12 +17,19 @@ class Collectives(Protocol):
     rank: int
     world_size: int
 
-    def gather(self, value: Tensor) -> Tensor:
-        """``[n_rank, ...]`` of every rank, concatenated in rank order; collective, without gradient."""
+    def gather(self, value: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+        """``[n_rank, ...]`` of every rank, concatenated in rank order; collective, without gradient.
+
+        ``sizes`` are the ``n_rank`` where they are known, which saves a collective and a wait for the device.
+        """
         ...
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over ranks, in place; collective, without gradient."""
+        ...
+
+    def begin_sum(self, value: Tensor) -> Callable[[], object]:
+        """Begin :meth:`sum`; ``value`` is the sum once the result has been called. Collective."""
         ...
 
     def max(self, value: Tensor) -> Tensor:
@@ -31,13 +43,17 @@ class SingleProcess:
     rank = 0
     world_size = 1
 
-    def gather(self, value: Tensor) -> Tensor:
+    def gather(self, value: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         """``value`` itself."""
         return value
 
     def sum(self, value: Tensor) -> Tensor:
         """``value`` itself."""
         return value
+
+    def begin_sum(self, value: Tensor) -> Callable[[], object]:
+        """``value`` is the sum already."""
+        return nothing
 
     def max(self, value: Tensor) -> Tensor:
         """``value`` itself."""

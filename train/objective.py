@@ -98,7 +98,9 @@ class Objective:
 
     def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
         num_rows = slice_size(self.num_items, self.collectives)
-        return config.chunk_tokens or suitable_chunk_tokens(device, num_rows, config.precision)
+        return config.chunk_tokens or suitable_chunk_tokens(
+            device, num_rows, config.precision, self.collectives.world_size
+        )
 
     def _num_predictions(self, batch: SequenceBatch) -> Tensor:
         own = (batch.lengths - 1).clamp(min=0) if batch.is_hidden is None else batch.is_hidden

@@ -4,6 +4,7 @@ N predictions of all ranks together, n of this rank, V items, v of this rank's s
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,11 @@ from torch.autograd.function import FunctionCtx
 from configs.schema import Precision
 from models.collectives import Collectives
 
-CPU_CHUNK_TOKENS = 256
-"""A chunk that stays in the cache; ``shardrec bench loss`` compares sizes."""
+CPU_PIECE_TOKENS = 256
+"""Rows of logits that stay in the cache; ``shardrec bench loss`` compares sizes."""
+
+CPU_CHUNK_BYTES = 2**26
+"""Of a chunk's logits where ranks sum its normalisers: each sum waits for the slowest rank, so there are few."""
 
 GPU_CHUNK_BYTES = 2**31
 """Of a chunk's logits."""
@@ -23,15 +27,15 @@ LARGEST_SAFE_LOGIT = 60.0
 """``exp`` of it, summed over 1e12 items, is still a float32: below it no maximum has to be subtracted."""
 
 
-def suitable_chunk_tokens(device: torch.device, num_rows: int, precision: Precision) -> int:
+def suitable_chunk_tokens(device: torch.device, num_rows: int, precision: Precision, world_size: int = 1) -> int:
     """How many rows of logits ``[C, v]`` at a time suit ``device`` where the largest slice has ``num_rows``.
 
-    All ranks must take as many: they sum each chunk's normalisers together.
+    All ranks must take as many: they sum each chunk's normalisers together. Several ranks hold two chunks at a time.
     """
+    bytes_of_row = num_rows * (2 if precision is Precision.BF16 else 4)
     if device.type == "cpu":
-        return CPU_CHUNK_TOKENS
-    bytes_of_logit = 2 if precision is Precision.BF16 else 4
-    return max(GPU_CHUNK_BYTES // (num_rows * bytes_of_logit), 1)
+        return max(CPU_CHUNK_BYTES // bytes_of_row, CPU_PIECE_TOKENS) if world_size > 1 else CPU_PIECE_TOKENS
+    return max(GPU_CHUNK_BYTES // bytes_of_row, 1)
 
 
 def full_softmax_loss(
@@ -69,21 +73,22 @@ class _FullSoftmax(torch.autograd.Function):
         collectives: Collectives,
         precision: Precision,
     ) -> Tensor:
-        sizes = collectives.gather(torch.tensor([len(query)], device=query.device)).tolist()  # waits for the device
-        queries, targets = collectives.gather(query.detach()), collectives.gather(target)
-        parts = _against_everything(queries, slice_vector.detach(), chunk_tokens, collectives, precision)
+        sizes, largest = _sizes_and_largest_logit(query.detach(), slice_vector.detach(), collectives)
+        queries, targets = collectives.gather(query.detach(), sizes), collectives.gather(target, sizes)
         is_ours = ((targets >= items.start) & (targets < items.stop)).nonzero().squeeze(1)
         place, ours = targets[is_ours] - items.start, queries.index_select(0, is_ours)
         target_vector = slice_vector.detach().index_select(0, place)
         target_logit = queries.new_zeros(len(queries))
         target_logit[is_ours] = (ours * target_vector).sum(1)
-        _subtract_rows(parts.query_grad, is_ours, target_vector)
-        _subtract_rows(parts.slice_grad, place, ours)
-        collectives.sum(target_logit)
-        collectives.sum(parts.query_grad)
+        scan = _Scan(queries, target_logit, slice_vector.detach(), chunk_tokens, collectives, precision)
+        scan.run(is_safe=largest <= LARGEST_SAFE_LOGIT)
+        query_grad = scan.query_grad
+        _subtract_rows(query_grad, is_ours, target_vector)
+        _subtract_rows(scan.slice_grad, place, ours)
+        collectives.sum(query_grad)
         first = sum(sizes[: collectives.rank])
-        ctx.save_for_backward(parts.query_grad[first : first + len(query)], parts.slice_grad)
-        return (parts.log_normaliser - target_logit).sum(dtype=torch.float64)
+        ctx.save_for_backward(query_grad[first : first + len(query)], scan.slice_grad)
+        return scan.losses.sum(dtype=torch.float64)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -97,53 +102,104 @@ def _subtract_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
     total.scatter_add_(0, index[:, None].expand_as(rows), -rows)
 
 
-@dataclass(slots=True)
-class _Parts:
-    """Of ``sum log(sum exp(query . item))``: the value of each query ``[N]`` and the two gradients."""
+def _sizes_and_largest_logit(
+    query: Tensor, slice_vector: Tensor, collectives: Collectives
+) -> tuple[list[int], float]:
+    """The predictions of each rank, and a bound on every logit (Cauchy-Schwarz), alike on every rank.
 
-    log_normaliser: Tensor
-    query_grad: Tensor
-    """``[N, D]``, of this rank's items alone."""
-    slice_grad: Tensor
-    """``[v, D]``"""
-
-
-def _against_everything(
-    queries: Tensor, slice_vector: Tensor, chunk_tokens: int, collectives: Collectives, precision: Precision
-) -> _Parts:
-    """Score ``queries`` ``[N, D]`` against this rank's slice ``[v, D]``, a chunk at a time. Collective.
-
-    The exponentials are never divided by their sum: the small sides of the products are, ``[C, D]`` for ``[C, v]``.
-    They are powers of 2 of logits in bits: torch's ``exp`` of float32 takes three times as long as its ``exp2``.
+    Waits for the device. Collective.
     """
-    dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
-    items, in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
-    weighted, slice_grad = torch.empty_like(in_bits), torch.zeros_like(slice_vector)
-    normaliser, shift = queries.new_empty(len(queries)), queries.new_zeros(len(queries))
-    is_safe = _largest_possible(queries, slice_vector, collectives) <= LARGEST_SAFE_LOGIT
-    buffer = items.new_empty(min(chunk_tokens, max(len(queries), 1)), len(items))
-    for start in range(0, len(queries), chunk_tokens):
-        rows = slice(start, min(start + chunk_tokens, len(queries)))
-        logits = torch.mm(in_bits[rows], items.t(), out=buffer[: rows.stop - start])
-        if not is_safe:
-            shift[rows] = _subtract_largest(logits, collectives)
-        torch.sum(logits.exp2_(), 1, dtype=queries.dtype, out=normaliser[rows])
-        collectives.sum(normaliser[rows])
-        torch.mm(logits, items, out=weighted[rows])
-        scaled = (queries[rows] / normaliser[rows, None]).to(dtype)
-        if dtype is slice_grad.dtype:
-            slice_grad.addmm_(logits.t(), scaled)
+    zero = query.new_zeros(1)
+    lengths = [torch.cat([vectors.norm(dim=1), zero]).max().double() for vectors in (query, slice_vector)]
+    own = torch.stack([lengths[0].new_tensor(len(query)), *lengths])
+    sizes, of_queries, of_slices = collectives.gather(own[None], [1] * collectives.world_size).t().tolist()
+    return [int(size) for size in sizes], max(of_queries) * max(of_slices)
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Rows whose exponentials are there, while their sums over the ranks are under way."""
+
+    rows: slice
+    exponentials: Tensor
+    """``[C, v]``"""
+    wait: Callable[[], object]
+
+
+class _Scan:
+    """``queries`` ``[N, D]`` against this rank's slice ``[v, D]``, a chunk at a time.
+
+    ``target_logit`` ``[N]`` are the logits of this rank's items and 0 elsewhere. While the ranks sum the normalisers
+    of a chunk, the exponentials of the next one are computed. They are never divided by their sum: the small sides of
+    the products are, ``[C, D]`` for ``[C, v]``. They are powers of 2 of logits in bits: torch's ``exp`` of float32
+    takes three times as long as its ``exp2``.
+    """
+
+    def __init__(
+        self,
+        queries: Tensor,
+        target_logit: Tensor,
+        slice_vector: Tensor,
+        chunk_tokens: int,
+        collectives: Collectives,
+        precision: Precision,
+    ) -> None:
+        dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
+        self._queries, self._collectives, self._chunk_tokens = queries, collectives, chunk_tokens
+        self._items, self._in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
+        self._weighted, self.slice_grad = torch.empty_like(self._in_bits), torch.zeros_like(slice_vector)
+        self._sums = torch.stack([torch.zeros_like(target_logit), target_logit], 1)
+        """``[N, 2]``: normalisers and target logits, of this rank, then of all."""
+        self._shift = torch.zeros_like(target_logit)
+        rows = min(chunk_tokens, max(len(queries), 1))
+        num_buffers = 2 if collectives.world_size > 1 and len(queries) > rows else 1
+        self._buffers = [self._items.new_empty(rows, len(self._items)) for _ in range(num_buffers)]
+
+    @property
+    def losses(self) -> Tensor:
+        """``-log softmax`` of each target ``[N]``, the same on every rank."""
+        return (self._sums[:, 0].log2() + self._shift) * math.log(2) - self._sums[:, 1]
+
+    @property
+    def query_grad(self) -> Tensor:
+        """``[N, D]`` of the log normalisers, of this rank's items alone."""
+        return self._weighted / self._sums[:, :1]
+
+    def run(self, is_safe: bool) -> None:
+        """Compute what the properties tell; unless ``is_safe`` each row's largest logit is subtracted. Collective."""
+        under_way: list[_Chunk] = []
+        for number, start in enumerate(range(0, len(self._queries), self._chunk_tokens)):
+            rows = slice(start, min(start + self._chunk_tokens, len(self._queries)))
+            buffer = self._buffers[number % len(self._buffers)][: rows.stop - start]
+            self._exponentiate(rows, buffer, is_safe)
+            under_way.append(_Chunk(rows, buffer, self._collectives.begin_sum(self._sums[rows])))
+            if len(under_way) == len(self._buffers):
+                self._finish(under_way.pop(0))
+        for chunk in under_way:
+            self._finish(chunk)
+
+    def _exponentiate(self, rows: slice, buffer: Tensor, is_safe: bool) -> None:
+        """Fill ``buffer`` ``[C, v]`` and what follows from this rank's items; on a CPU by pieces that stay in the
+        cache. Collective unless ``is_safe``."""
+        is_whole = buffer.device.type != "cpu" or not is_safe
+        size = max(len(buffer), 1) if is_whole else CPU_PIECE_TOKENS
+        for first in range(0, len(buffer), size):
+            piece = slice(rows.start + first, min(rows.start + first + size, rows.stop))
+            logits = buffer[first : piece.stop - rows.start]
+            torch.mm(self._in_bits[piece], self._items.t(), out=logits)
+            if not is_safe:
+                self._shift[piece] = _subtract_largest(logits, self._collectives)
+            self._sums[piece, 0] = torch.sum(logits.exp2_(), 1, dtype=self._sums.dtype)
+            torch.mm(logits, self._items, out=self._weighted[piece])
+
+    def _finish(self, chunk: _Chunk) -> None:
+        """What needs the normalisers of all ranks: the gradient of the slice."""
+        chunk.wait()
+        scaled = (self._queries[chunk.rows] / self._sums[chunk.rows, :1]).to(self._items.dtype)
+        if self._items.dtype is self.slice_grad.dtype:
+            self.slice_grad.addmm_(chunk.exponentials.t(), scaled)
         else:
-            slice_grad += torch.mm(logits.t(), scaled)
-    log_normaliser = (normaliser.log2() + shift) * math.log(2)
-    return _Parts(log_normaliser, weighted / normaliser[:, None], slice_grad)
-
-
-def _largest_possible(queries: Tensor, slice_vector: Tensor, collectives: Collectives) -> float:
-    """A bound on every logit (Cauchy-Schwarz), alike on every rank; waits for the device. Collective."""
-    zero = queries.new_zeros(1)
-    length = torch.cat([slice_vector.norm(dim=1), zero]).max() * torch.cat([queries.norm(dim=1), zero]).max()
-    return float(collectives.max(length))
+            self.slice_grad += torch.mm(chunk.exponentials.t(), scaled)
 
 
 def _subtract_largest(logits: Tensor, collectives: Collectives) -> Tensor:

@@ -1,7 +1,7 @@
 """The real collectives behind ``models.collectives.Collectives``."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from configs.errors import ConfigError, DataError, ToldByRankZero
 from configs.schema import HardwareConfig
+from models.collectives import nothing
 from train.distributed.environment import check_environment, use_loopback
 
 Value = TypeVar("Value")
@@ -27,11 +28,12 @@ class ProcessGroupCollectives:
     def __init__(self) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    def gather(self, value: Tensor) -> Tensor:
-        """``[n_rank, ...]`` of every rank, concatenated; ranks may differ in ``n_rank``. Collective."""
+    def gather(self, value: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+        """``[n_rank, ...]`` of every rank, concatenated; ranks may differ in ``n_rank``, which are ``sizes`` where
+        these are known. Collective."""
         if self.world_size == 1:
             return value
-        sizes = self._sizes(value)
+        sizes = self._sizes(value) if sizes is None else sizes
         padded = value.new_zeros(max(sizes), *value.shape[1:])
         padded[: len(value)] = value
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -43,6 +45,14 @@ class ProcessGroupCollectives:
         if self.world_size > 1:
             dist.all_reduce(value)
         return value
+
+    def begin_sum(self, value: Tensor) -> Callable[[], object]:
+        """Begin the sum over ranks, in place; ``value`` is it once the result has been called. Collective."""
+        if self.world_size == 1:
+            return nothing
+        work = dist.all_reduce(value, async_op=True)
+        assert work is not None, "an asynchronous collective of a member"
+        return work.wait
 
     def max(self, value: Tensor) -> Tensor:
         """The maximum over ranks, in place. Collective."""

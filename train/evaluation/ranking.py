@@ -65,9 +65,11 @@ def gathered_queries(
         local = empty_batch(device) if batch is None else batch.to(device)
         query = model(local.history, items_none(device), is_training=False).query
         owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
-        sizes = collectives.gather(torch.tensor([len(local.target)], device=device)).tolist()
-        owner = owner + sum(sizes[: collectives.rank])
-        queries, targets, owners, seen = map(collectives.gather, (query, local.target, owner, local.seen))
+        own = torch.tensor([[len(local.target), len(local.seen)]], device=device)
+        num_targets, num_seen = collectives.gather(own, [1] * collectives.world_size).t().tolist()
+        owner = owner + sum(num_targets[: collectives.rank])
+        queries, targets = (collectives.gather(value, num_targets) for value in (query, local.target))
+        owners, seen = (collectives.gather(value, num_seen) for value in (owner, local.seen))
         yield queries, targets, owners, seen
 
 

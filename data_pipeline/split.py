@@ -1,6 +1,6 @@
 """Which events of a history are for training, and which one is the target of validation and of test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from configs.errors import ConfigError, DataError
 from configs.schema import DataConfig, Split
 from configs.schema.split import global_time_dates
+from data_pipeline.cold_items import cold_items, cold_target_positions, is_for_training
+from data_pipeline.store.history_reader import Histories
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.store.time_boundaries import TimeBoundaries, time_boundaries
 
@@ -38,6 +40,8 @@ class SplitRule:
     valid_start_ms: int
     test_start_ms: int
     held_out: HeldOut = HeldOut.VALID_AND_TEST
+    cold: np.ndarray | None = field(default=None, compare=False)
+    """With ``cold_items``, what each item is: :mod:`data_pipeline.cold_items`."""
 
     @property
     def train_end_ms(self) -> int:
@@ -58,6 +62,9 @@ def split_rule(config: DataConfig, manifest: Manifest, held_out: HeldOut = HeldO
     """
     if config.split is Split.NONE:
         held_out = HeldOut.NOTHING
+    if config.split is Split.COLD_ITEMS:
+        cold = cold_items(config.store, manifest, config.cold_items_fraction, config.cold_items_seed)
+        return SplitRule(config.split, 0, 0, held_out, cold)
     if config.split is not Split.GLOBAL_TIME:
         return SplitRule(config.split, 0, 0, held_out)
     if not manifest.has_times:
@@ -85,18 +92,43 @@ def event_time_boundaries(config: DataConfig, manifest: Manifest) -> TimeBoundar
     return time_boundaries(config.store, manifest, fractions)
 
 
+def training_view(rule: SplitRule, histories: Histories) -> Histories:
+    """``histories`` of which :func:`train_lengths` first events are for training: as they are, but where the split
+    holds out items, whose events lie anywhere; then with training events alone."""
+    if rule.cold is None:
+        return histories
+    kept = is_for_training(rule.cold, histories.offsets, histories.item)
+    num_kept = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
+    return Histories(
+        histories.first_user,
+        num_kept[histories.offsets],
+        histories.item[kept],
+        histories.timestamp[kept],
+        {name: values[kept] for name, values in histories.features.items()},
+    )
+
+
 def train_lengths(rule: SplitRule, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """How many of each user's first events are for training: int64 [B], from offsets [B + 1] and timestamps [T]."""
+    """How many of each user's first events in a :func:`training_view` are for training: int64 [B], from offsets
+    [B + 1] and timestamps [T]."""
     lengths = np.diff(offsets)
-    if rule.held_out is HeldOut.NOTHING:
+    if rule.held_out is HeldOut.NOTHING or rule.cold is not None:
         return lengths
     if rule.split is Split.GLOBAL_TIME:
         return _counts_before(rule.train_end_ms, offsets, timestamp)
     return np.where(lengths >= MIN_EVENTS_TO_LEAVE_OUT, lengths - rule.num_left_out, lengths)
 
 
+def targets_in(rule: SplitRule, subset: Subset, histories: Histories) -> np.ndarray:
+    """Place of the target within each of ``histories``, or -1 where the user is not evaluable: int64 [B]."""
+    if rule.cold is not None:
+        is_test = subset is Subset.TEST
+        return cold_target_positions(rule.cold, histories.offsets, histories.item, is_test=is_test)
+    return target_positions(rule, subset, histories.offsets, histories.timestamp)
+
+
 def target_positions(rule: SplitRule, subset: Subset, offsets: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """Place of the target within each history, or -1 where the user is not evaluable: int64 [B].
+    """As :func:`targets_in`, of splits that look at times and places alone.
 
     A user is evaluable when it has a target and at least one event before it. Nobody is under ``none``.
     """
@@ -137,7 +169,7 @@ def refuse_future(
     ``ends`` [B] is the place after each user's last event for training, ``lengths`` [B] the length of the whole
     history, ``timestamp`` [S] the time of the last event of each training sequence.
     """
-    if rule.held_out is HeldOut.NOTHING:
+    if rule.held_out is HeldOut.NOTHING or rule.cold is not None:
         return
     is_selected = rule.held_out is HeldOut.VALID_AND_TEST
     if rule.split is Split.GLOBAL_TIME:

@@ -5,6 +5,7 @@ T events of some users, V items.
 
 import numpy as np
 
+from data_pipeline.cold_items import is_for_training
 from data_pipeline.split import HeldOut, SplitRule, train_lengths
 from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_counts
@@ -12,6 +13,8 @@ from data_pipeline.store.manifest import Manifest, item_counts
 
 def is_training_event(rule: SplitRule, chunk: Histories) -> np.ndarray:
     """bool [T]: whether each event of ``chunk`` is for training."""
+    if rule.cold is not None:
+        return is_for_training(rule.cold, chunk.offsets, chunk.item)
     user = user_of_event(chunk.offsets)
     num_training = train_lengths(rule, chunk.offsets, chunk.timestamp)
     return np.arange(len(chunk.item)) - chunk.offsets[user] < num_training[user]

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from configs.schema import RunConfig, SampledConfig, UserInput
+from configs.schema import RunConfig, SampledConfig, Split, UserInput
+from data_pipeline.cold_items import WARM
 from data_pipeline.split import HeldOut, split_rule
 from data_pipeline.store.features import chosen_features
 from data_pipeline.store.item_content import ContentColumn
@@ -18,7 +19,7 @@ from train.distributed.collectives import ProcessGroupCollectives
 from train.objective import build_objective
 from train.optimizer import build_optimizer, fuse_table_optimizer
 from train.schedule import Schedule
-from train.sharding import shard
+from train.sharding import forget_rows, shard
 from train.state import TrainState
 
 
@@ -46,7 +47,10 @@ def build_state(
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
     counts = _training_counts(config, manifest, collectives, device, held_out)
-    objective = build_objective(config.loss, config.model.masking, counts, config.seed, collectives, device)
+    is_cold = _cold_items(config, manifest, held_out)
+    if is_cold is not None:
+        forget_rows(sharded, "item", is_cold)  # they stay so: training never looks them up
+    objective = build_objective(config.loss, config.model.masking, counts, config.seed, collectives, device, is_cold)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     backward = build_backward(sharded, model, config, collectives, device)
     average = None
@@ -73,6 +77,15 @@ def _item_content(config: RunConfig, manifest: Manifest) -> ItemContent | None:
     columns = item_content(config.data.store, manifest, config.model.item_features)
     features = [content_values(column) for column in columns.values()]
     return ItemContent(features, config.model.embedding_dim, config.model.initial_std)
+
+
+def _cold_items(config: RunConfig, manifest: Manifest, held_out: HeldOut | None) -> np.ndarray | None:
+    """bool [V]: the items that training may not know; None for a split that holds out none."""
+    if held_out is None or config.data.split is not Split.COLD_ITEMS:
+        return None
+    cold = split_rule(config.data, manifest, held_out).cold
+    assert cold is not None, "the split holds out items"
+    return cold != WARM
 
 
 def content_values(column: ContentColumn) -> ContentValues:

@@ -43,6 +43,11 @@ class Objective:
     masking: Masking | None
     """Which events the encoder is to find; None: each one, from those before it."""
     seed: int
+    catalogue: Tensor | None = None
+    """The items that training knows, ascending ids [W]; ``items``, negatives and targets are then places in it. None:
+    all items."""
+    place: Tensor | None = None
+    """Of each item [V] its place in ``catalogue``."""
 
     def __call__(self, model: DistributedModelParallel, batch: SequenceBatch, step: int) -> tuple[Tensor, Tensor]:
         """The loss to go backward from, and the reported mean over the global number of predictions. Collective."""
@@ -60,12 +65,15 @@ class Objective:
             candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
         else:
             assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
-            candidates = self.sampler.draw(step, batch.item, self.collectives)
+            candidates = self.sampler.draw(step, self._places(batch.item), self.collectives)
+        if self.catalogue is not None:
+            candidates = self.catalogue[candidates]
         return Task(batch, candidates, num_predictions)
 
     def total(self, found: LossInputs, task: Task) -> Tensor:
         """The sum of the losses of what is predicted in ``found``: of all ranks under the full softmax, of this one
         under the others. Collective."""
+        found = found._replace(target=self._places(found.target))
         if isinstance(self.config, FullSoftmaxConfig):
             return full_softmax_loss(
                 found.query,
@@ -78,7 +86,7 @@ class Objective:
             )
         assert isinstance(self.config, SampledConfig), "every other loss is sampled"
         assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
-        return sampled_loss(found, task.candidates, self.sampler.log_q, self.config, self.num_items)
+        return sampled_loss(found, self._places(task.candidates), self.sampler.log_q, self.config, self.num_items)
 
     def backward_from(self, total: Tensor, task: Task) -> Tensor:
         """The loss to go backward from.
@@ -95,6 +103,10 @@ class Objective:
         if isinstance(self.config, FullSoftmaxConfig):
             return total / task.num_predictions
         return self.collectives.sum(total.double().clone()) / task.num_predictions
+
+    def _places(self, item: Tensor) -> Tensor:
+        """Where items lie in the catalogue of training."""
+        return item if self.place is None else self.place[item]
 
     def _chunk_tokens(self, config: FullSoftmaxConfig, device: torch.device) -> int:
         num_rows = slice_size(self.num_items, self.collectives)
@@ -115,10 +127,20 @@ def build_objective(
     seed: int,
     collectives: Collectives,
     device: torch.device,
+    is_cold: np.ndarray | None = None,
 ) -> Objective:
-    """The objective over a catalogue, of whose items ``counts`` ``[V]`` are the training events, on ``device``."""
+    """The objective over a catalogue, of whose items ``counts`` ``[V]`` are the training events, on ``device``.
+
+    Items that are cold, bool ``[V]``, are not there for training: not even as negatives, which would teach the model
+    that nobody wants them.
+    """
+    catalogue = place = None
+    if is_cold is not None:
+        warm = np.flatnonzero(~is_cold)
+        catalogue, counts = torch.from_numpy(warm).to(device), counts[warm]
+        place = torch.from_numpy(np.cumsum(~is_cold) - 1).to(device)
     sampler = NegativeSampler(config, counts, seed) if isinstance(config, SampledConfig) else None
     if sampler is not None:
         sampler.log_q = sampler.log_q.to(device)
     items = slice_of(len(counts), collectives)
-    return Objective(config, items, len(counts), sampler, collectives, masking, seed)
+    return Objective(config, items, len(counts), sampler, collectives, masking, seed, catalogue, place)

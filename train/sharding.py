@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode
@@ -156,6 +157,14 @@ def initialise_tables(sharded: DistributedModelParallel, config: RunConfig) -> N
             rows = initial_rows(config.seed, name, row, len(shard_weight), config.model.embedding_dim, std)
             with torch.no_grad():
                 shard_weight.copy_(rows[:, column : column + shard_weight.shape[1]])
+
+
+def forget_rows(sharded: DistributedModelParallel, table: str, is_forgotten: np.ndarray) -> None:
+    """Let the rows of ``table`` that are forgotten, bool [rows], be zeros."""
+    for shard_weight, (row, _) in local_shards(table_weights(sharded)[table]):
+        own = torch.from_numpy(is_forgotten[row : row + len(shard_weight)]).to(shard_weight.device)
+        with torch.no_grad():
+            shard_weight.masked_fill_(own[:, None], 0.0)
 
 
 def table_weights(sharded: DistributedModelParallel) -> dict[str, torch.Tensor]:

@@ -28,6 +28,8 @@ class Split(str, Enum):
 
     LEAVE_ONE_OUT = "leave_one_out"
     GLOBAL_TIME = "global_time"
+    COLD_ITEMS = "cold_items"
+    """No event of some items is for training: how well they are found by their content alone."""
     NONE = "none"
     """Nothing is held out: every event is for training, and there is no quality."""
 
@@ -108,6 +110,11 @@ class DataConfig:
     UTC."""
     global_time_test: str = ""
     """Instead of the fraction, the date or time on which the test begins."""
+    cold_items_fraction: float = 0.1
+    """With split=cold_items, the share of the items that no event is trained on: half for validation, half for the
+    test."""
+    cold_items_seed: int = 0
+    """With split=cold_items, which items these are, by their raw ids."""
     max_history: int = 200
     """Newest events of a history that the model sees."""
     long_histories: LongHistories = LongHistories.LATEST
@@ -136,6 +143,8 @@ class DataConfig:
             min_item_events=(1, COUNT),
             max_bad_fraction=(0, 1),
             memory_gib=(0, 2**20),
+            cold_items_fraction=(1e-6, 0.9),
+            cold_items_seed=(0, 2**31 - 1),
             max_history=(1, 10**6),
             crop_fraction=(1e-6, 1),
             global_batch_size=(1, 2**24),

@@ -95,6 +95,12 @@ class RunConfig:
             not self.init_optimizer or bool(self.init_from),
             "init_optimizer=true takes over the optimizers of another run; name it by init_from=RUN_DIR",
         )
+        for key, is_set in (("train.refit=true", self.train.refit), (f"init_from={self.init_from}", self.init_from)):
+            require(
+                not (is_set and self.data.split is Split.COLD_ITEMS),
+                f"{key} does not go with data.split=cold_items, which measures a model that has seen no event of "
+                f"some items; leave it out, or choose another data.split",
+            )
         require(
             not (self.train.refit and self.data.split is Split.NONE),
             "train.refit=true needs events that are held out, and with data.split=none there are none: all are "

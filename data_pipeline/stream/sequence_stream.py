@@ -10,7 +10,7 @@ import torch
 from configs.errors import ConfigError
 from configs.schema import DataConfig, LongHistories
 from data_pipeline.batch import EvaluationBatch, SequenceBatch
-from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, target_positions
+from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, targets_in
 from data_pipeline.store.history_reader import FeatureDtype, Histories, HistoryReader
 from data_pipeline.store.manifest import Manifest, load_manifest
 from data_pipeline.stream.cumulative_weights import CumulativeWeights
@@ -184,7 +184,7 @@ def evaluation_batches(
     chunk = -(-batch_size // SEGMENT_USERS) * SEGMENT_USERS
     for start in range(int(edges[rank]), int(edges[rank + 1]), chunk):
         histories = reader.read(start, min(start + chunk, int(edges[rank + 1])))
-        positions = target_positions(rule, subset, histories.offsets, histories.timestamp)
+        positions = targets_in(rule, subset, histories)
         rows = np.flatnonzero(positions >= 0)
         for first in range(0, len(rows), batch_size):
             some = rows[first : first + batch_size]

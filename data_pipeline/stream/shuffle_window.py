@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.split import SplitRule, refuse_future, train_lengths
+from data_pipeline.split import SplitRule, refuse_future, train_lengths, training_view
 from data_pipeline.store.history_reader import Histories, HistoryReader
 from data_pipeline.stream.jagged import jagged_index, offsets_of
 from data_pipeline.stream.order import Window
@@ -151,6 +151,7 @@ class TrainSegments:
 
 def train_sequences(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> Sequences:
     """What training may see of ``histories``: the sequences of each user's training events, where they lie."""
+    histories = training_view(rule, histories)
     offsets, first_user = histories.offsets, histories.first_user
     ends = train_lengths(rule, offsets, histories.timestamp)
     row, starts, lengths = sequences.cut(offsets[:-1], ends)

@@ -10,8 +10,8 @@ import xxhash
 from configs.atomic_files import write_atomically
 from configs.errors import DataError
 from configs.schema import Split
-from data_pipeline.split import HeldOut, SplitRule, train_lengths
-from data_pipeline.store.history_reader import HistoryReader
+from data_pipeline.split import HeldOut, SplitRule, train_lengths, training_view
+from data_pipeline.store.history_reader import HistoryReader, history_chunks
 from data_pipeline.store.manifest import LENGTHS, Manifest, version_name
 from data_pipeline.store.paths import AnyPath, ObjectPath, path_of
 
@@ -30,13 +30,19 @@ def training_lengths(store: str, manifest: Manifest, rule: SplitRule, reader: Hi
     if not manifest.num_users:
         return np.zeros(0, np.int32)
     boundary = f"-{rule.train_end_ms}" if rule.split is Split.GLOBAL_TIME else ""
+    if rule.cold is not None:
+        boundary = f"-{xxhash.xxh3_64_hexdigest(rule.cold.tobytes())}"
     if rule.held_out is HeldOut.TEST:
         boundary += "-with-valid"
     name = f"{version_name(manifest.version)}-{rule.split.value}{boundary}-{manifest.fingerprint[:16]}.int32"
     place = path_of(store) / LENGTHS / name
     if place.is_file() and (kept := _opened(place, manifest.num_users)) is not None:
         return kept
-    found = [train_lengths(rule, offsets, timestamp) for offsets, timestamp in reader.times()]
+    if rule.cold is None:
+        found = [train_lengths(rule, offsets, timestamp) for offsets, timestamp in reader.times()]
+    else:
+        views = (training_view(rule, chunk) for chunk in history_chunks(store, manifest))
+        found = [np.diff(view.offsets) for view in views]
     lengths = np.concatenate(found).astype(np.int32)
     try:
         _write_whole(place, lengths)

@@ -1,6 +1,8 @@
 """Item content reaches the model on any number of ranks, in training and in ranking; no other content is taken."""
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,14 +12,19 @@ import torch.distributed as dist
 
 from configs.errors import ConfigError
 from configs.load import load_config
+from data_pipeline.cold_items import WARM
 from data_pipeline.prepare.prepare import prepare
+from data_pipeline.split import split_rule
 from data_pipeline.store.manifest import load_manifest
+from data_pipeline.stream.sequence_stream import SequenceStream
 from ranks import run_ranks
 from runs import assert_same_ranks, losses_and_ranks, run_here
 from train.build import build_state
 from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluation.ranking import slice_vectors
+from train.evaluation.summary import quality_report
 from train.preflight import check
+from train.step import train_step
 
 ALL = "model.item_features=[kind,tags,price,title,vector]"
 MODEL = ["model.embedding_dim=16", "model.feed_forward_dim=16", "data.max_history=12", "data.global_batch_size=32"]
@@ -119,6 +126,41 @@ def test_a_candidates_vector_is_its_row_plus_its_content_to_the_last_bit_however
     torch.testing.assert_close(found["whole"], found["id"] + found["content"], rtol=0, atol=0)
     torch.testing.assert_close(found["one"], found["content"], rtol=0, atol=0)
     assert (found["content"].norm(dim=1) > 0).all(), "a missing category has a vector too"
+
+
+COLD = ["data.split=cold_items", "data.cold_items_fraction=0.3"]
+
+
+def cold_run(overrides: list[str]) -> tuple[list[float], bool, dict[str, Any]]:
+    """Losses, whether the rows of cold items are zeros after training, and what is told of both kinds of items."""
+    config = load_config(overrides)
+    manifest = load_manifest(config.data.store)
+    state = build_state(config, manifest, 20, ProcessGroupCollectives(), torch.device("cpu"))
+    stream = SequenceStream(config.data, seed=0, rank=dist.get_rank(), world_size=dist.get_world_size(), features=())
+    with closing(stream.batches()) as batches:
+        losses = [float(train_step(state, next(batches)).loss) for _ in range(20)]
+    told = quality_report(state, config, manifest)
+    state.model.module.item_content = None
+    rows = slice_vectors(state.model, range(manifest.num_items), torch.device("cpu"))
+    cold = split_rule(config.data, manifest).cold
+    assert cold is not None
+    is_zero = (rows == 0).all(dim=1).numpy()
+    return losses, bool((is_zero == (cold != WARM)).all()), told
+
+
+@pytest.mark.parametrize("more", [[], ["loss=bce"]], ids=" ".join)
+def test_cold_items_are_scored_by_content_alone_on_any_number_of_ranks(folder: Path, more: list[str]) -> None:
+    more = [*more, "evaluation.num_bootstrap_samples=10"]
+    overrides = [f"data.store={folder}/store", *MODEL, *EXACT, *COLD, ALL, *more]
+    one, two = (run_ranks(size, cold_run, overrides) for size in (1, 2))
+    np.testing.assert_allclose(two[0][0], one[0][0], rtol=1e-5)
+    assert one[0][1], "rows of cold items, and of no others, are zeros"
+    assert two[0][1]
+    by_items = one[0][2]["by_items"]
+    assert by_items["cold"]["num_targets"] + by_items["warm"]["num_targets"] == one[0][2]["num_test_users"]
+    for kind, found in two[0][2]["by_items"].items():
+        assert found["num_targets"] == by_items[kind]["num_targets"]
+        assert found["ndcg@50"] == pytest.approx(by_items[kind]["ndcg@50"], abs=0.02)
 
 
 def resumed(overrides: list[str]) -> int:

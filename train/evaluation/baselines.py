@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from data_pipeline.split import SplitRule, Subset, split_rule, target_positions
+from data_pipeline.split import SplitRule, Subset, split_rule, targets_in
 from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_table, load_manifest
 from data_pipeline.training_events import is_training_event, user_of_event
@@ -136,7 +136,7 @@ def _markov(popular: np.ndarray, pair: np.ndarray, pair_count: np.ndarray) -> _B
 
 
 def _cases_of(chunk: Histories, rule: SplitRule, subset: Subset) -> _Cases:
-    position = target_positions(rule, Subset(subset), chunk.offsets, chunk.timestamp)
+    position = targets_in(rule, Subset(subset), chunk)
     user = user_of_event(chunk.offsets)
     place = np.arange(len(chunk.item)) - chunk.offsets[user]
     evaluable = position >= 0

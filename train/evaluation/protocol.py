@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
@@ -26,9 +27,10 @@ def target_ranks_of(
     subset: Subset,
     is_stop_requested: Callable[[], bool] = lambda: False,
     as_seen: Callable[[EvaluationBatch], EvaluationBatch] = lambda batch: batch,
+    on_targets: Callable[[Tensor], None] = lambda targets: None,
 ) -> np.ndarray:
-    """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model. Collective. Raises
-    :class:`StopRequested` where a rank was asked to stop."""
+    """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model; ``on_targets`` is told what
+    they are, in order. Collective. Raises :class:`StopRequested` where a rank was asked to stop."""
     return_freed_memory()
     ranks = rank_targets(
         state.model,
@@ -38,6 +40,7 @@ def target_ranks_of(
         collectives=state.collectives,
         device=state.device,
         is_stop_requested=is_stop_requested,
+        on_targets=on_targets,
     )
     return_freed_memory()
     return ranks

@@ -28,20 +28,22 @@ def rank_targets(
     collectives: Collectives,
     device: torch.device,
     is_stop_requested: Callable[[], bool] = lambda: False,
+    on_targets: Callable[[Tensor], None] = lambda targets: None,
 ) -> np.ndarray:
     """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
 
     Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
-    no candidate when ``leave_out_seen``: its rank is infinite. Collective; ranks may bring different numbers of
+    no candidate when ``leave_out_seen``: its rank is infinite. ``on_targets`` is told which items the targets are, in
+    the order of the ranks. Collective; ranks may bring different numbers of
     batches. Raises :class:`StopRequested` on all ranks, between two batches, where one of them was asked to stop.
     """
     model.eval()
     items = slice_of(num_items, collectives)
     item_vector = slice_vectors(model, items, device)
-    found = [
-        target_ranks(*asked, item_vector, items, leave_out_seen, collectives)
-        for asked in gathered_queries(model, batches, collectives, device, is_stop_requested)
-    ]
+    found = []
+    for asked in gathered_queries(model, batches, collectives, device, is_stop_requested):
+        found.append(target_ranks(*asked, item_vector, items, leave_out_seen, collectives))
+        on_targets(asked[1])
     return torch.cat(found).cpu().numpy() if found else np.zeros(0)
 
 

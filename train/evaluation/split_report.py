@@ -13,8 +13,9 @@ from data_pipeline.split import (
     Subset,
     event_time_boundaries,
     split_rule,
-    target_positions,
+    targets_in,
     train_lengths,
+    training_view,
 )
 from data_pipeline.store.event_times import Outliers
 from data_pipeline.store.history_reader import CHUNK_USERS, Histories, HistoryReader
@@ -113,8 +114,8 @@ def _chunks(store: str, manifest: Manifest, stride: int) -> Iterator[Histories]:
 
 
 def _count(report: SplitReport, chunk: Histories) -> None:
-    lengths = np.diff(chunk.offsets)
-    num_train = train_lengths(report.rule, chunk.offsets, chunk.timestamp)
+    lengths, view = np.diff(chunk.offsets), training_view(report.rule, chunk)
+    num_train = train_lengths(report.rule, view.offsets, view.timestamp)
     report.num_users += len(lengths)
     report.num_train_users += int((num_train > 0).sum())
     report.num_events["train"] += int(num_train.sum())
@@ -122,7 +123,7 @@ def _count(report: SplitReport, chunk: Histories) -> None:
     report.num_events["test"] += num_test
     report.num_events["valid"] += len(chunk.item) - num_test - int(num_train.sum())
     for subset in Subset:
-        position = target_positions(report.rule, subset, chunk.offsets, chunk.timestamp)
+        position = targets_in(report.rule, subset, chunk)
         report.num_targets[subset.value] += int((position >= 0).sum())
         report.num_seen_targets[subset.value] += _num_seen(chunk, position)
 
@@ -130,7 +131,7 @@ def _count(report: SplitReport, chunk: Histories) -> None:
 def _num_test_events(rule: SplitRule, chunk: Histories) -> int:
     if rule.split is Split.GLOBAL_TIME:
         return int((chunk.timestamp >= rule.test_start_ms).sum())
-    return int((target_positions(rule, Subset.TEST, chunk.offsets, chunk.timestamp) >= 0).sum())
+    return int((targets_in(rule, Subset.TEST, chunk) >= 0).sum())
 
 
 def _num_seen(chunk: Histories, position: np.ndarray) -> int:

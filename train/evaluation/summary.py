@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from configs.atomic_files import write_json
 from configs.load import variants_of
 from configs.schema import RunConfig, Split
-from data_pipeline.split import Subset
+from data_pipeline.cold_items import WARM
+from data_pipeline.split import Subset, split_rule
 from data_pipeline.store.manifest import Manifest, identity_digests
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.baselines import baseline_quality
@@ -84,7 +87,10 @@ def quality_report(
     Rank 0 counts alone, calls ``heartbeat`` meanwhile, and gives the others nothing. Raises :class:`StopRequested`
     where a rank was asked to stop: on all ranks while they rank, on rank 0 while it counts.
     """
-    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST, is_stop_requested)
+    targets: list[Tensor] = []
+    ranks = target_ranks_of(
+        state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_targets=targets.append
+    )
     if state.collectives.rank:
         return {}
 
@@ -92,7 +98,18 @@ def quality_report(
         if is_stop_requested():
             raise StopRequested
 
-    return report_of_ranks(ranks, config, heartbeat, go_on)
+    report = report_of_ranks(ranks, config, heartbeat, go_on)
+    cold = split_rule(config.data, manifest).cold
+    if cold is not None:
+        report |= {"by_items": quality_of_cold_and_warm(ranks, cold[torch.cat(targets).cpu().numpy()] != WARM)}
+    return report
+
+
+def quality_of_cold_and_warm(ranks: np.ndarray, is_cold: np.ndarray) -> Summary:
+    """Quality over the targets [N] that are items without training events, and over the others; each where there are
+    some."""
+    parts = {"cold": ranks[is_cold], "warm": ranks[~is_cold]}
+    return {name: {"num_targets": len(some), **quality_of(some)} for name, some in parts.items() if len(some)}
 
 
 def report_of_ranks(
@@ -175,6 +192,12 @@ def print_quality(quality: Summary) -> None:
     for name, row in {"model": quality["test"], **quality["baselines"]}.items():
         interval = f"   95 % interval of NDCG@10: {low:.4f} to {high:.4f}" if name == "model" else ""
         print(f"{name:16}{row['hr@10']:8.4f}{row['ndcg@10']:10.4f}{row['mrr@10']:9.4f}{interval}")
+    for name, row in quality.get("by_items", {}).items():
+        label = f"{name} items"
+        print(
+            f"{label:16}{row['hr@10']:8.4f}{row['ndcg@10']:10.4f}{row['mrr@10']:9.4f}   of the model, "
+            f"{row['num_targets']:,} targets"
+        )
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
         print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")

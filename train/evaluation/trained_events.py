@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from configs.schema import RefitOn, RunConfig
-from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, target_positions
+from data_pipeline.split import HeldOut, SplitRule, Subset, split_rule, targets_in
 from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.training_events import is_training_event, user_of_event
@@ -72,7 +72,7 @@ def num_trained_targets(
 def _targets_in(
     chunk: Histories, rule: SplitRule, subset: Subset, item: np.ndarray, user: np.ndarray, has_times: bool
 ) -> pl.DataFrame:
-    position = target_positions(rule, subset, chunk.offsets, chunk.timestamp)
+    position = targets_in(rule, subset, chunk)
     rows = np.flatnonzero(position >= 0)
     at = chunk.offsets[rows] + position[rows]
     time = chunk.timestamp[at] if has_times else position[rows]

@@ -70,10 +70,10 @@ def request_of(asked: Asked) -> Request:
     manifest = asked.manifest
     config = replace(asked.config, data=with_options_of_store(asked.config.data, manifest))
     wanted = config.recommend
-    if config.data.split is Split.NONE and wanted.history is not CountedHistory.ALL:
+    if config.data.split in (Split.NONE, Split.COLD_ITEMS) and wanted.history is not CountedHistory.ALL:
         raise ConfigError(
-            f"recommend.history={wanted.history.value}: run_dir={config.run_dir} was trained with data.split=none, "
-            f"which holds no event out; leave it out"
+            f"recommend.history={wanted.history.value}: run_dir={config.run_dir} was trained with data.split="
+            f"{config.data.split.value}, which holds no last events out; leave it out"
         )
     if config.model.reads_request_time and wanted.what is not Recommended.SIMILAR_ITEMS:
         raise ConfigError(

@@ -83,6 +83,8 @@ _OF_THE_SPLIT = (
     "data.global_time_test",
     "data.global_time_valid_fraction",
     "data.global_time_test_fraction",
+    "data.cold_items_fraction",
+    "data.cold_items_seed",
 )
 IDENTITY = "identity.json"
 VERSION = "data.version"

@@ -103,6 +103,7 @@ def test_the_number_of_ranks_does_not_change_losses_and_ranks_with_content(folde
     assert_same_ranks(two[0][1], one[0][1])
 
 
+@torch.no_grad()
 def vectors(overrides: list[str]) -> dict[str, torch.Tensor]:
     """All items' vectors as ranking sees them, by rank, their id rows and their content."""
     config = load_config(overrides)

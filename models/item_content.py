@@ -56,7 +56,10 @@ class ItemContent(nn.Module):
         parts = [
             _content(feature, part, item) for feature, part in zip(self._features, self.projections, strict=True)
         ]
-        return torch.stack(parts).sum(0)
+        total = parts[0]
+        for part in parts[1:]:  # `sum` adds up in an order that depends on the number of items
+            total = total + part
+        return total
 
 
 def _projection(feature: ContentValues, embedding_dim: int) -> nn.Module:

@@ -103,22 +103,18 @@ def test_the_number_of_ranks_does_not_change_losses_and_ranks_with_content(folde
     assert_same_ranks(two[0][1], one[0][1])
 
 
-@torch.no_grad()
 def vectors(overrides: list[str]) -> dict[str, torch.Tensor]:
     """All items' vectors as ranking sees them, by rank, their id rows and their content."""
     config = load_config(overrides)
     manifest = load_manifest(config.data.store)
     state = build_state(config, manifest, 1, ProcessGroupCollectives(), torch.device("cpu"), held_out=None)
-    whole = slice_vectors(state.model, range(manifest.num_items), torch.device("cpu"))
+    every, device = range(manifest.num_items), torch.device("cpu")
     content = state.model.module.item_content
     with torch.no_grad():
-        found = {"whole": whole, "content": content(torch.arange(manifest.num_items))}
-        parts = [content(torch.tensor([item])) for item in range(manifest.num_items)]
-    state.model.module.item_content = None
-    found |= {
-        "id": slice_vectors(state.model, range(manifest.num_items), torch.device("cpu")),
-        "one": torch.cat(parts),
-    }
+        found = {"whole": slice_vectors(state.model, every, device), "content": content(torch.arange(len(every)))}
+        found["one"] = torch.cat([content(torch.tensor([item])) for item in every])
+        state.model.module.item_content = None
+        found["id"] = slice_vectors(state.model, every, device)
     return found if dist.get_rank() == 0 else {}
 
 

@@ -109,6 +109,8 @@ class EvaluationBatch:
     """Items of every event before the target, repeats included, int64 [S]."""
     seen_lengths: Tensor
     """How many of ``seen`` each user has, int64 [B]."""
+    target_features: dict[str, Tensor] = field(default_factory=dict)
+    """Further columns of the targets' events by name: codes int64 [B], or numbers float32 [B]."""
 
     @property
     def seen_offsets(self) -> Tensor:
@@ -122,6 +124,7 @@ class EvaluationBatch:
             self.target.to(device, non_blocking=non_blocking),
             self.seen.to(device, non_blocking=non_blocking),
             self.seen_lengths.to(device, non_blocking=non_blocking),
+            {name: values.to(device, non_blocking=non_blocking) for name, values in self.target_features.items()},
         )
 
 

@@ -25,6 +25,18 @@ def user_of_event(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
+def training_label_sum(
+    store: str, manifest: Manifest, rule: SplitRule, label: str, part: int = 0, num_parts: int = 1
+) -> tuple[float, int]:
+    """The sum of feature ``label``, a number, over the training events of one ``part`` of ``num_parts`` of the users,
+    and how many events that is. Raises :class:`DataError`."""
+    total, count = 0.0, 0
+    for chunk in history_chunks(store, manifest, part=part, num_parts=num_parts, features=(label,)):
+        values = chunk.features[label][is_training_event(rule, chunk)]
+        total, count = total + float(values.sum(dtype=np.float64)), count + len(values)
+    return total, count
+
+
 def training_item_counts(
     store: str, manifest: Manifest, rule: SplitRule, part: int = 0, num_parts: int = 1
 ) -> np.ndarray:

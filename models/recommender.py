@@ -45,6 +45,8 @@ class Recommender(nn.Module):
             "one that sees the future is trained on hidden events"
         )
         self.embedding_dim, self.knows_users_alone = config.embedding_dim, config.knows_users_alone
+        self.label = ""
+        """The feature of the events that is predicted, where the loss asks for one."""
         self.event_features: EventFeatures | None = None
         if num_codes:
             self.event_features = EventFeatures(num_codes, config.embedding_dim, config.initial_std)
@@ -60,7 +62,11 @@ class Recommender(nn.Module):
         """
         event, candidate, user = self.look_up(batch, candidates)
         if not is_training:
-            return LossInputs(self.last_queries(batch, event, user), batch.item[:0], event[:0], candidate)
+            query = self.last_queries(batch, event, user)
+            offset = None
+            if self.label and user is not None:  # a user whom the table does not know has a row of zeros
+                offset = self._offset(user * (batch.user >= 0)[:, None], torch.arange(len(user), device=user.device))
+            return LossInputs(query, batch.item[:0], event[:0], candidate, offset)
         return self.predictions(batch, event, candidate, user)
 
     def predictions(self, batch: SequenceBatch, event: Tensor, candidate: Tensor, user: Tensor | None) -> LossInputs:
@@ -125,7 +131,8 @@ class Recommender(nn.Module):
         offset = self._offset(user, owner[index])
         if offset is not None:  # a softmax leaves it out, and DDP waits for a gradient of each weight: zeros
             query = query + 0 * offset[:, None]
-        return LossInputs(query, batch.item[index], event.index_select(0, index), candidate, offset)
+        label = batch.features[self.label][index] if self.label else None
+        return LossInputs(query, batch.item[index], event.index_select(0, index), candidate, offset, label)
 
     def _offset(self, user: Tensor | None, owner: Tensor) -> Tensor | None:
         """What the model adds to every score of ``owner`` ``[N]``, the places of users: None for most models."""

@@ -87,10 +87,14 @@ def run_stopped_while_it_ranks(overrides: list[str], subset: str) -> int:
 def losses_and_ranks(overrides: list[str], num_steps: int = NUM_STEPS) -> tuple[list[float], list[float]]:
     """The loss of each of ``num_steps`` steps, and the ranks of the test targets after them."""
     config = load_config(overrides)
-    collectives, names = ProcessGroupCollectives(), config.model.event_features
+    collectives = ProcessGroupCollectives()
     manifest = load_manifest(config.data.store)
     stream = SequenceStream(
-        config.data, seed=1, rank=collectives.rank, world_size=collectives.world_size, features=names
+        config.data,
+        seed=1,
+        rank=collectives.rank,
+        world_size=collectives.world_size,
+        features=config.features_of_events,
     )
     state = build_state(config, manifest, num_steps, collectives, torch.device(config.hardware.device))
     losses = []

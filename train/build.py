@@ -1,5 +1,7 @@
 """Builds what a run trains: the model on its ranks with its optimizers, at step 0."""
 
+from typing import cast
+
 import numpy as np
 import torch
 
@@ -9,7 +11,8 @@ from data_pipeline.split import HeldOut, split_rule
 from data_pipeline.store.features import chosen_features
 from data_pipeline.store.item_content import ContentColumn
 from data_pipeline.store.manifest import Manifest, item_content
-from data_pipeline.training_events import training_item_counts
+from data_pipeline.training_events import training_item_counts, training_label_sum
+from models.encoders.classical import UserEncoder
 from models.item_content import ContentValues, ItemContent
 from models.recommender import Recommender
 from models.tables import build_tables
@@ -43,6 +46,11 @@ def build_state(
     num_codes = {name: feature.num_codes for name, feature in features.items()}
     content = _item_content(config, manifest)
     model = Recommender(config.model, tables, config.data.max_history, num_codes, content)
+    if config.label:
+        model.label = config.label
+        if held_out is not None:
+            mean = _training_label_mean(config, manifest, collectives, device, held_out)
+            cast(UserEncoder, model.encoder).begin_at(mean)
     fuse_table_optimizer(model, config)
     sharded = shard(model, config, device)
     optimizer = build_optimizer(sharded, config)
@@ -50,7 +58,7 @@ def build_state(
     is_cold = _cold_items(config, manifest, held_out)
     if is_cold is not None:
         forget_rows(sharded, "item", is_cold)  # they stay so: training never looks them up
-    objective = build_objective(config.loss, config.model.masking, counts, config.seed, collectives, device, is_cold)
+    objective = build_objective(config.loss, config.model, counts, config.seed, collectives, device, is_cold)
     schedule = Schedule(optimizer, config.optimizer, num_steps)
     backward = build_backward(sharded, model, config, collectives, device)
     average = None
@@ -94,6 +102,22 @@ def content_values(column: ContentColumn) -> ContentValues:
     values = torch.from_numpy(column.values.astype(np.int64) if num_codes else column.values.copy())
     offsets = None if column.offsets is None else torch.from_numpy(column.offsets)
     return ContentValues(values, num_codes, offsets)
+
+
+def _training_label_mean(
+    config: RunConfig,
+    manifest: Manifest,
+    collectives: ProcessGroupCollectives,
+    device: torch.device,
+    held_out: HeldOut,
+) -> float:
+    """Of the training events' labels: each rank reads a part of the users. Collective."""
+    rule = split_rule(config.data, manifest, held_out)
+    own = training_label_sum(
+        config.data.store, manifest, rule, config.label, collectives.rank, collectives.world_size
+    )
+    total, count = collectives.sum(torch.tensor(own, dtype=torch.float64, device=device)).tolist()
+    return total / max(count, 1)
 
 
 def _training_counts(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
-from configs.schema import FullSoftmaxConfig, LossConfig, SampledConfig
+from configs.schema import EncoderConfig, FullSoftmaxConfig, LossConfig, MSEConfig, SampledConfig
 from configs.schema.model import Masking
 from data_pipeline.batch import SequenceBatch
 from models.collectives import Collectives
@@ -16,6 +16,7 @@ from models.loss.item_shard import slice_of, slice_size
 from models.loss.loss_inputs import LossInputs
 from models.loss.negatives import NegativeSampler
 from models.loss.sampled import sampled_loss
+from models.loss.squared_error import squared_error
 from models.masking import hidden_events
 
 
@@ -42,6 +43,8 @@ class Objective:
     collectives: Collectives
     masking: Masking | None
     """Which events the encoder is to find; None: each one, from those before it."""
+    is_probability: bool
+    """Whether the sigmoid of a score is what is predicted."""
     seed: int
     catalogue: Tensor | None = None
     """The items that training knows, ascending ids [W]; ``items``, negatives and targets are then places in it. None:
@@ -63,6 +66,8 @@ class Objective:
         num_predictions = self._num_predictions(batch)
         if isinstance(self.config, FullSoftmaxConfig):
             candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
+        elif isinstance(self.config, MSEConfig):
+            candidates = batch.item[:0]
         else:
             assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
             candidates = self.sampler.draw(step, self._places(batch.item), self.collectives)
@@ -84,6 +89,8 @@ class Objective:
                 collectives=self.collectives,
                 precision=self.config.precision,
             )
+        if isinstance(self.config, MSEConfig):
+            return squared_error(found, self.is_probability)
         assert isinstance(self.config, SampledConfig), "every other loss is sampled"
         assert self.sampler is not None, "build_objective gives a sampled loss its sampler"
         return sampled_loss(found, self._places(task.candidates), self.sampler.log_q, self.config, self.num_items)
@@ -122,7 +129,7 @@ class Objective:
 
 def build_objective(
     config: LossConfig,
-    masking: Masking | None,
+    model: EncoderConfig,
     counts: np.ndarray,
     seed: int,
     collectives: Collectives,
@@ -143,4 +150,7 @@ def build_objective(
     if sampler is not None:
         sampler.log_q = sampler.log_q.to(device)
     items = slice_of(len(counts), collectives)
-    return Objective(config, items, len(counts), sampler, collectives, masking, seed, catalogue, place)
+    is_probability = model.is_probability
+    return Objective(
+        config, items, len(counts), sampler, collectives, model.masking, is_probability, seed, catalogue, place
+    )

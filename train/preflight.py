@@ -13,10 +13,11 @@ from configs.nesting import refuse_nested
 from configs.paths import refuse_unwritable
 from configs.process_exit import exit_at_once
 from configs.run_dir import describe_run_dir, local_run_dir
-from configs.schema import RunConfig
+from configs.schema import MSEConfig, RunConfig
 from configs.url import is_url
 from data_pipeline.store.features import chosen_features
 from data_pipeline.store.item_content import chosen_content
+from data_pipeline.store.labels import refuse_label
 from data_pipeline.store.lease import refuse_if_written
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
@@ -39,6 +40,9 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
         refuse_unfit(config)
     chosen_features(config.data.store, manifest.features, config.model.event_features)
     chosen_content(config.data.store, manifest.item_content, config.model.item_features)
+    if isinstance(config.loss, MSEConfig):
+        is_probability = config.model.is_probability
+        refuse_label(config.data.store, manifest.features, config.label, is_probability=is_probability)
     if config.model.reads_time and not manifest.has_times:
         raise ConfigError(
             f"model={variants_of(config)['model']} reads the times of the events, and data.store={config.data.store} "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.schema.evaluation import LOSS
+from configs.schema.evaluation import LESS_IS_BETTER
 
 PROGRESS = "progress.json"
 """Written last: step, :class:`RunProgress`, and size and XXH3-64 of every file of the checkpoint."""
@@ -68,7 +68,7 @@ class RunProgress:
     def _is_better(self, value: float, metric: str) -> bool:
         if self.best_value is None:
             return True
-        return value < self.best_value if metric == LOSS else value > self.best_value
+        return value < self.best_value if metric in LESS_IS_BETTER else value > self.best_value
 
     def forget_best(self) -> None:
         """The best model is lost: the next validation is the best so far, and there is one before the run ends."""

@@ -117,7 +117,7 @@ def _validator(session: Session, stream: SequenceStream) -> Validator | None:
     every_steps = config.evaluation.every_steps or config.evaluation.every_epochs * stream.steps_per_epoch
     if not holds_out(session):
         return None
-    return Validator(config, session.manifest.num_items, every_steps, session.is_stop_requested)
+    return Validator(config, session.manifest, every_steps, session.is_stop_requested)
 
 
 def _train(

@@ -50,7 +50,7 @@ class Session:
             seed=self.config.seed,
             rank=self.collectives.rank,
             world_size=self.collectives.world_size,
-            features=self.config.model.event_features,
+            features=self.config.features_of_events,
             held_out=held_out,
         )
 

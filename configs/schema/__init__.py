@@ -17,6 +17,7 @@ from configs.schema.loss import BCEConfig as BCEConfig
 from configs.schema.loss import FullSoftmaxConfig as FullSoftmaxConfig
 from configs.schema.loss import GBCEConfig as GBCEConfig
 from configs.schema.loss import LossConfig as LossConfig
+from configs.schema.loss import MSEConfig as MSEConfig
 from configs.schema.loss import SampledConfig as SampledConfig
 from configs.schema.loss import SampledSoftmaxConfig as SampledSoftmaxConfig
 from configs.schema.model import EncoderConfig as EncoderConfig

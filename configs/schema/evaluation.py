@@ -7,10 +7,12 @@ from configs.bounds import COUNT, check_bounds
 from configs.errors import require
 
 LOSS = "loss"
-"""The one metric of which less is better."""
+RATING_METRICS = ("rmse", "mae")
+"""Of ``loss=mse``."""
+LESS_IS_BETTER = (LOSS, *RATING_METRICS)
 RANK_METRICS = ("hr", "ndcg", "mrr", "precision", "recall", "f1")
 """Metrics of a ranking, each at a cutoff."""
-_CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{LOSS}")
+_CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{'|'.join(LESS_IS_BETTER)}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,7 +25,8 @@ class EvaluationConfig:
     """Validate every this many steps; 0: by ``evaluation.every_epochs``."""
     metric: str = "ndcg@10"
     """Figure of the validation that decides which model is the best, and when patience is at its end: hr, ndcg, mrr,
-    precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue."""
+    precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue. With
+    loss=mse also rmse or mae."""
     patience: int = 10
     """Validations in a row without a better model that end the run."""
     leave_out_seen: bool = True

@@ -12,6 +12,14 @@ class LossConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class MSEConfig(LossConfig):
+    """Squared error of a number that each event has, such as a rating; for ``model=dot`` and ``sigmoid_linear``."""
+
+    label: str = ""
+    """The feature of the events that is predicted, a number, such as rating."""
+
+
+@dataclass(kw_only=True, slots=True)
 class FullSoftmaxConfig(LossConfig):
     """Cross-entropy over the whole catalogue, ``chunk_tokens`` rows of the logits at a time."""
 

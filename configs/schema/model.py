@@ -99,6 +99,11 @@ class EncoderConfig:
         """Whether a user is what the row of the user table says, whatever the history."""
         return False
 
+    @property
+    def is_probability(self) -> bool:
+        """Whether the sigmoid of a score is what is predicted."""
+        return False
+
 
 @dataclass(kw_only=True, slots=True)
 class LayersConfig(EncoderConfig):
@@ -282,6 +287,11 @@ class DotConfig(UserModelConfig):
 @dataclass(kw_only=True, slots=True)
 class SigmoidLinearConfig(UserModelConfig):
     """sigma(W1 u + W2 i + b), a probability: every user has the same order of items."""
+
+    @property
+    def is_probability(self) -> bool:
+        """Always."""
+        return True
 
 
 @dataclass(kw_only=True, slots=True)

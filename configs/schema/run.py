@@ -8,11 +8,11 @@ from configs.paths import checked_path
 from configs.run_dir import checked_run_dir
 from configs.schema.checkpoint import CheckpointConfig
 from configs.schema.data import DataConfig, Split
-from configs.schema.evaluation import EvaluationConfig
+from configs.schema.evaluation import RATING_METRICS, EvaluationConfig
 from configs.schema.export import ExportConfig
 from configs.schema.follow import FollowConfig
 from configs.schema.hardware import HardwareConfig
-from configs.schema.loss import FullSoftmaxConfig, LossConfig
+from configs.schema.loss import FullSoftmaxConfig, LossConfig, MSEConfig
 from configs.schema.model import EncoderConfig, SASRecConfig
 from configs.schema.nonfinite import NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig, TableOptimizer
@@ -71,6 +71,17 @@ class RunConfig:
     follow: FollowConfig = field(default_factory=FollowConfig)
     """How `shardrec follow` goes through a log by time: docs/follow.md."""
 
+    @property
+    def label(self) -> str:
+        """The feature of events that is predicted; empty where the loss asks for none."""
+        return self.loss.label if isinstance(self.loss, MSEConfig) else ""
+
+    @property
+    def features_of_events(self) -> list[str]:
+        """The features that a training batch holds."""
+        names = self.model.event_features
+        return [*names, self.label] if self.label else names
+
     def __post_init__(self) -> None:
         self.run_dir = checked_run_dir(self.run_dir)
         self._check_what_is_trained()
@@ -87,6 +98,7 @@ class RunConfig:
             log_every_steps=(1, COUNT),
         )
         self._check_batch()
+        self._check_label()
         self._check_table_weight_decay()
 
     def _check_what_is_trained(self) -> None:
@@ -105,6 +117,18 @@ class RunConfig:
             not (self.train.refit and self.data.split is Split.NONE),
             "train.refit=true needs events that are held out, and with data.split=none there are none: all are "
             "trained on already; leave train.refit out, or choose another data.split",
+        )
+
+    def _check_label(self) -> None:
+        """What predicts a number, and what is measured of it."""
+        require(
+            bool(self.label) or self.evaluation.metric not in RATING_METRICS,
+            f"evaluation.metric={self.evaluation.metric} is the error of a predicted number; it needs loss=mse",
+        )
+        require(
+            not self.label or self.model.knows_users_alone,
+            f"loss=mse with loss.label={self.label} trains model=dot or model=sigmoid_linear; set one of them, or "
+            f"another loss",
         )
 
     def _check_batch(self) -> None:

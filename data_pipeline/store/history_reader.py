@@ -250,10 +250,11 @@ def history_chunks(
     on_chunk: Callable[[], None] = lambda: None,
     part: int = 0,
     num_parts: int = 1,
+    features: Sequence[str] = (),
 ) -> Iterator[Histories]:
-    """The histories of one ``part`` of ``num_parts`` of the users, in their order; ``on_chunk`` is called before each
-    read, and may raise. Raises :class:`DataError` where a row group is broken."""
-    reader = HistoryReader(store, manifest)
+    """The histories of one ``part`` of ``num_parts`` of the users, in their order, with ``features``; ``on_chunk`` is
+    called before each read, and may raise. Raises :class:`DataError` where a row group is broken."""
+    reader = HistoryReader(store, manifest, features)
     first, end = (manifest.num_users * each // num_parts for each in (part, part + 1))
     for start in range(first, end, CHUNK_USERS):
         on_chunk()

@@ -260,6 +260,10 @@ def _evaluation_batch(
         target=_int64(histories.item[starts + seen_lengths]),
         seen=_int64(histories.item[jagged_index(starts, seen_lengths)]),
         seen_lengths=_int64(seen_lengths),
+        target_features={
+            name: torch.from_numpy(histories.features[name][starts + seen_lengths].astype(dtype))
+            for name, dtype in feature_types.items()
+        },
     )
 
 

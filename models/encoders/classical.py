@@ -3,6 +3,7 @@
 T tokens in the batch, N events to be found, B histories, L the longest of them, D the width of the model.
 """
 
+import math
 from typing import Protocol
 
 import torch
@@ -15,6 +16,9 @@ from models.dropout import Dropout
 from models.encoders.encoder import EncoderFlop, Times
 from models.encoders.padded import BucketedEncoder
 
+LEAST = 0.01
+"""A probability to begin with is this far from 0 and 1: beyond, a sigmoid hardly learns."""
+
 
 class UserEncoder(Protocol):
     """What a model of users has beside a :class:`MaskedEncoder`: a part of the score that all items share."""
@@ -22,6 +26,10 @@ class UserEncoder(Protocol):
     def offset(self, user: Tensor) -> Tensor:
         """What is added to the score of every item, ``[N]``, for rows ``[N, D]`` of the user table. It changes no
         order of items, but a probability or a rating needs it."""
+        ...
+
+    def begin_at(self, mean: float) -> None:
+        """Predict ``mean`` of a user of whom nothing is known, before anything is learnt."""
         ...
 
 
@@ -45,6 +53,10 @@ class Dot(BucketedEncoder):
     def offset(self, user: Tensor) -> Tensor:
         """The same number for all: ``[N]``."""
         return self.bias.expand(len(user))
+
+    def begin_at(self, mean: float) -> None:
+        """The number is ``mean``."""
+        nn.init.constant_(self.bias, mean)
 
     def padded_last(self, tokens: Tensor, lengths: Tensor, times: Times | None = None) -> Tensor:
         """The user's vector ``[B, D]``, which is the first of ``[B, L, D]``."""
@@ -76,6 +88,11 @@ class SigmoidLinear(BucketedEncoder):
         """W1 u + b: ``[N]``."""
         found: Tensor = self.user(user)
         return found.squeeze(1)
+
+    def begin_at(self, mean: float) -> None:
+        """The sigmoid of the number is ``mean``."""
+        mean = min(max(mean, LEAST), 1 - LEAST)
+        nn.init.constant_(self.user.bias, math.log(mean / (1 - mean)))
 
     def padded_last(self, tokens: Tensor, lengths: Tensor, times: Times | None = None) -> Tensor:
         """W2 for each history: ``[B, D]``."""

@@ -24,3 +24,5 @@ class LossInputs(NamedTuple):
     """``[C, D]``, rows of the same table."""
     offset: Tensor | None = None
     """``[N]``, added to each prediction's score of every item, where the model has such a part."""
+    label: Tensor | None = None
+    """``[N]``, the number to be predicted of each event, where there is one."""

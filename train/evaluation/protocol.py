@@ -16,6 +16,7 @@ from data_pipeline.stream.sequence_stream import evaluation_batches
 from train.evaluation.memory import return_freed_memory
 from train.evaluation.metrics import metric_of, quality_of
 from train.evaluation.ranking import rank_targets
+from train.evaluation.ratings import rating_errors
 from train.evaluation.validation_loss import mean_target_loss
 from train.state import TrainState
 
@@ -80,7 +81,7 @@ class Validator:
     """Ranks the events of ``subset`` every ``every_steps`` steps."""
 
     config: RunConfig
-    num_items: int
+    manifest: Manifest
     every_steps: int
     is_stop_requested: Callable[[], bool] = lambda: False
     subset: Subset = Subset.VALID
@@ -97,11 +98,14 @@ class Validator:
     def quality(self, state: TrainState) -> dict[str, float]:
         """Exact quality on validation, the same on every rank; :class:`StopRequested` on all where one was asked to
         stop. Collective."""
-        ranks = target_ranks_of(state, self.config, self.num_items, self.subset, self.is_stop_requested)
+        num_items = self.manifest.num_items
+        ranks = target_ranks_of(state, self.config, num_items, self.subset, self.is_stop_requested)
         quality = quality_of(ranks)
         if self.metric == LOSS:
             quality[LOSS] = self._loss(state)
-        elif self.metric not in quality:
+        if self.config.label:
+            quality |= rating_errors(state, self.config, self.manifest, self.subset, self.is_stop_requested)
+        if self.metric not in quality:
             quality[self.metric] = metric_of(ranks, self.metric)
         return quality
 
@@ -110,7 +114,7 @@ class Validator:
         return mean_target_loss(
             state.model,
             _batches_of(state, self.config, self.subset),
-            num_items=self.num_items,
+            num_items=self.manifest.num_items,
             collectives=state.collectives,
             device=state.device,
             is_stop_requested=self.is_stop_requested,

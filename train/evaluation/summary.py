@@ -23,6 +23,7 @@ from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report
 from train.evaluation.protocol import target_ranks_of
 from train.evaluation.ranking import StopRequested
+from train.evaluation.ratings import rating_errors
 from train.evaluation.split_report import seen_warning
 from train.evaluation.verdict import verdict_of
 from train.progress import RunProgress
@@ -91,6 +92,10 @@ def quality_report(
     ranks = target_ranks_of(
         state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_targets=targets.append
     )
+    ratings: Summary = {}
+    if config.label:
+        errors = rating_errors(state, config, manifest, Subset.TEST, is_stop_requested)
+        ratings = {"ratings": {"label": config.label, **errors}}
     if state.collectives.rank:
         return {}
 
@@ -98,7 +103,7 @@ def quality_report(
         if is_stop_requested():
             raise StopRequested
 
-    report = report_of_ranks(ranks, config, heartbeat, go_on)
+    report = report_of_ranks(ranks, config, heartbeat, go_on) | ratings
     cold = split_rule(config.data, manifest).cold
     if cold is not None:
         report |= {"by_items": quality_of_cold_and_warm(ranks, cold[torch.cat(targets).cpu().numpy()] != WARM)}
@@ -201,6 +206,9 @@ def print_quality(quality: Summary) -> None:
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
         print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")
+    if "ratings" in quality:
+        found = quality["ratings"]
+        print(f"{found['label']} of the same events: RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f}")
     if "not_known" in quality:
         print(_not_known(quality["not_known"]))
     if "verdict" in quality:  # not of an older version

@@ -83,10 +83,11 @@ def refuse_other_kind_of_ids(run: TrainedRun, source: tuple[str, Manifest], stor
 
 def refuse_other_features(run: TrainedRun, source: Manifest, store: str, manifest: Manifest) -> None:
     """Raise :class:`ConfigError` where a feature of the model is encoded otherwise in ``store``."""
-    for name in run.config.model.event_features:
+    for name in run.config.features_of_events:
         if name not in manifest.features:
+            key = "loss.label" if name == run.config.label else "model.event_features"
             raise ConfigError(
-                f"model.event_features of {run.shown}: data.store={store} has no feature {name!r}, "
+                f"{key} of {run.shown}: data.store={store} has no feature {name!r}, "
                 f"which {run.shown} was trained with; prepare it with data.features.{name}"
             )
         here, there = (_encoding(each, name) for each in (manifest, source))

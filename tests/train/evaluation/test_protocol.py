@@ -26,7 +26,7 @@ def ours_and_brute_force(overrides: list[str]) -> tuple[list[float], list[float]
     state = build_state(config, load_manifest(config.data.store), 1, ProcessGroupCollectives(), torch.device("cpu"))
     ours = target_ranks_of(state, config, NUM_ITEMS, Subset.TEST)
     config.evaluation.metric = "loss"
-    loss = Validator(config, NUM_ITEMS, 1, subset=Subset.TEST).quality(state)["loss"]
+    loss = Validator(config, load_manifest(config.data.store), 1, subset=Subset.TEST).quality(state)["loss"]
     brute, brute_losses = [], []
     for batch in evaluation_batches(config.data, Subset.TEST, batch_size=7, rank=0, world_size=1):
         with torch.no_grad():

@@ -29,8 +29,11 @@ def _uniform(text: str) -> float:
 
 def is_for_training(cold: np.ndarray, offsets: np.ndarray, item: np.ndarray) -> np.ndarray:
     """bool [T]: events of warm items but for the last two of each user who has three."""
-    is_warm, from_end, num_warm = _warm_events(cold, offsets, item)
-    return is_warm & ~((from_end <= 2) & (num_warm >= MIN_WARM_EVENTS))
+    kept = cold[item] == WARM
+    warm, bounds = _events_by_user(kept, offsets)
+    ends = bounds[1:][np.diff(bounds) >= MIN_WARM_EVENTS]
+    kept[warm[ends - 1]] = kept[warm[ends - 2]] = False
+    return kept
 
 
 def cold_target_positions(cold: np.ndarray, offsets: np.ndarray, item: np.ndarray, *, is_test: bool) -> np.ndarray:
@@ -39,29 +42,24 @@ def cold_target_positions(cold: np.ndarray, offsets: np.ndarray, item: np.ndarra
     The last event of an item that is cold for this subset and has an event before it; of a user without one the last
     event of a warm item, the second last in validation.
     """
-    is_warm, from_end, num_warm = _warm_events(cold, offsets, item)
-    is_warm_target = is_warm & (from_end == (1 if is_test else 2)) & (num_warm >= MIN_WARM_EVENTS)
-    position = _last_place(is_warm_target, offsets)
-    last_cold = _last_place(cold[item] == (COLD_IN_TEST if is_test else COLD_IN_VALID), offsets)
+    what = cold[item]
+    from_end, wanted = (1, COLD_IN_TEST) if is_test else (2, COLD_IN_VALID)
+    position = _place_from_end(what == WARM, offsets, from_end, at_least=MIN_WARM_EVENTS)
+    last_cold = _place_from_end(what == wanted, offsets, 1, at_least=1)
     return np.where(last_cold >= 1, last_cold, position)
 
 
-def _warm_events(
-    cold: np.ndarray, offsets: np.ndarray, item: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each event [T] whether its item is warm, its number among the user's warm ones from the end, the last one
-    being 1, and how many of these the user has."""
-    is_warm = cold[item] == WARM
-    before = np.concatenate([[0], np.cumsum(is_warm)])
-    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    num_warm = before[offsets[1:]] - before[offsets[:-1]]
-    return is_warm, before[offsets[1:]][user] - before[:-1], num_warm[user]
-
-
-def _last_place(is_wanted: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The place of the last wanted event in each history, -1 where there is none: int64 [B]."""
-    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+def _place_from_end(is_wanted: np.ndarray, offsets: np.ndarray, from_end: int, at_least: int) -> np.ndarray:
+    """The place within each history of its wanted event of this number from the end, 1 being the last, and -1 where
+    fewer than ``at_least`` are wanted: int64 [B]."""
+    wanted, bounds = _events_by_user(is_wanted, offsets)
+    has_one = np.diff(bounds) >= at_least
     found = np.full(len(offsets) - 1, -1, np.int64)
-    events = np.flatnonzero(is_wanted)
-    found[user[events]] = events - offsets[user[events]]  # of several the last one stays
+    found[has_one] = wanted[bounds[1:][has_one] - from_end] - offsets[:-1][has_one]
     return found
+
+
+def _events_by_user(is_wanted: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The wanted events [W], ascending, and where those of each user begin among them [B + 1]."""
+    wanted = np.flatnonzero(is_wanted)
+    return wanted, np.searchsorted(wanted, offsets)

@@ -7,6 +7,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from configs.schema import DataConfig, Split
+from data_pipeline.cold_items import COLD_IN_TEST, COLD_IN_VALID, WARM
+from data_pipeline.split import split_rule
+from data_pipeline.store.manifest import load_manifest
+
+
+def kinds_of_items(store: str) -> list[int]:
+    """With ``data.split=cold_items``, what each item of ``store`` is."""
+    kinds = split_rule(DataConfig(store=store, split=Split.COLD_ITEMS), load_manifest(store)).cold
+    assert kinds is not None
+    return kinds.tolist()
+
+
+def places_of_a_cold_split(kinds: list[int], items: list[int]) -> tuple[list[int], dict[str, int]]:
+    """Places of a history's training events, and of its targets by subset, 0 where there is none, by plain loops."""
+    warm = [place for place, item in enumerate(items) if kinds[item] == WARM]
+    targets = {"valid": warm[-2], "test": warm[-1]} if len(warm) >= 3 else {"valid": 0, "test": 0}
+    for name, kind in (("valid", COLD_IN_VALID), ("test", COLD_IN_TEST)):
+        held_out = [place for place, item in enumerate(items) if kinds[item] == kind]
+        targets[name] = held_out[-1] if held_out and held_out[-1] > 0 else targets[name]
+    return warm[:-2] if len(warm) >= 3 else warm, targets
+
 
 def write_store(
     folder: Path,

@@ -26,6 +26,8 @@ BYTES_PER_SEQUENCE = 32
 BYTES_PER_EVENT = 16
 """Item and time at most."""
 BYTES_PER_FEATURE = 4
+BYTES_PER_CHOICE = 32
+"""Of an event, while a split chooses those for training one by one."""
 
 Segment = tuple[int, int]
 """Users [start, end)."""
@@ -138,15 +140,24 @@ class TrainSegments:
     def bytes_at_most(self, window: Window) -> int:
         """Memory that :meth:`shuffled` needs at most: a segment while it is read, and what is used of all of them,
         as they come (a third more), joined, as the places of the events, and shuffled."""
-        read = max(self._reader.num_bytes_at_most(*segment) for segment in window.segments)
+        read = max(self._reader.num_bytes_at_most(*each) + self._view_bytes_at_most(each) for each in window.segments)
         return read + 4 * sum(map(self._cut_bytes_at_most, window.segments))
 
     def _cut_bytes_at_most(self, segment: Segment) -> int:
         num_sequences, num_tokens = self._sequences.at_most(
             segment[1] - segment[0], self._reader.num_events_bound(*segment)
         )
-        bytes_per_event = BYTES_PER_EVENT + BYTES_PER_FEATURE * len(self._reader.feature_types)
-        return BYTES_PER_SEQUENCE * num_sequences + bytes_per_event * num_tokens
+        return BYTES_PER_SEQUENCE * num_sequences + self._bytes_per_event * num_tokens
+
+    def _view_bytes_at_most(self, segment: Segment) -> int:
+        """Of the copy that :func:`training_view` makes where items are held out."""
+        if self._rule.cold is None:
+            return 0
+        return (self._bytes_per_event + BYTES_PER_CHOICE) * self._reader.num_events_bound(*segment)
+
+    @property
+    def _bytes_per_event(self) -> int:
+        return BYTES_PER_EVENT + BYTES_PER_FEATURE * len(self._reader.feature_types)
 
 
 def train_sequences(histories: Histories, rule: SplitRule, sequences: SequenceRule) -> Sequences:

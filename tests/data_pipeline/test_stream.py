@@ -15,7 +15,7 @@ from data_pipeline.split import Subset
 from data_pipeline.store.history_reader import Histories, HistoryReader
 from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
 from models.keyed_jagged import to_kjt
-from stores import random_histories, time_of_quantile, write_store
+from stores import kinds_of_items, places_of_a_cold_split, random_histories, time_of_quantile, write_store
 
 NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS)
@@ -58,7 +58,7 @@ def rows_of(batches: list[SequenceBatch]) -> list[tuple[int, list[int], list[int
     return rows
 
 
-def train_rows(split: Split) -> list[tuple[int, list[int], list[int]]]:
+def train_rows(split: Split, kinds: list[int]) -> list[tuple[int, list[int], list[int]]]:
     """What one epoch must hold, by a plain loop."""
     rows = []
     for user, (items, times) in enumerate(zip(ITEMS, TIMES, strict=True)):
@@ -67,6 +67,10 @@ def train_rows(split: Split) -> list[tuple[int, list[int], list[int]]]:
             end = sum(time < VALID_START for time in times)
         if split is Split.NONE:
             end = len(items)
+        if split is Split.COLD_ITEMS:
+            places, _ = places_of_a_cold_split(kinds, items)
+            items, times = ([values[place] for place in places] for values in (items, times))
+            end = len(places)
         if end >= 2:
             rows.append((user, items[:end][-5:], times[:end][-5:]))
     return rows
@@ -76,7 +80,7 @@ def train_rows(split: Split) -> list[tuple[int, list[int], list[int]]]:
 def test_an_epoch_holds_the_training_events_of_every_user_once(store, split):
     config = config_of(store, split=split)
     num_steps = stream_of(config).steps_per_epoch
-    assert sorted(rows_of(batches_of(config, num_steps, start=num_steps))) == train_rows(split)
+    assert sorted(rows_of(batches_of(config, num_steps, start=num_steps))) == train_rows(split, kinds_of_items(store))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 5, 16, 64])
@@ -171,10 +175,12 @@ def test_every_evaluable_user_is_evaluated_once(store, split, subset, world_size
             assert batch.target.shape[0] <= batch_size
             seen = [items.tolist() for items in batch.seen.split(batch.seen_lengths.tolist())]
             found += zip(rows_of([batch.history]), batch.target.tolist(), seen, strict=True)
-    assert found == evaluation_rows(split, subset)
+    assert found == evaluation_rows(split, subset, kinds_of_items(store))
 
 
-def evaluation_rows(split: Split, subset: Subset) -> list[tuple[tuple[int, list[int], list[int]], int, list[int]]]:
+def evaluation_rows(
+    split: Split, subset: Subset, kinds: list[int]
+) -> list[tuple[tuple[int, list[int], list[int]], int, list[int]]]:
     """((user, history, times), target, seen) of every evaluable user, by a plain loop."""
     rows = []
     low, high = (VALID_START, TEST_START) if subset is Subset.VALID else (TEST_START, 10**9)
@@ -182,6 +188,8 @@ def evaluation_rows(split: Split, subset: Subset) -> list[tuple[tuple[int, list[
         places = [place for place, time in enumerate(times) if low <= time < high and split is not Split.NONE]
         if split is Split.LEAVE_ONE_OUT:
             places = [len(items) - (2 if subset is Subset.VALID else 1)] if len(items) >= 3 else []
+        if split is Split.COLD_ITEMS:
+            places = [places_of_a_cold_split(kinds, items)[1][subset.value]]
         if places and places[0] >= 1:
             end = places[0]
             rows.append(((user, items[:end][-4:], times[:end][-4:]), items[end], items[:end]))

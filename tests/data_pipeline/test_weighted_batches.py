@@ -14,7 +14,7 @@ from data_pipeline.split import Subset
 from data_pipeline.stream.cumulative_weights import CumulativeWeights
 from data_pipeline.stream.sequence_stream import SequenceStream, evaluation_batches
 from data_pipeline.stream.sequences import SequenceRule
-from stores import random_histories, time_of_quantile, write_store
+from stores import kinds_of_items, places_of_a_cold_split, random_histories, time_of_quantile, write_store
 
 NUM_USERS = 2500
 ITEMS, TIMES = random_histories(NUM_USERS, longest=40)
@@ -59,7 +59,7 @@ def rows_of(batches: list[SequenceBatch]) -> list[Row]:
     return rows
 
 
-def training_events(split: Split) -> list[tuple[list[int], list[int]]]:
+def training_events(split: Split, kinds: list[int]) -> list[tuple[list[int], list[int]]]:
     """Items and times that training may see, by a plain loop."""
     events = []
     for items, times in zip(ITEMS, TIMES, strict=True):
@@ -68,14 +68,17 @@ def training_events(split: Split) -> list[tuple[list[int], list[int]]]:
             end = sum(time < VALID_START for time in times)
         if split is Split.NONE:
             end = len(items)
-        events.append((items[:end], times[:end]))
+        places = list(range(end))
+        if split is Split.COLD_ITEMS:
+            places, _ = places_of_a_cold_split(kinds, items)
+        events.append(([items[place] for place in places], [times[place] for place in places]))
     return events
 
 
-def expected_rows(split: Split, is_in_windows: bool) -> list[Row]:
+def expected_rows(split: Split, is_in_windows: bool, kinds: list[int]) -> list[Row]:
     """What one epoch must hold: from the last event backwards, as far as there is an event to predict."""
     rows = []
-    for user, (items, times) in enumerate(training_events(split)):
+    for user, (items, times) in enumerate(training_events(split, kinds)):
         end = len(items)
         while end >= 2:
             start = max(end - MAX_HISTORY - 1, 0)
@@ -88,7 +91,7 @@ def expected_rows(split: Split, is_in_windows: bool) -> list[Row]:
 @pytest.mark.parametrize("split", list(Split))
 def test_an_epoch_holds_every_sequence_once(store, mode, split):
     found = rows_of(epoch_of(stream_of(store, mode, split=split), epoch=1))
-    assert sorted(found) == sorted(expected_rows(split, "long_histories" in mode))
+    assert sorted(found) == sorted(expected_rows(split, "long_histories" in mode, kinds_of_items(store)))
 
 
 @pytest.mark.parametrize("mode", [TOKENS | WINDOWS, WINDOWS])
@@ -100,7 +103,7 @@ def test_with_windows_every_training_event_but_the_first_is_predicted_once(store
     )
     assert predicted == Counter(
         (user, item, time)
-        for user, (items, times) in enumerate(training_events(Split.LEAVE_ONE_OUT))
+        for user, (items, times) in enumerate(training_events(Split.LEAVE_ONE_OUT, []))
         for item, time in zip(items[1:], times[1:], strict=True)
     )
 

@@ -8,11 +8,10 @@ import pytest
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
 from configs.schema import Split
-from data_pipeline.cold_items import COLD_IN_TEST, COLD_IN_VALID, WARM
 from data_pipeline.split import split_rule
 from data_pipeline.store import time_boundaries
 from data_pipeline.store.manifest import load_manifest
-from stores import random_histories, write_store
+from stores import kinds_of_items, places_of_a_cold_split, random_histories, write_store
 from train.evaluation import split_report as report_module
 from train.evaluation.split_report import SplitReport, split_report
 
@@ -50,14 +49,8 @@ def test_events_and_targets_are_those_of_a_plain_count(tmp_path: Path, split: Sp
         for number, name in enumerate(("valid", "test")):
             if split is Split.LEAVE_ONE_OUT:
                 place = len(history) - 2 + number if len(history) >= 3 else 0
-            elif report.rule.cold is not None:
-                what = report.rule.cold[history].tolist()
-                held_out, warm = (
-                    [place for place, each in enumerate(what) if each == wanted]
-                    for wanted in (COLD_IN_TEST if number else COLD_IN_VALID, WARM)
-                )
-                place = warm[-2 + number] if len(warm) >= 3 else 0
-                place = held_out[-1] if held_out and held_out[-1] > 0 else place
+            elif split is Split.COLD_ITEMS:
+                place = places_of_a_cold_split(kinds_of_items(store), history)[1][name]
             else:
                 low, high = ends[number : number + 2]
                 place = next((place for place, time in enumerate(when) if low <= time < high), 0)

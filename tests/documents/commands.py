@@ -6,6 +6,7 @@ page.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,8 @@ SMALL = [
     "num_steps=2",
 ]
 """The size of every model that is trained here."""
+WITHOUT_BLOCKS = ("dot", "sigmoid_linear")
+"""Models that have no blocks or heads."""
 FAR = ("s3://", "gs://", "hdfs://")
 DRY_VERBS = ("config", "doctor", "bench")
 """Verbs that are composed only: tests of their own run them, and they take long or do not end."""
@@ -74,7 +77,10 @@ def shardrec(words: list[str]) -> int:
         return composed(rest)  # a ready-made source has a test of its own, and Spark a suite
     provide(verb, keys, rest)
     if verb in ("train", "follow"):
-        return real([*words, *SMALL, *here(keys)])
+        small = [
+            word for word in SMALL if keys.get("model") not in WITHOUT_BLOCKS or not word.startswith("model.num_")
+        ]
+        return real([*words, *small, *here(keys)])
     return real([*words, *here(keys)])
 
 
@@ -82,6 +88,8 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
     """Make what a page takes for granted: the log that it names, the store, the run."""
     if "data.log" in keys:
         write_log(keys)
+    if "data.items" in keys:
+        write_items(keys)
     store = keys.get("data.store", "")
     if verb in ("inspect", "prune"):
         store = next((word for word in rest if "=" not in word and not word.startswith("-")), "")
@@ -108,6 +116,7 @@ def write_log(keys: dict[str, str]) -> None:
         "event_type": draw.choice(["view", "addtocart", "transaction"], 400),
         "category": draw.choice(["a", "b"], 400),
         "price": draw.random(400),
+        "rating": draw.integers(1, 6, 400),
     }
     file = path / "part-0.parquet" if not path.suffix else path
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +131,15 @@ def write_log(keys: dict[str, str]) -> None:
         frame.write_csv(file)
     else:
         frame.write_parquet(file)
+
+
+def write_items(keys: dict[str, str]) -> None:
+    """The 30 items of a log at ``data.items``, with lists of categories under the names that the command gives."""
+    names = [value for key, value in keys.items() if re.fullmatch(r"data\.item_features\.\w+\.column", key)]
+    path = inside(keys["data.items"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {name: [[item % 3, 3 + item % 5] for item in range(30)] for name in names}
+    pl.DataFrame({keys.get("data.items_column", "item_id"): range(30), **columns}).write_parquet(path)
 
 
 def here(keys: dict[str, str]) -> list[str]:

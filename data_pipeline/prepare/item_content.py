@@ -23,6 +23,7 @@ from data_pipeline.store.id_map import dense_ids
 from data_pipeline.store.item_content import ContentColumn, StoredContent, StoredItemFeature, content_digest
 from data_pipeline.store.manifest import ITEM_CONTENT
 from data_pipeline.store.text_ngrams import ngram_buckets
+from data_pipeline.stream.jagged import offsets_of
 
 
 def check_items_file(config: DataConfig) -> None:
@@ -125,17 +126,15 @@ def _encoded(
             single = lists.explode(empty_as_null=False)
             stored.values, stored.separator = stored.values or _statistics(single, feature), feature.separator
             codes = encoded(stored.values, single).to_numpy()
-            return ContentColumn(feature=stored, values=codes, offsets=_offsets(lists.list.len().to_numpy()))
+            return ContentColumn(feature=stored, values=codes, offsets=offsets_of(lists.list.len().to_numpy()))
         case ItemFeatureType.TEXT:
-            stored.ngrams, stored.max_ngram, stored.num_buckets = (
-                feature.ngrams,
-                feature.max_ngram,
-                feature.num_buckets,
-            )
             choices = (feature.ngrams, feature.max_ngram, feature.num_buckets)
+            stored.ngrams, stored.max_ngram, stored.num_buckets = choices
             found = [ngram_buckets(text, *choices) if text else [] for text in values]
             codes = np.array([code for each in found for code in each], dtype=np.int32)
-            return ContentColumn(feature=stored, values=codes, offsets=_offsets(np.array([*map(len, found)])))
+            return ContentColumn(
+                feature=stored, values=codes, offsets=offsets_of(np.array([*map(len, found)], np.int64))
+            )
         case ItemFeatureType.VECTOR:
             return _vectors(values, stored, shown)
 
@@ -159,10 +158,6 @@ def _vectors(values: pl.Series, stored: StoredItemFeature, shown: str) -> Conten
     if stored.scale == 1.0:
         stored.scale = float(np.sqrt((found[is_there] ** 2).sum(1).mean())) or 1.0
     return ContentColumn(feature=stored, values=(found / stored.scale).astype(np.float32))
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _write(path: Path, columns: dict[str, ContentColumn]) -> None:

@@ -34,8 +34,8 @@ def rank_targets(
 
     Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
     no candidate when ``leave_out_seen``: its rank is infinite. ``on_targets`` is told which items the targets are, in
-    the order of the ranks. Collective; ranks may bring different numbers of
-    batches. Raises :class:`StopRequested` on all ranks, between two batches, where one of them was asked to stop.
+    the order of the ranks. Collective; ranks may bring different numbers of batches. Raises :class:`StopRequested` on
+    all ranks, between two batches, where one of them was asked to stop.
     """
     model.eval()
     items = slice_of(num_items, collectives)
@@ -55,24 +55,42 @@ def gathered_queries(
     device: torch.device,
     is_stop_requested: Callable[[], bool],
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Of each batch, joined over ranks: ``query``, ``target``, ``owner`` and ``seen`` of :func:`target_ranks`.
-    Collective, as :func:`rank_targets`."""
+    """Of each batch, what :func:`joined_queries` gives. Collective, as :func:`rank_targets`."""
+    for local in batches_of_all_ranks(batches, collectives, device, is_stop_requested):
+        yield joined_queries(model, local, collectives, device)
+
+
+def batches_of_all_ranks(
+    batches: Iterator[EvaluationBatch],
+    collectives: Collectives,
+    device: torch.device,
+    is_stop_requested: Callable[[], bool],
+) -> Iterator[EvaluationBatch]:
+    """``batches`` on ``device``, then empty ones until no rank has more. Collective, as :func:`rank_targets`."""
     while True:
         batch = next(batches, None)
-        is_more, is_stop = _any((batch is not None, is_stop_requested()), collectives, device)
+        asked = torch.tensor((batch is not None, is_stop_requested()), dtype=torch.int64, device=device)
+        is_more, is_stop = collectives.max(asked).tolist()
         if is_stop:
             raise StopRequested
         if not is_more:
-            break
-        local = empty_batch(device) if batch is None else batch.to(device)
-        query = model(local.history, items_none(device), is_training=False).query
-        owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
-        own = torch.tensor([[len(local.target), len(local.seen)]], device=device)
-        num_targets, num_seen = collectives.gather(own, [1] * collectives.world_size).t().tolist()
-        owner = owner + sum(num_targets[: collectives.rank])
-        queries, targets = (collectives.gather(value, num_targets) for value in (query, local.target))
-        owners, seen = (collectives.gather(value, num_seen) for value in (owner, local.seen))
-        yield queries, targets, owners, seen
+            return
+        yield empty_batch(device) if batch is None else batch.to(device)
+
+
+def joined_queries(
+    model: nn.Module, local: EvaluationBatch, collectives: Collectives, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``query``, ``target``, ``owner`` and ``seen`` of :func:`target_ranks`, of the ``local`` batches of all ranks.
+    Collective."""
+    query = model(local.history, items_none(device), is_training=False).query
+    owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
+    own = torch.tensor([[len(local.target), len(local.seen)]], device=device)
+    num_targets, num_seen = collectives.gather(own, [1] * collectives.world_size).t().tolist()
+    owner = owner + sum(num_targets[: collectives.rank])
+    queries, targets = (collectives.gather(value, num_targets) for value in (query, local.target))
+    owners, seen = (collectives.gather(value, num_seen) for value in (owner, local.seen))
+    return queries, targets, owners, seen
 
 
 def target_ranks(
@@ -88,9 +106,7 @@ def target_ranks(
     """Ranks ``[B]`` (float64) of ``target`` ``[B]`` for ``query`` ``[B, D]``; all but ``item_vector`` ``[v, D]`` and
     ``items`` are the same on every rank. ``seen[i]`` was seen by query ``owner[i]``. Collective."""
     score = query @ item_vector.t()
-    is_ours = ((target >= items.start) & (target < items.stop)).nonzero().squeeze(1)
-    own = score.new_zeros(len(query))
-    own[is_ours] = score[is_ours, target[is_ours] - items.start]
+    is_ours, own = scores_of_targets(score, target, items)
     own = collectives.sum(own)
     if leave_out_seen:
         is_here = (seen >= items.start) & (seen < items.stop)
@@ -106,6 +122,15 @@ def target_ranks(
     return rank
 
 
+def scores_of_targets(score: Tensor, target: Tensor, items: range) -> tuple[Tensor, Tensor]:
+    """Which of ``target`` ``[B]`` are among ``items``, int64, and their scores of ``score`` ``[B, v]``, 0 for the
+    others: ``[B]``."""
+    is_ours = ((target >= items.start) & (target < items.stop)).nonzero().squeeze(1)
+    own = score.new_zeros(len(target))
+    own[is_ours] = score[is_ours, target[is_ours] - items.start]
+    return is_ours, own
+
+
 def items_none(device: torch.device) -> Tensor:
     """No candidates: the slice's vectors are looked up once, not with every batch."""
     return torch.zeros(0, dtype=torch.int64, device=device)
@@ -116,11 +141,6 @@ def slice_vectors(model: nn.Module, items: range, device: torch.device) -> Tenso
     candidates = torch.arange(items.start, items.stop, device=device)
     vectors: Tensor = model(empty_batch(device).history, candidates, is_training=False).candidate_vector
     return vectors
-
-
-def _any(values: tuple[bool, ...], collectives: Collectives, device: torch.device) -> list[bool]:
-    """For each of ``values`` whether it is so on any rank, by one collective."""
-    return [bool(value) for value in collectives.max(torch.tensor(values, dtype=torch.int64, device=device)).tolist()]
 
 
 def empty_batch(device: torch.device) -> EvaluationBatch:

@@ -16,8 +16,7 @@ from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
-from models.collectives import Collectives
-from train.evaluation.ranking import StopRequested, empty_batch
+from train.evaluation.ranking import batches_of_all_ranks
 from train.state import TrainState
 from train.top_items import ordered_sum
 
@@ -32,8 +31,7 @@ def rating_errors(
 ) -> dict[str, float]:
     """``rmse`` and ``mae`` over the targets of ``subset``, those that are ranked, in the unit of the log.
 
-    Collective; the same on every rank. Raises :class:`StopRequested` on all, between two batches, where one was asked
-    to stop.
+    Collective; the same on every rank. Raises as :func:`train.evaluation.ranking.rank_targets`.
     """
     state.model.eval()
     batches = evaluation_batches(
@@ -44,15 +42,10 @@ def rating_errors(
         world_size=state.collectives.world_size,
         features=config.features_of_events,
     )
-    errors = []
-    while True:
-        batch = next(batches, None)
-        is_more, is_stop = _any((batch is not None, is_stop_requested()), state.collectives, state.device)
-        if is_stop:
-            raise StopRequested
-        if not is_more:
-            break
-        errors.append(state.collectives.gather(_errors_of(state, config, batch)).cpu().numpy())
+    errors = [
+        state.collectives.gather(_errors_of(state, config, local)).cpu().numpy()
+        for local in batches_of_all_ranks(batches, state.collectives, state.device, is_stop_requested)
+    ]
     _, scale = manifest.features[config.label].shift_and_scale
     return errors_as_metrics(np.concatenate(errors or [np.zeros(0)]) * scale)
 
@@ -66,18 +59,12 @@ def errors_as_metrics(errors: np.ndarray) -> dict[str, float]:
     }
 
 
-def _errors_of(state: TrainState, config: RunConfig, batch: EvaluationBatch | None) -> Tensor:
+def _errors_of(state: TrainState, config: RunConfig, local: EvaluationBatch) -> Tensor:
     """Of this rank's targets, float64 ``[B]``, in the unit in which the model is trained. Collective."""
-    local = empty_batch(state.device) if batch is None else batch.to(state.device)
     found = state.model(local.history, local.target, is_training=False)
-    if batch is None:
+    if not len(local.target):
         return torch.zeros(0, dtype=torch.float64, device=state.device)
     assert found.offset is not None, "a model of users has an offset"
     score = ordered_sum(found.query.double() * found.candidate_vector.double()) + found.offset.double()
     predicted = torch.sigmoid(score) if config.model.is_probability else score
     return predicted - local.target_features[config.label].double()
-
-
-def _any(values: tuple[bool, ...], collectives: Collectives, device: torch.device) -> list[bool]:
-    """For each of ``values`` whether it is so on any rank, by one collective."""
-    return [bool(value) for value in collectives.max(torch.tensor(values, dtype=torch.int64, device=device)).tolist()]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data_pipeline.batch import EvaluationBatch
 from models.collectives import Collectives
 from models.loss.item_shard import slice_of
-from train.evaluation.ranking import gathered_queries, slice_vectors
+from train.evaluation.ranking import gathered_queries, scores_of_targets, slice_vectors
 
 
 @torch.no_grad()
@@ -45,11 +45,8 @@ def mean_target_loss(
 def _losses(query: Tensor, target: Tensor, vectors: Tensor, items: range, collectives: Collectives) -> Tensor:
     """Float64 ``[B]`` of ``query`` ``[B, D]``; ``vectors`` ``[v, D]`` of ``items``. Collective."""
     score = query @ vectors.t()
-    is_ours = ((target >= items.start) & (target < items.stop)).nonzero().squeeze(1)
-    own, largest = score.new_zeros(len(query)), score.new_full((len(query),), float("-inf"))
-    own[is_ours] = score[is_ours, target[is_ours] - items.start]
-    if len(items):
-        largest = score.amax(1)
+    _, own = scores_of_targets(score, target, items)
+    largest = score.amax(1) if len(items) else score.new_full((len(query),), float("-inf"))
     own, largest = collectives.sum(own), collectives.max(largest)
     total = collectives.sum(score.sub_(largest[:, None]).exp_().sum(1, dtype=torch.float64))
     return total.log() + (largest - own).double()

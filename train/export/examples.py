@@ -20,7 +20,7 @@ from data_pipeline.stream.sequence_stream import evaluation_batches
 from models.collectives import Collectives
 from models.loss.item_shard import slice_of
 from train.distributed.collectives import on_rank_zero
-from train.evaluation.ranking import empty_batch, items_none, slice_vectors
+from train.evaluation.ranking import empty_batch, joined_queries, slice_vectors
 from train.state import TrainState
 from train.top_items import ItemSlice, ListRule, Seen, TopItems, merged, top_items
 
@@ -72,10 +72,7 @@ def recommended(
     items = slice_of(num_items, collectives)
     item_vector = slice_vectors(model, items, device)
     local = empty_batch(device) if batch is None else batch.to(device)
-    query = model(local.history, items_none(device), is_training=False).query
-    before = collectives.gather(torch.tensor([len(local.target)], device=device))[: collectives.rank].sum()
-    owner = before + torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
-    query, owner, seen = (collectives.gather(value) for value in (query, owner, local.seen))
+    query, _, owner, seen = joined_queries(model, local, collectives, device)
     item = torch.arange(items.start, items.stop, device=device)
     left_out = Seen(owner, seen) if leave_out_seen else Seen(owner[:0], seen[:0])
     own = top_items(query, left_out, ItemSlice(item, item_vector, item), RULE)

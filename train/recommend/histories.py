@@ -112,9 +112,7 @@ class StoreHistories:
             features = {name: values[known] for name, values in features.items()}
         if self._rows.user is not None:
             users = self._rows.user[users]
-        if self._needs_row:
-            lengths = np.where(users >= 0, lengths, 0)
-        return block_of(users, starts, lengths, item, time, self._max_history, features)
+        return block_of(users, starts, lengths, item, time, self._max_history, features, self._needs_row)
 
 
 @dataclass(slots=True)
@@ -140,11 +138,16 @@ class GivenHistories:
     def block(self, first: int, end: int) -> QueryBlock:
         """Rows [first, end)."""
         lengths = np.diff(self.offsets[first : end + 1])
-        if self.needs_row:
-            lengths = np.where(self.user[first:end] >= 0, lengths, 0)
         times = np.zeros(len(self.item), dtype=np.int64)
         return block_of(
-            self.user[first:end], self.offsets[first:end], lengths, self.item, times, self.max_history, self.features
+            self.user[first:end],
+            self.offsets[first:end],
+            lengths,
+            self.item,
+            times,
+            self.max_history,
+            self.features,
+            self.needs_row,
         )
 
     def raw_of(self, first: int, end: int) -> pl.Series:
@@ -181,9 +184,11 @@ def block_of(
     timestamp: np.ndarray,
     max_history: int,
     features: dict[str, np.ndarray],
+    needs_row: bool,
 ) -> QueryBlock:
-    """Rows of ``user`` [B], whose events are ``lengths`` [B] from ``starts`` [B] on."""
-    row = np.flatnonzero(lengths)
+    """Rows of ``user`` [B], whose events are ``lengths`` [B] from ``starts`` [B] on; ``needs_row``: a user whom the
+    user table does not know, -1, has no query."""
+    row = np.flatnonzero((lengths > 0) & (user >= 0) if needs_row else lengths)
     starts, lengths = starts[row], lengths[row]
     newest = np.minimum(lengths, max_history)
     events = jagged_index(starts + lengths - newest, newest)

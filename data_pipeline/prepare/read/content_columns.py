@@ -170,8 +170,5 @@ def _vector_of(value: Any) -> dict[str, Any]:
 def _json_list(text: str) -> list[Any] | None:
     if not text.startswith("["):
         return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    found = json_of(text)
     return found if isinstance(found, list) and not any(isinstance(each, list | dict) for each in found) else None

@@ -12,6 +12,7 @@ from configs.errors import ConfigError, DataError
 from configs.flatten import flat
 from configs.load import VARIANTS, load_config
 from configs.overrides import as_typed, key_of
+from configs.renamed_keys import with_new_names
 from configs.schema import RunConfig
 
 CONFIG = "config.yaml"
@@ -47,6 +48,18 @@ def compose_saved(text: str, shown: object, overrides: Sequence[str] = ()) -> Ru
     except ConfigError as error:
         raise ConfigError(f"{shown}: {error} (another version may have written it)") from error
     return load_config([*saved_overrides, *overrides])
+
+
+def saved_keys(text: str, shown: object) -> dict[str, Any]:
+    """Every key of the ``config.yaml`` that holds ``text``, by its dotted name, with its value.
+
+    ``model``, ``loss`` and ``optimizer`` are the names of the variants. Nothing is checked against today's keys, so
+    that runs of other versions, and of models that are not installed here, can be read. Raises :class:`DataError`
+    where it cannot be read.
+    """
+    saved = _parsed(text, shown)
+    variants = saved.pop(VARIANTS, None)
+    return {**(variants if isinstance(variants, dict) else {}), **with_new_names(dict(flat(saved)))}
 
 
 def place_overrides(overrides: Sequence[str]) -> list[str]:

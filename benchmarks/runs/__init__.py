@@ -1,0 +1,1 @@
+"""Runs as their folders record them: read, named and compared. Without torch."""

@@ -111,6 +111,16 @@ class EvaluationBatch:
     """How many of ``seen`` each user has, int64 [B]."""
     target_features: dict[str, Tensor] = field(default_factory=dict)
     """Further columns of the targets' events by name: codes int64 [B], or numbers float32 [B]."""
+    of_store: Tensor | None = None
+    """User, target and number of events before it as the store has them, int64 [B, 3], where the fields above are in
+    other ids or leave events out; None: they are the same."""
+
+    @property
+    def as_stored(self) -> Tensor:
+        """``of_store``, whatever the fields above are in: int64 [B, 3]."""
+        if self.of_store is not None:
+            return self.of_store
+        return torch.stack([self.history.user, self.target, self.seen_lengths], 1)
 
     @property
     def seen_offsets(self) -> Tensor:
@@ -125,6 +135,7 @@ class EvaluationBatch:
             self.seen.to(device, non_blocking=non_blocking),
             self.seen_lengths.to(device, non_blocking=non_blocking),
             {name: values.to(device, non_blocking=non_blocking) for name, values in self.target_features.items()},
+            None if self.of_store is None else self.of_store.to(device, non_blocking=non_blocking),
         )
 
 

@@ -5,7 +5,7 @@ import torch
 
 from models.loss.item_shard import slice_of
 from train.distributed.collectives import ProcessGroupCollectives
-from train.evaluation.ranking import target_ranks
+from train.evaluation.ranking import Queries, target_ranks
 
 NUM_USERS, NUM_ITEMS, WIDTH = 40, 23, 3
 
@@ -17,17 +17,16 @@ def ranks_here(leave_out_seen: bool, device: str = "cpu") -> list[float]:
     items = slice_of(NUM_ITEMS, collectives)
     owner = [user for user, history in enumerate(seen) for _ in history]
     flat = [event for history in seen for event in history]
-    found = target_ranks(
-        torch.tensor(query, dtype=torch.float32, device=device),
-        torch.tensor(target, device=device),
-        torch.tensor(owner, device=device),
-        torch.tensor(flat, device=device),
-        torch.tensor(item[items.start : items.stop], dtype=torch.float32, device=device),
-        items,
-        leave_out_seen,
-        collectives,
+    queries = Queries(
+        query=torch.tensor(query, dtype=torch.float32, device=device),
+        target=torch.tensor(target, device=device),
+        as_stored=torch.zeros(NUM_USERS, 3, dtype=torch.int64, device=device),
+        owner=torch.tensor(owner, device=device),
+        seen=torch.tensor(flat, device=device),
     )
-    return found.tolist()
+    vectors = torch.tensor(item[items.start : items.stop], dtype=torch.float32, device=device)
+    found = target_ranks(queries, vectors, items, leave_out_seen, collectives)
+    return found.rank.tolist()
 
 
 def brute_force_ranks(leave_out_seen: bool) -> list[float]:

@@ -29,7 +29,9 @@ from train.distributed.heartbeat import heartbeating
 from train.evaluation.other_store import KnownIds, target_ranks_elsewhere
 from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys_of
 from train.evaluation.summary import Summary, print_quality, quality_report, report_of_ranks, write_summary
+from train.evaluation.target_recorder import TargetRecorder
 from train.evaluation.trained_events import num_trained_targets, trained_events
+from train.evaluation.user_ranks import RANKS_OF_EVALUATION, RankedTargets, protocol_of, write_user_ranks
 from train.progress import RunProgress
 from train.run_dir.known_ids import refuse_unknown_items
 from train.state import TrainState
@@ -52,15 +54,21 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
             progress = checkpointer.restore(name, state)
         if asked.source is None:
             on_rank_zero(lambda: _refuse_trained_events(config, progress))
-            report = quality_report(state, config, manifest, watchdog.heartbeat)
+            recorder = TargetRecorder(state.collectives.rank)
+            report = quality_report(state, config, manifest, watchdog.heartbeat, recorder=recorder)
+            targets = recorder.targets()
         else:
-            report = _report_elsewhere(asked, asked.source, state, progress, watchdog.heartbeat)
-        if state.collectives.rank == 0:
+            report, targets = _report_elsewhere(asked, asked.source, state, progress, watchdog.heartbeat)
+        if targets is not None:
             print_quality(report)
-            path = local_run_dir(config, READER) / EVALUATION
-            is_kept = _is_kept(report | {"checkpoint": name, "step": state.step}, path, config.run_dir)
-            if is_kept and checkpointer.sync is not None:
-                (checkpointer.sync.remote.place / EVALUATION).send(path)
+            folder = local_run_dir(config, READER)
+            is_kept = _is_kept(report | {"checkpoint": name, "step": state.step}, folder / EVALUATION, config.run_dir)
+            if is_kept:
+                with heartbeating(watchdog.heartbeat):
+                    _keep_ranks(folder / RANKS_OF_EVALUATION, targets, asked, state.step)
+                if checkpointer.sync is not None:
+                    for written in (EVALUATION, RANKS_OF_EVALUATION):
+                        (checkpointer.sync.remote.place / written).send(folder / written)
 
 
 def _is_kept(report: Summary, path: Path, run_dir: str) -> bool:
@@ -80,14 +88,25 @@ def _is_kept(report: Summary, path: Path, run_dir: str) -> bool:
     return True
 
 
+def _keep_ranks(path: Path, targets: RankedTargets, asked: Evaluated, step: int) -> None:
+    """Raises :class:`DataError` where there is no room for them."""
+    config, manifest = asked.config, asked.manifest
+    try:
+        ranked = {Subset.TEST.value: targets}
+        write_user_ranks(path, ranked, config.data.store, manifest, protocol_of(config, manifest, step))
+    except OSError as error:
+        raise DataError(f"run_dir={config.run_dir}: {path.name} cannot be written ({error.strerror})") from error
+
+
 def _report_elsewhere(
     asked: Evaluated,
     source: tuple[str, Manifest],
     state: TrainState,
     progress: RunProgress,
     heartbeat: Callable[[], None],
-) -> Summary:
-    """Quality on the events of another store or version, and what the model does not know of them. Collective."""
+) -> tuple[Summary, RankedTargets | None]:
+    """Quality on the events of another store or version, and what the model does not know of them; and where each
+    target stands, on rank 0. Collective."""
     config = asked.config
     on_rank_zero(lambda: print(_line(asked, source), flush=True))
     known = from_rank_zero(lambda: _known_ids(asked, source, progress, heartbeat), control_group())
@@ -97,17 +116,17 @@ def _report_elsewhere(
             f"data.store={config.data.store} has no test target under data.split={config.data.split.value}; choose "
             f"another split"
         )
-    if state.collectives.rank:
-        return {}
+    if found.targets is None:
+        return {}, None
     data = {key.removeprefix("data."): digest for key, digest in identity_digests(asked.manifest).items()}
     report = report_of_ranks(found.ranks, config, heartbeat, num_unranked=found.num_unranked)
-    return {
-        **report,
+    report |= {
         "data": {"store": config.data.store, "version": asked.manifest.version, **data},
         "split": config.data.split.value,
         "trained_on": {"store": source[0], "version": source[1].version, "fingerprint": source[1].fingerprint},
         "not_known": found.misses,
     }
+    return report, found.targets
 
 
 def _line(asked: Evaluated, source: tuple[str, Manifest]) -> str:

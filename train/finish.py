@@ -5,12 +5,16 @@ from pathlib import Path
 from configs.atomic_files import read_json
 from configs.errors import DataError
 from configs.schema import Split
+from data_pipeline.split import Subset
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero
+from train.distributed.heartbeat import heartbeating
 from train.evaluation.ending import ending_of
 from train.evaluation.protocol import Validator
 from train.evaluation.ranking import StopRequested
 from train.evaluation.summary import Summary, print_table, summarise, write_summary
+from train.evaluation.target_recorder import TargetRecorder
+from train.evaluation.user_ranks import RANKS, RankedTargets, protocol_of, write_user_ranks
 from train.progress import PROGRESS, RunProgress
 from train.run_dir.checkpoint_folder import FINAL
 from train.run_dir.remote_copy import CHECKPOINTS
@@ -50,6 +54,7 @@ def finish(
     config, num_trained = session.config, state.step
     session.say(ending_of(config, progress, num_trained, state.schedule.num_steps))
     own: Summary | None
+    recorder, valid = TargetRecorder(session.collectives.rank), None
     try:
         if validator is None:
             state.adopt_average()
@@ -57,6 +62,7 @@ def finish(
             checkpointer.wait()
         else:
             restore_best(session, state, progress, checkpointer, validator)
+            valid = validator.best_targets(state, progress.best_step)
         own = summarise(
             state,
             config,
@@ -65,6 +71,7 @@ def finish(
             num_trained,
             session.watchdog.heartbeat,
             session.is_stop_requested,
+            recorder,
         )
     except StopRequested:  # on every rank while they rank, on rank 0 alone while it counts
         own = None
@@ -73,6 +80,9 @@ def finish(
     summary = from_rank_zero(lambda: own, control_group())  # rank 0 may count for longer than a collective waits
     if summary is None:
         raise StopRequested
+    if validator is not None:
+        ranked = {Subset.VALID.value: valid, Subset.TEST.value: recorder.targets()}
+        record_ranks(session, ranked, progress.best_step)
     record(session, summary)
     if session.is_rank_zero:
         print_table(summary)
@@ -83,6 +93,20 @@ def record(session: Session, summary: Summary) -> None:
     """Write ``summary``; rank 0 does. Collective."""
     on_rank_zero(session.check_writer)
     on_rank_zero(lambda: write_summary(summary, session.folder / SUMMARY))
+
+
+def record_ranks(session: Session, ranked: dict[str, RankedTargets | None], step: int) -> None:
+    """Write where the targets stand with the model of ``step``; rank 0 does, and knows them. Collective."""
+    config, manifest = session.config, session.manifest
+
+    def write() -> None:
+        session.check_writer()
+        found = {name: targets for name, targets in ranked.items() if targets is not None}
+        protocol = protocol_of(config, manifest, step)
+        with heartbeating(session.watchdog.heartbeat):
+            write_user_ranks(session.folder / RANKS, found, config.data.store, manifest, protocol)
+
+    on_rank_zero(write, control_group())  # it may take longer than a collective waits
 
 
 def forget_best(session: Session, progress: RunProgress, why: str) -> None:
@@ -106,6 +130,7 @@ def restore_best(
         checkpointer.restore_latest(state)
         state.adopt_average()
         progress.record_validation(state.step, validator.quality(state), validator.metric)
+        validator.keep_best(state.step)
         checkpointer.save_best(state, progress)
         checkpointer.wait()
 

@@ -78,4 +78,5 @@ def _validate(
         quality = validator.quality(state)
         tracker.log_quality(state.step, quality, validator.metric)
         if progress.record_validation(state.step, quality, validator.metric):
+            validator.keep_best(state.step)
             checkpointer.save_best(state, progress)

@@ -17,6 +17,8 @@ from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from models.collectives import Collectives
 from train.evaluation.protocol import target_ranks_of
+from train.evaluation.target_recorder import TargetRecorder
+from train.evaluation.user_ranks import RankedTargets
 from train.state import TrainState
 
 
@@ -54,6 +56,8 @@ class RankedElsewhere:
     """Ranks of all targets [N], those that the model cannot rank last and infinite; and why, over all ranks."""
 
     ranks: np.ndarray
+    targets: RankedTargets | None
+    """Of all targets, by user, in the ids of the other store; on rank 0 alone."""
     misses: dict[str, int] = field(default_factory=dict)
     num_unranked: int = 0
 
@@ -63,21 +67,29 @@ def target_ranks_elsewhere(
 ) -> RankedElsewhere:
     """Rank of every target of ``subset`` among the items that the model knows. ``manifest`` is that of the other
     store, which ``config`` names. Collective."""
-    misses = Misses()
+    misses, unranked = Misses(), list[Tensor]()
+    recorder = TargetRecorder(state.collectives.rank)
     whole = replace(config.data, max_history=max(manifest.longest_history, 1))  # known events may lie further back
     ranks = target_ranks_of(
         state,
         replace(config, data=whole),
         known.num_items,
         subset,
-        as_seen=lambda batch: in_known_ids(batch, known, config.data.max_history, misses),
+        as_seen=lambda batch: in_known_ids(batch, known, config.data.max_history, misses, unranked),
+        on_ranked=recorder,
     )
-    return _joined(ranks, misses, state.collectives, state.device)
+    recorder.add_unranked(
+        state.collectives.gather(torch.cat([torch.zeros(0, 3, dtype=torch.int64), *unranked]).to(state.device))
+    )
+    return _joined(ranks, recorder.targets(), misses, state.collectives, state.device)
 
 
-def in_known_ids(batch: EvaluationBatch, known: KnownIds, max_history: int, misses: Misses) -> EvaluationBatch:
+def in_known_ids(
+    batch: EvaluationBatch, known: KnownIds, max_history: int, misses: Misses, unranked: list[Tensor]
+) -> EvaluationBatch:
     """``batch``, with whole histories, as the model can see it: known events alone, the last ``max_history`` of them;
-    users of whom nothing is known, and those whose target is not, are counted in ``misses`` and left out."""
+    users of whom nothing is known, and those whose target is not, are counted in ``misses``, added to ``unranked`` as
+    ``EvaluationBatch.of_store`` has them, and left out."""
     item, user = torch.from_numpy(known.item), torch.from_numpy(known.user)
     num_users, history = len(batch.target), batch.history
     seen, target = item[batch.seen], item[batch.target]
@@ -89,6 +101,7 @@ def in_known_ids(batch: EvaluationBatch, known: KnownIds, max_history: int, miss
     misses.num_users_without_known_events += int(((target >= 0) & (num_known == 0)).sum())
     kept = (target >= 0) & (num_known > 0)
     misses.num_unknown_users += int((user[history.user][kept] < 0).sum())
+    unranked.append(batch.as_stored[~kept])
     is_kept = (seen >= 0) & kept[owner]
     lengths = num_known[kept]
     last = _last_of_each(is_kept.nonzero().squeeze(1), lengths, max_history)
@@ -103,6 +116,7 @@ def in_known_ids(batch: EvaluationBatch, known: KnownIds, max_history: int, miss
         target=target[kept],
         seen=seen[is_kept],
         seen_lengths=lengths,
+        of_store=batch.as_stored[kept],
     )
 
 
@@ -113,10 +127,16 @@ def _last_of_each(places: Tensor, lengths: Tensor, number: int) -> Tensor:
     return places[from_end <= number]
 
 
-def _joined(ranks: np.ndarray, misses: Misses, collectives: Collectives, device: torch.device) -> RankedElsewhere:
+def _joined(
+    ranks: np.ndarray,
+    targets: RankedTargets | None,
+    misses: Misses,
+    collectives: Collectives,
+    device: torch.device,
+) -> RankedElsewhere:
     names = list(Misses.__dataclass_fields__)
     own = torch.tensor([*(getattr(misses, name) for name in names), misses.num_unranked], device=device)
     *counts, num_unranked = collectives.sum(own).tolist()
     all_ranks = np.concatenate([ranks, np.full(num_unranked, np.inf)])
     told: dict[str, Any] = dict(zip(names, counts, strict=True))
-    return RankedElsewhere(all_ranks, told, num_unranked)
+    return RankedElsewhere(all_ranks, targets, told, num_unranked)

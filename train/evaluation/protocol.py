@@ -1,10 +1,9 @@
 """Who is ranked against what: every user of a split, once, against the whole catalogue."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Tensor
 
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
@@ -13,12 +12,18 @@ from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
+from train.distributed.collectives import from_rank_zero
 from train.evaluation.memory import return_freed_memory
 from train.evaluation.metrics import metric_of, quality_of
-from train.evaluation.ranking import rank_targets
+from train.evaluation.ranking import OnRanked, ignore, rank_targets
 from train.evaluation.ratings import rating_errors
+from train.evaluation.target_recorder import TargetRecorder
+from train.evaluation.user_ranks import RankedTargets
 from train.evaluation.validation_loss import mean_target_loss
 from train.state import TrainState
+
+HELD_TARGETS = 2**21
+"""So many targets of the best validation are held while training goes on, 80 MB; more are ranked again at the end."""
 
 
 def target_ranks_of(
@@ -28,10 +33,10 @@ def target_ranks_of(
     subset: Subset,
     is_stop_requested: Callable[[], bool] = lambda: False,
     as_seen: Callable[[EvaluationBatch], EvaluationBatch] = lambda batch: batch,
-    on_targets: Callable[[Tensor], None] = lambda targets: None,
+    on_ranked: OnRanked = ignore,
 ) -> np.ndarray:
-    """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model; ``on_targets`` is told what
-    they are, in order. Collective. Raises :class:`StopRequested` where a rank was asked to stop."""
+    """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model; ``on_ranked`` is told of
+    each. Collective. Raises :class:`StopRequested` where a rank was asked to stop."""
     return_freed_memory()
     ranks = rank_targets(
         state.model,
@@ -41,7 +46,7 @@ def target_ranks_of(
         collectives=state.collectives,
         device=state.device,
         is_stop_requested=is_stop_requested,
-        on_targets=on_targets,
+        on_ranked=on_ranked,
     )
     return_freed_memory()
     return ranks
@@ -85,6 +90,9 @@ class Validator:
     every_steps: int
     is_stop_requested: Callable[[], bool] = lambda: False
     subset: Subset = Subset.VALID
+    _last: TargetRecorder | None = field(default=None, init=False)
+    _best: tuple[int, RankedTargets | None] = field(default=(-1, None), init=False)
+    """The step of the best validation of this session, and on rank 0 where its targets stand."""
 
     def is_due(self, step: int) -> bool:
         """Whether the run is validated after ``step``."""
@@ -98,8 +106,8 @@ class Validator:
     def quality(self, state: TrainState) -> dict[str, float]:
         """Exact quality on validation, the same on every rank; :class:`StopRequested` on all where one was asked to
         stop. Collective."""
-        num_items = self.manifest.num_items
-        ranks = target_ranks_of(state, self.config, num_items, self.subset, self.is_stop_requested)
+        self._last = TargetRecorder(state.collectives.rank, HELD_TARGETS)
+        ranks = self._ranks(state, self._last)
         quality = quality_of(ranks)
         if self.metric == LOSS:
             quality[LOSS] = self._loss(state)
@@ -108,6 +116,24 @@ class Validator:
         if self.metric not in quality:
             quality[self.metric] = metric_of(ranks, self.metric)
         return quality
+
+    def keep_best(self, step: int) -> None:
+        """The last validation, of ``step``, was the best so far."""
+        self._best = step, self._last.targets() if self._last is not None else None
+
+    def best_targets(self, state: TrainState, step: int) -> RankedTargets | None:
+        """Where the targets stand of the best validation, of ``step``, whose model ``state`` holds: on rank 0, by
+        user. An earlier session may have validated it: then it is ranked again. Collective; raises as
+        :meth:`quality`."""
+        if from_rank_zero(lambda: self._best[0] == step and self._best[1] is not None):
+            return self._best[1]
+        recorder = TargetRecorder(state.collectives.rank)
+        self._ranks(state, recorder)
+        return recorder.targets()
+
+    def _ranks(self, state: TrainState, recorder: TargetRecorder) -> np.ndarray:
+        num_items = self.manifest.num_items
+        return target_ranks_of(state, self.config, num_items, self.subset, self.is_stop_requested, on_ranked=recorder)
 
     def _loss(self, state: TrainState) -> float:
         """By a second pass over the users."""

@@ -4,6 +4,7 @@ B queries of all ranks, V items, v items of this rank's slice, D the width.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,42 @@ class StopRequested(Exception):
     """A stop signal came while targets were ranked; raised on every rank after the same batch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What the batches of all ranks ask; the same on every rank."""
+
+    query: Tensor
+    """``[B, D]``."""
+    target: Tensor
+    """int64 ``[B]``."""
+    as_stored: Tensor
+    """User, target and number of events before it, as the store has them: int64 ``[B, 3]``."""
+    owner: Tensor
+    """Whose each of ``seen`` is, as a place among the queries: int64 ``[S]``."""
+    seen: Tensor
+    """Items of every event before the targets, repeats included: int64 ``[S]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Where the targets of some queries stand; the same on every rank."""
+
+    rank: Tensor
+    """float64 ``[B]``, as of :func:`rank_targets`."""
+    score: Tensor
+    """Of the target, float32 ``[B]``."""
+    is_seen: Tensor
+    """Whether the target is an item of the history before it, whatever counts as a candidate: bool ``[B]``."""
+
+
+OnRanked = Callable[[Queries, Ranked, Tensor], None]
+"""Is told of each batch on every rank, with the vectors ``[v, D]`` of this rank's slice; may be collective."""
+
+
+def ignore(queries: Queries, ranked: Ranked, item_vector: Tensor) -> None:
+    """Of whom nothing but the ranks matters."""
+
+
 @torch.no_grad()
 def rank_targets(
     model: nn.Module,
@@ -28,22 +65,23 @@ def rank_targets(
     collectives: Collectives,
     device: torch.device,
     is_stop_requested: Callable[[], bool] = lambda: False,
-    on_targets: Callable[[Tensor], None] = lambda targets: None,
+    on_ranked: OnRanked = ignore,
 ) -> np.ndarray:
     """Rank of each user's target among its candidates, float64 ``[N]`` over all ranks, 1 is the best.
 
     Equal scores count half, so a model that cannot tell items apart gains nothing. A target that the user has seen is
-    no candidate when ``leave_out_seen``: its rank is infinite. ``on_targets`` is told which items the targets are, in
-    the order of the ranks. Collective; ranks may bring different numbers of batches. Raises :class:`StopRequested` on
-    all ranks, between two batches, where one of them was asked to stop.
+    no candidate when ``leave_out_seen``: its rank is infinite. ``on_ranked`` is told of each batch, in the order of
+    the ranks. Collective; ranks may bring different numbers of batches. Raises :class:`StopRequested` on all ranks,
+    between two batches, where one of them was asked to stop.
     """
     model.eval()
     items = slice_of(num_items, collectives)
     item_vector = slice_vectors(model, items, device)
     found = []
-    for asked in gathered_queries(model, batches, collectives, device, is_stop_requested):
-        found.append(target_ranks(*asked, item_vector, items, leave_out_seen, collectives))
-        on_targets(asked[1])
+    for queries in gathered_queries(model, batches, collectives, device, is_stop_requested):
+        ranked = target_ranks(queries, item_vector, items, leave_out_seen, collectives)
+        found.append(ranked.rank)
+        on_ranked(queries, ranked, item_vector)
     return torch.cat(found).cpu().numpy() if found else np.zeros(0)
 
 
@@ -54,7 +92,7 @@ def gathered_queries(
     collectives: Collectives,
     device: torch.device,
     is_stop_requested: Callable[[], bool],
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+) -> Iterator[Queries]:
     """Of each batch, what :func:`joined_queries` gives. Collective, as :func:`rank_targets`."""
     for local in batches_of_all_ranks(batches, collectives, device, is_stop_requested):
         yield joined_queries(model, local, collectives, device)
@@ -80,32 +118,25 @@ def batches_of_all_ranks(
 
 def joined_queries(
     model: nn.Module, local: EvaluationBatch, collectives: Collectives, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``query``, ``target``, ``owner`` and ``seen`` of :func:`target_ranks`, of the ``local`` batches of all ranks.
-    Collective."""
+) -> Queries:
+    """Of the ``local`` batches of all ranks, in rank order. Collective."""
     query = model(local.history, items_none(device), is_training=False).query
     owner = torch.repeat_interleave(torch.arange(len(local.target), device=device), local.seen_lengths)
     own = torch.tensor([[len(local.target), len(local.seen)]], device=device)
     num_targets, num_seen = collectives.gather(own, [1] * collectives.world_size).t().tolist()
     owner = owner + sum(num_targets[: collectives.rank])
-    queries, targets = (collectives.gather(value, num_targets) for value in (query, local.target))
-    owners, seen = (collectives.gather(value, num_seen) for value in (owner, local.seen))
-    return queries, targets, owners, seen
+    queries = collectives.gather(query, num_targets)
+    asked = collectives.gather(torch.cat([local.target[:, None], local.as_stored], 1), num_targets)
+    before = collectives.gather(torch.stack([owner, local.seen], 1), num_seen)
+    return Queries(queries, asked[:, 0], asked[:, 1:], *before.unbind(1))
 
 
 def target_ranks(
-    query: Tensor,
-    target: Tensor,
-    owner: Tensor,
-    seen: Tensor,
-    item_vector: Tensor,
-    items: range,
-    leave_out_seen: bool,
-    collectives: Collectives,
-) -> Tensor:
-    """Ranks ``[B]`` (float64) of ``target`` ``[B]`` for ``query`` ``[B, D]``; all but ``item_vector`` ``[v, D]`` and
-    ``items`` are the same on every rank. ``seen[i]`` was seen by query ``owner[i]``. Collective."""
-    score = query @ item_vector.t()
+    queries: Queries, item_vector: Tensor, items: range, leave_out_seen: bool, collectives: Collectives
+) -> Ranked:
+    """Where the targets stand; ``item_vector`` ``[v, D]`` of this rank's ``items``. Collective."""
+    target, owner, seen = queries.target, queries.owner, queries.seen
+    score = queries.query @ item_vector.t()
     is_ours, own = scores_of_targets(score, target, items)
     own = collectives.sum(own)
     if leave_out_seen:
@@ -116,10 +147,12 @@ def target_ranks(
     equal = (score == own[:, None]).sum(1)
     ahead, equal = collectives.sum(torch.stack([ahead, equal]))
     rank = 1.0 + ahead.double() + 0.5 * equal.double()
+    is_seen = torch.zeros(len(target), dtype=torch.bool, device=target.device)
+    is_seen[owner[seen == target[owner]]] = True
     if leave_out_seen:
-        rank[owner[seen == target[owner]]] = float("inf")
+        rank[is_seen] = float("inf")
     rank[~torch.isfinite(own)] = float("inf")
-    return rank
+    return Ranked(rank, own, is_seen)
 
 
 def scores_of_targets(score: Tensor, target: Tensor, items: range) -> tuple[Tensor, Tensor]:

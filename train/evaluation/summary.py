@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from configs.atomic_files import write_json
 from configs.load import variants_of
@@ -25,6 +23,7 @@ from train.evaluation.protocol import target_ranks_of
 from train.evaluation.ranking import StopRequested
 from train.evaluation.ratings import rating_errors
 from train.evaluation.split_report import seen_warning
+from train.evaluation.target_recorder import TargetRecorder
 from train.evaluation.verdict import verdict_of
 from train.progress import RunProgress
 from train.state import TrainState
@@ -40,13 +39,14 @@ def summarise(
     num_steps: int,
     heartbeat: Callable[[], None] = lambda: None,
     is_stop_requested: Callable[[], bool] = lambda: False,
+    recorder: TargetRecorder | None = None,
 ) -> Summary:
     """Rank the test events with ``state`` and gather all that a run tells; without held-out events there is no
-    quality. Collective; see :func:`quality_report`."""
+    quality. Collective; see :func:`quality_report`, also for the ``recorder``."""
     world_size = state.collectives.world_size
     quality: Summary = {}
     if config.data.split is not Split.NONE:
-        found = quality_report(state, config, manifest, heartbeat, is_stop_requested)
+        found = quality_report(state, config, manifest, heartbeat, is_stop_requested, recorder)
         quality = {"quality": found | {"valid": progress.quality}}
     return {
         **variants_of(config),
@@ -82,21 +82,22 @@ def quality_report(
     manifest: Manifest,
     heartbeat: Callable[[], None] = lambda: None,
     is_stop_requested: Callable[[], bool] = lambda: False,
+    recorder: TargetRecorder | None = None,
 ) -> Summary:
     """Test quality, its 95 % intervals, the baselines, a verdict, and for a synthetic log the oracle. Collective.
 
-    Rank 0 counts alone, calls ``heartbeat`` meanwhile, and gives the others nothing. Raises :class:`StopRequested`
-    where a rank was asked to stop: on all ranks while they rank, on rank 0 while it counts.
+    Where the targets stand is left in ``recorder``. Rank 0 counts alone, calls ``heartbeat`` meanwhile, and gives the
+    others nothing. Raises :class:`StopRequested` where a rank was asked to stop: on all ranks while they rank, on
+    rank 0 while it counts.
     """
-    targets: list[Tensor] = []
-    ranks = target_ranks_of(
-        state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_targets=targets.append
-    )
+    recorder = recorder or TargetRecorder(state.collectives.rank)
+    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_ranked=recorder)
     ratings: Summary = {}
     if config.label:
         errors = rating_errors(state, config, manifest, Subset.TEST, is_stop_requested)
         ratings = {"ratings": {"label": config.label, **errors}}
-    if state.collectives.rank:
+    targets = recorder.targets()
+    if targets is None:
         return {}
 
     def go_on() -> None:
@@ -106,7 +107,7 @@ def quality_report(
     report = report_of_ranks(ranks, config, heartbeat, go_on) | ratings
     cold = split_rule(config.data, manifest).cold
     if cold is not None:
-        report |= {"by_items": quality_of_cold_and_warm(ranks, cold[torch.cat(targets).cpu().numpy()] != WARM)}
+        report |= {"by_items": quality_of_cold_and_warm(targets.rank, cold[targets.item] != WARM)}
     return report
 
 

@@ -34,8 +34,8 @@ def mean_target_loss(
     items = slice_of(num_items, collectives)
     vectors = slice_vectors(model, items, device)
     found = [
-        _losses(queries, targets, vectors, items, collectives)
-        for queries, targets, _, _ in gathered_queries(model, batches, collectives, device, is_stop_requested)
+        _losses(queries.query, queries.target, vectors, items, collectives)
+        for queries in gathered_queries(model, batches, collectives, device, is_stop_requested)
     ]
     losses = torch.cat(found).cpu().numpy()
     largest = float(np.finfo(np.float32).max)

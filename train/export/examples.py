@@ -72,10 +72,10 @@ def recommended(
     items = slice_of(num_items, collectives)
     item_vector = slice_vectors(model, items, device)
     local = empty_batch(device) if batch is None else batch.to(device)
-    query, _, owner, seen = joined_queries(model, local, collectives, device)
+    asked = joined_queries(model, local, collectives, device)
     item = torch.arange(items.start, items.stop, device=device)
-    left_out = Seen(owner, seen) if leave_out_seen else Seen(owner[:0], seen[:0])
-    own = top_items(query, left_out, ItemSlice(item, item_vector, item), RULE)
+    left_out = Seen(asked.owner, asked.seen) if leave_out_seen else Seen(asked.owner[:0], asked.seen[:0])
+    own = top_items(asked.query, left_out, ItemSlice(item, item_vector, item), RULE)
     parts = (
         collectives.gather(value).view(collectives.world_size, *value.shape)
         for value in (own.score, own.item, own.value)

@@ -30,7 +30,7 @@ from train.run_dir.identity import IDENTITY, OVERRIDES, STOPPED
 
 RECORDS = (
     *(IDENTITY, STOPPED, OVERRIDES, "config.yaml", "environment.json"),
-    *("metrics.jsonl", "summary.json", "refit/metrics.jsonl"),
+    *("metrics.jsonl", "summary.json", "ranks.parquet", "refit/metrics.jsonl"),
 )
 EVENTS = ("events", "refit/events")
 CHECKPOINTS = "checkpoints"

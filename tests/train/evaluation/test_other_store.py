@@ -24,6 +24,7 @@ from train.distributed.collectives import ProcessGroupCollectives, process_group
 from train.evaluate import main as evaluate
 from train.evaluation.metrics import quality_of
 from train.evaluation.preflight import main as preflight
+from train.evaluation.user_ranks import RANKS_OF_EVALUATION, read_user_ranks
 
 DAY = 86_400_000
 WITH_USERS = "model.user_input=add"
@@ -120,6 +121,14 @@ def test_the_figures_are_those_of_brute_force_by_raw_ids(world: Path, capsys: py
     assert found["data"]["fingerprint"] == load_manifest(str(world / "store")).fingerprint
     assert "version 2, not those that" in told
     assert f"does not know {counts['num_new_item_targets']} of the targets" in told
+    kept = read_user_ranks(world / "run" / RANKS_OF_EVALUATION)
+    assert sorted(kept.table.column("rank").to_pylist()) == sorted(ranks)
+    events = pl.concat([pl.read_parquet(world / f"{name}.parquet") for name in ("first", "fourth")])
+    events = events.sort("timestamp", maintain_order=True).group_by("user_id").agg("item_id")
+    last = {user: (items[-1], len(items) - 1) for user, items in events.iter_rows() if len(items) >= 3}
+    found_rows = kept.table.select(["user", "item", "history_length"]).to_pylist()
+    assert {row["user"]: (row["item"], row["history_length"]) for row in found_rows} == last
+    assert kept.protocol["fingerprint"] == found["data"]["fingerprint"]
 
 
 def test_without_a_store_or_with_the_runs_version_it_is_ranked_on_its_own_events(world: Path):

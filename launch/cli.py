@@ -85,6 +85,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "recommend": _on_a_run(RECOMMEND),
         "follow": _follow,
         "serve": _serve,
+        "compare": _compare,
         "bench": _bench,
         "completion": _completion,
     }
@@ -169,6 +170,10 @@ def _serve(words: list[str]) -> int:
     from launch.serve.start import start
 
     return start(words)
+
+
+def _compare(words: list[str]) -> int:
+    return run_module("benchmarks.compare", words)
 
 
 def _bench(overrides: list[str]) -> int:

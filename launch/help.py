@@ -224,6 +224,23 @@ VERBS = {
         options=(("--dry-run", "check the keys, and start nothing"),),
         keys=tuple(key.name for key in server_keys() if key.name not in ("config_dir", "serve")),
     ),
+    "compare": Verb(
+        summary="say which of several runs is better, and whether that is more than chance",
+        usage="RUN RUN ... [key=value ...]",
+        about=(
+            "Differences of quality between runs, user by user, with 95 % intervals, p-values and what each run cost "
+            "of the other: docs/compare.md"
+        ),
+        options=(
+            ("metrics", "hr, ndcg, mrr, map, precision, recall or f1 at any cutoff, or mrr  (ndcg@10,hr@10)"),
+            ("split", "test or valid: whose targets  (test)"),
+            ("against", "first: each run against the first; all: every pair  (first)"),
+            ("ranks", "run, or evaluation: those of the last `shardrec evaluate` of each run  (run)"),
+            ("samples", "resamples of the users behind an interval  (1000)"),
+            ("seed", "of the resamples  (0)"),
+            ("output", "JSON file for all of it; empty: none"),
+        ),
+    ),
     "bench": Verb(
         summary="run one benchmark",
         usage="NAME [key=value ...]",

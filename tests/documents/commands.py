@@ -98,6 +98,9 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
         assert shardrec(["prepare", "data.log=provided/events.parquet", f"data.store={store}"]) == 0
     if needs_store and keys.get("data.append") == "true" and not (inside(store) / "manifest.json").exists():
         assert shardrec(["prepare", "data.log=provided/first.parquet", f"data.store={store}"]) == 0
+    if verb == "compare":
+        for run in [word for word in rest if "=" not in word]:
+            provide("evaluate", {"run_dir": run}, [])
     run_dir = keys.get("run_dir", "")
     if verb in ("evaluate", "recommend", "export") and not (inside(run_dir) / "summary.json").exists():
         assert shardrec(["train", "data.store=provided/store", f"run_dir={run_dir}"]) == 0

@@ -1,10 +1,14 @@
 """Bootstrap intervals of the ranking metrics, over users."""
 
+from statistics import NormalDist
+
 import numpy as np
 
 from train.evaluation.metrics import metric_names, rank_histogram, values_at_cutoffs
 
 CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+"""So many standard errors around the mean hold that share of a normal distribution."""
 
 
 def bootstrap_intervals(ranks: np.ndarray, num_samples: int, seed: int) -> dict[str, tuple[float, float]]:

@@ -1,5 +1,7 @@
 """Ranking metrics of one relevant item a user, from the rank of that item alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from configs.schema.evaluation import RANK_METRICS
@@ -47,9 +49,19 @@ def metric_of(ranks: np.ndarray, name: str) -> float:
     As :func:`quality_of`, the same to the last bit in whatever order ``ranks`` [N] come.
     """
     values, counts = np.unique(np.asarray(ranks, dtype=np.float64), return_counts=True)
+    return float(counts @ user_values(values, name) / counts.sum())
+
+
+def user_values(ranks: np.ndarray, name: str) -> np.ndarray:
+    """[N] what each user with ``ranks`` [N] has of the metric ``name``, as :func:`metric_of` takes it."""
     kind, _, cutoff = name.partition("@")
-    of_values = _values_at(values, int(cutoff))[:, RANK_METRICS.index(kind)] if cutoff else 1 / values
-    return float(counts @ of_values / counts.sum())
+    return _values_at(ranks, int(cutoff))[:, RANK_METRICS.index(kind)] if cutoff else 1 / ranks
+
+
+def largest_cutoff(names: Sequence[str]) -> float:
+    """Beyond it all ranks are the same to the metrics ``names``; infinity where none is."""
+    cutoffs = [name.partition("@")[2] for name in names]
+    return max((float(cutoff) if cutoff else np.inf for cutoff in cutoffs), default=0.0)
 
 
 def _values_at(ranks: np.ndarray, cutoff: int) -> np.ndarray:

@@ -86,6 +86,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "follow": _follow,
         "serve": _serve,
         "compare": _compare,
+        "sweep": _sweep,
         "bench": _bench,
         "completion": _completion,
     }
@@ -174,6 +175,10 @@ def _serve(words: list[str]) -> int:
 
 def _compare(words: list[str]) -> int:
     return run_module("benchmarks.compare", words)
+
+
+def _sweep(words: list[str]) -> int:
+    return run_module("benchmarks.sweep", words)
 
 
 def _bench(overrides: list[str]) -> int:

@@ -241,6 +241,24 @@ VERBS = {
             ("output", "JSON file for all of it; empty: none"),
         ),
     ),
+    "sweep": Verb(
+        summary="every combination of keys with several values, and an index of quality and cost",
+        usage="key=a,b,... sweep_dir=DIR [sweep.workers=N] [--dry-run] [key=value ...]",
+        about=(
+            "Trains every combination, several at once on this machine, each in a folder below DIR that is named "
+            "after its values, and writes DIR/sweep.parquet, a row a run. The same command again continues; more "
+            "values add runs. Without keys it indexes the runs that are in DIR: docs/sweep.md"
+        ),
+        options=(
+            ("sweep_dir", "folder of the runs and of their index"),
+            (
+                "sweep.workers",
+                "runs at once; auto: on a CPU as many as have a core for each rank, on GPUs one  (auto)",
+            ),
+            ("--dry-run", "print the folders of the runs, and start nothing"),
+        ),
+        notes='All keys of train are taken, with one value or several: seed=1,2,3 loss=bce,gbce "seed=range(5)".',
+    ),
     "bench": Verb(
         summary="run one benchmark",
         usage="NAME [key=value ...]",

@@ -27,13 +27,13 @@ def labels_of(runs: Sequence[RecordedRun]) -> list[str]:
     """
     keys = [key for key in telling_keys(runs) if key != SEED]
     keys += [SEED] if SEED in telling_keys(runs) else []
-    return distinct([label_of(_values(run), keys) or run.name for run in runs], runs)
+    return distinct([label_of(values_of(run), keys) or run.name for run in runs], runs)
 
 
 def telling_keys(runs: Sequence[RecordedRun]) -> list[str]:
     """The keys that differ among those of ``runs`` that have them. One that follows from keys that users typed, as a
     width that is made of another, is left out."""
-    values = [_values(run) for run in runs]
+    values = [values_of(run) for run in runs]
     known = dict.fromkeys(key for each in values for key in each)
     differing = [key for key in known if len({_text(each[key]) for each in values if key in each}) > 1]
     typed = {key for run in runs for key in run.typed}
@@ -67,8 +67,8 @@ def _named(label: str, run: RecordedRun, name: str) -> str:
     return name if label == run.name else f"{label} ({name})"
 
 
-def _values(run: RecordedRun) -> dict[str, Any]:
-    """What may tell ``run`` from others."""
+def values_of(run: RecordedRun) -> dict[str, Any]:
+    """The keys of ``run`` that may tell it from others, with their values."""
     experiment = {key: run.typed[key] for key in ("experiment",) if key in run.typed}
     return experiment | {key: value for key, value in run.keys.items() if not is_among(key, _NO_MATTER)}
 

@@ -76,7 +76,7 @@ def shardrec(words: list[str]) -> int:
     if verb == "prepare" and ("data" in keys or keys.get("data.engine") == "spark"):
         return composed(rest)  # a ready-made source has a test of its own, and Spark a suite
     provide(verb, keys, rest)
-    if verb in ("train", "follow"):
+    if verb in ("train", "follow") or (verb == "sweep" and len(keys) > 1):
         small = [
             word for word in SMALL if keys.get("model") not in WITHOUT_BLOCKS or not word.startswith("model.num_")
         ]
@@ -93,7 +93,7 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
     store = keys.get("data.store", "")
     if verb in ("inspect", "prune"):
         store = next((word for word in rest if "=" not in word and not word.startswith("-")), "")
-    needs_store = verb in ("train", "inspect", "prune") or keys.get("data.append") == "true"
+    needs_store = verb in ("train", "sweep", "inspect", "prune") or keys.get("data.append") == "true"
     if needs_store and store and not (inside(store) / "manifest.json").exists() and "data.log" not in keys:
         assert shardrec(["prepare", "data.log=provided/events.parquet", f"data.store={store}"]) == 0
     if needs_store and keys.get("data.append") == "true" and not (inside(store) / "manifest.json").exists():

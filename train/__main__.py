@@ -1,6 +1,8 @@
 """``python -m train key=value ...``, alone or under torchrun."""
 
+import os
 import sys
+import time
 
 from shardrec import put_first
 
@@ -10,7 +12,9 @@ def start() -> None:
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         sys.exit(2)
+    began = time.time()
     from configs.lifeline import end_with_starter
+    from configs.run_dir import BEGAN_AT
     from configs.terminal import survive_lost_output
 
     survive_lost_output()
@@ -19,7 +23,8 @@ def start() -> None:
     from train.run import main
     from train.supervision.process_exit import run_and_exit
 
-    run_and_exit(lambda: main(sys.argv[1:]))
+    early_s = time.time() - float(os.environ.get(BEGAN_AT, began))
+    run_and_exit(lambda: main(sys.argv[1:], max(early_s, 0.0)))
 
 
 if __name__ == "__main__":

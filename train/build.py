@@ -16,6 +16,9 @@ from models.encoders.classical import UserEncoder
 from models.item_content import ContentValues, ItemContent
 from models.recommender import Recommender
 from models.tables import build_tables
+from train.accounting.flop import FlopCounter
+from train.accounting.phase_clock import PhaseClock
+from train.accounting.timed_step import time_encoder
 from train.average import WeightAverage
 from train.backward import build_backward
 from train.distributed.collectives import ProcessGroupCollectives
@@ -33,11 +36,12 @@ def build_state(
     collectives: ProcessGroupCollectives,
     device: torch.device,
     held_out: HeldOut | None = HeldOut.VALID_AND_TEST,
+    clock: PhaseClock | None = None,
 ) -> TrainState:
     """The model on its ranks at step 0; the same weights at any world size and under any plan. Collective.
 
     ``held_out``: the events that are not trained on, and that no statistic of training may know; None for a model
-    that is not trained.
+    that is not trained. ``clock``: is told what a step is at.
     """
     torch.manual_seed(config.seed)  # the dense part starts alike on every rank
     num_users = 0 if config.model.user_input is UserInput.NONE else manifest.num_users
@@ -64,6 +68,8 @@ def build_state(
     average = None
     if config.optimizer.ema_decay and held_out is not None:
         average = WeightAverage(sharded, config.optimizer.ema_decay)
+    if clock is not None:
+        time_encoder(model.get_submodule("encoder"), clock)
     return TrainState(
         sharded,
         optimizer,
@@ -75,6 +81,8 @@ def build_state(
         config.seed,
         config.optimizer.table,
         average,
+        clock=clock or PhaseClock(),
+        flop=FlopCounter(model.encoder, config.model, config.loss, objective.num_items),
     )
 
 

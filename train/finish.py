@@ -6,9 +6,11 @@ from configs.atomic_files import read_json
 from configs.errors import DataError
 from configs.schema import Split
 from data_pipeline.split import Subset
+from train.accounting.phase_clock import Phase
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero
 from train.distributed.heartbeat import heartbeating
+from train.evaluation.cost import cost_report
 from train.evaluation.ending import ending_of
 from train.evaluation.protocol import Validator
 from train.evaluation.ranking import StopRequested
@@ -63,16 +65,17 @@ def finish(
         else:
             restore_best(session, state, progress, checkpointer, validator)
             valid = validator.best_targets(state, progress.best_step)
-        own = summarise(
-            state,
-            config,
-            session.manifest,
-            progress,
-            num_trained,
-            session.watchdog.heartbeat,
-            session.is_stop_requested,
-            recorder,
-        )
+        with session.clock.phase(Phase.BASELINES):  # what is not ranking itself: intervals and baselines
+            own = summarise(
+                state,
+                config,
+                session.manifest,
+                progress,
+                num_trained,
+                session.watchdog.heartbeat,
+                session.is_stop_requested,
+                recorder,
+            )
     except StopRequested:  # on every rank while they rank, on rank 0 alone while it counts
         own = None
     finally:
@@ -83,6 +86,9 @@ def finish(
     if validator is not None:
         ranked = {Subset.VALID.value: valid, Subset.TEST.value: recorder.targets()}
         record_ranks(session, ranked, progress.best_step)
+    cost = cost_report(session.ledger, state, progress, session.folder)
+    summary["cost"] = from_rank_zero(lambda: cost)
+    summary["throughput"]["wall_s"] = sum(each["wall_s"] for each in summary["cost"]["sessions"])
     record(session, summary)
     if session.is_rank_zero:
         print_table(summary)

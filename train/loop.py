@@ -5,6 +5,7 @@ from enum import Enum
 
 from configs.schema import NonFiniteConfig
 from data_pipeline.batch import SequenceBatch
+from train.accounting.phase_clock import Phase
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.evaluation.protocol import Validator
 from train.metrics_logger import RunTracker
@@ -45,13 +46,14 @@ def train(
     while state.step < num_steps and progress.validations_without_improvement < patience:
         if is_stop_agreed():  # collective
             return Outcome.STOPPED
-        batch = next(batches)
+        with state.clock.phase(Phase.DATA_WAIT):
+            batch = next(batches)
         if progress.is_skipped(state.step):
             state.step += 1
             continue
         metrics = train_step(state, batch, is_measured=tracker.is_due(state.step + 1))
         state.step += 1
-        tracker.count(metrics)
+        tracker.count(metrics, batch)
         progress.record_step(metrics.is_finite)
         if progress.num_nonfinite_in_row == nonfinite.max_nonfinite_steps:
             return Outcome.DIVERGED
@@ -78,5 +80,6 @@ def _validate(
         quality = validator.quality(state)
         tracker.log_quality(state.step, quality, validator.metric)
         if progress.record_validation(state.step, quality, validator.metric):
+            tracker.log_best(progress, validator.metric)
             validator.keep_best(state.step)
             checkpointer.save_best(state, progress)

@@ -10,8 +10,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.live_line import LiveLine
-from configs.schema import HardwareConfig
-from train.evaluation.cost import add_cost
+from data_pipeline.batch import SequenceBatch
+from train.accounting.flop import largest_flop_per_s
+from train.accounting.ledger import Ledger, Spent, spent_of, write_spent
+from train.accounting.memory import peak_memory_bytes
+from train.accounting.phase_clock import TRAINING, Phase
 from train.progress import RunProgress
 from train.run_dir.metrics_file import MetricsFile
 from train.state import TrainState
@@ -22,29 +25,34 @@ _SHOWN = ("hr@10", "ndcg@10")
 
 
 class RunTracker:
-    """Counts predicted tokens and time from its making; validation and checkpoints are part of the time."""
+    """Counts predicted tokens, FLOP and time from its making; validation and checkpoints are part of the time."""
 
     def __init__(
         self,
         folder: Path,
         progress: RunProgress,
-        hardware: HardwareConfig,
+        ledger: Ledger,
         *,
         every_steps: int,
         num_steps: int,
         state: TrainState,
         label: str = "",
     ) -> None:
-        """``progress``: what earlier sessions spent; this one spends ``hardware``. Lines of later steps than
-        ``state.step`` go. ``label``: before each line on the terminal."""
+        """``progress``: what was spent before, to which that is added which ``ledger`` counts from now on. Lines of
+        later steps than ``state.step`` go. ``label``: before each line on the terminal."""
         self._label = label
         self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
-        self.device, self.before, self.hardware = state.device, replace(progress), hardware
-        self.schedule = state.schedule
+        self.device, self.before, self.schedule = state.device, replace(progress), state.schedule
+        self.ledger, self.flop, self.peak_flop_per_s = ledger, state.flop, 0.0
+        if self.flop is not None:
+            self.peak_flop_per_s = largest_flop_per_s(ledger.hardware, state.device, self.flop.dtype)
+        self.spent_before, self.trained_before_s = ledger.spent_here(), ledger.trained_device_s()
+        self.last_phases_s = ledger.clock.seconds()
         self.num_clipped = progress.num_clipped_steps
         self.steps_since_log, self.clipped_since_log = progress.num_steps_since_log, progress.num_clipped_since_log
         self.started_s = self.last_s = time.perf_counter()
-        self.num_tokens = self.last_tokens = self.padded_tokens = self.num_seen_steps = 0
+        self.num_tokens = self.padded_tokens = self.num_seen_steps = self.num_samples = 0
+        self.last_tokens = self.own_flop = self.last_flop = 0.0
         self.tokens_of_steps: list[int] = []
         """Of this rank, by step, since the last look at all ranks."""
         self.is_writer = self.collectives.rank == 0
@@ -57,8 +65,11 @@ class RunTracker:
         """Whether ``step`` is logged."""
         return step % self.every_steps == 0 or step == self.num_steps
 
-    def count(self, metrics: StepMetrics) -> None:
-        """Add a step's tokens, and whether it was clipped."""
+    def count(self, metrics: StepMetrics, batch: SequenceBatch) -> None:
+        """Add the tokens and FLOP of a step on ``batch``, and whether it was clipped."""
+        if self.flop is not None:
+            self.flop.count(batch)
+        self.num_samples += metrics.num_samples
         self.num_tokens += metrics.num_tokens
         self.tokens_of_steps.append(metrics.num_tokens)
         self.num_seen_steps += 1
@@ -67,15 +78,16 @@ class RunTracker:
         self.clipped_since_log += bool(metrics.is_clipped)
 
     def log(self, step: int, metrics: StepMetrics) -> None:
-        """Write loss, rates, gradients, tokens/s over all ranks and the time left. Collective."""
-        tokens = self._global_tokens()
-        now_s = time.perf_counter()
+        """Write loss, rates, gradients, speed over all ranks, where the time went, and the time left. Collective."""
+        tokens, _, flop = self._of_all_ranks()
+        now_s, size = time.perf_counter(), self.collectives.world_size
         rate = (tokens - self.last_tokens) / max(now_s - self.last_s, 1e-9)
-        self.last_s, self.last_tokens = now_s, tokens
+        where = self._where_time_went(flop - self.last_flop)
+        self.last_s, self.last_tokens, self.last_flop = now_s, tokens, flop
         left_s = (self.num_steps - step) * (now_s - self.started_s) / self.num_seen_steps
         loss = float(metrics.loss)
-        speed = {"tokens_per_s": rate, "num_ranks": self.collectives.world_size}
-        self._write(step, {"loss": loss, **self._of_update(step, metrics), **speed})
+        speed = {"tokens_per_s": rate, "tokens_per_s_per_device": rate / size, "num_ranks": size}
+        self._write(step, {"loss": loss, **self._of_update(step, metrics), **speed, **where})
         if self.is_writer:
             line = f"step {step}/{self.num_steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  {left_s:,.0f} s left"
             self.live_line.show(f"{self._label}{line}", step, self.num_steps)
@@ -92,6 +104,29 @@ class RunTracker:
         self.steps_since_log = self.clipped_since_log = 0
         return found
 
+    def _where_time_went(self, flop: float) -> dict[str, float]:
+        """This rank's seconds by phase since the last line, its peak memory, and the utilisation of all devices by
+        ``flop``."""
+        now_s = self.ledger.clock.seconds()
+        spent_s = {phase: seconds - self.last_phases_s[phase] for phase, seconds in now_s.items()}
+        self.last_phases_s = now_s
+        steps_s = sum(spent_s[phase] for phase in TRAINING)
+        found = {f"time_s/{phase.value}": seconds for phase, seconds in spent_s.items() if seconds}
+        found["data_wait_share"] = spent_s[Phase.DATA_WAIT] / max(steps_s, 1e-9)
+        found["peak_memory_bytes"] = float(peak_memory_bytes(self.device))
+        if self.peak_flop_per_s:
+            possible = steps_s * self.collectives.world_size * self.peak_flop_per_s
+            found["mfu"] = flop / max(possible, 1e-9)
+        return found
+
+    def log_best(self, progress: RunProgress, metric: str) -> None:
+        """Remember what the model that was just found to be the best by ``metric`` has cost. Collective."""
+        tokens, samples, _ = self._of_all_ranks()
+        tokens, samples = self.before.num_tokens + int(tokens), self.before.num_samples + int(samples)
+        spent = self._spent()
+        cost = {"wall_s": spent.wall_s, "device_hours": spent.device_s / 3600, "usd": spent.usd, "kwh": spent.kwh}
+        progress.record_best({**cost, "tokens": tokens, "samples": samples}, metric)
+
     def log_quality(self, step: int, quality: dict[str, float], metric: str) -> None:
         """Write a validation down; ``metric`` is the figure that decides which is the best."""
         self._write(step, {f"valid/{key}": value for key, value in quality.items()})
@@ -101,10 +136,15 @@ class RunTracker:
 
     def account(self, progress: RunProgress) -> None:
         """Write time, cost and tokens of this and earlier sessions into ``progress``. Collective."""
-        progress.wall_s, progress.device_s = self.before.wall_s, self.before.device_s
-        progress.usd, progress.kwh = self.before.usd, self.before.kwh
-        add_cost(progress, time.perf_counter() - self.started_s, self.collectives.world_size, self.hardware)
-        progress.num_tokens = self.before.num_tokens + self._global_tokens()
+        self.ledger.gather()
+        write_spent(self._spent(), progress)
+        trained_s = self.ledger.trained_device_s() - self.trained_before_s
+        tokens, samples, flop = self._of_all_ranks()
+        progress.num_tokens = self.before.num_tokens + int(tokens)
+        progress.num_samples = self.before.num_samples + int(samples)
+        progress.flop = self.before.flop + flop
+        progress.trained_device_s = self.before.trained_device_s + trained_s
+        progress.possible_flop = self.before.possible_flop + trained_s * self.peak_flop_per_s
         progress.padded_tokens = self.before.padded_tokens + self.padded_tokens
         progress.num_clipped_steps = self.num_clipped
         progress.num_steps_since_log, progress.num_clipped_since_log = self.steps_since_log, self.clipped_since_log
@@ -125,17 +165,24 @@ class RunTracker:
             self.file.close()
             self.events.close()
 
-    def _global_tokens(self) -> int:
+    def _spent(self) -> Spent:
+        return spent_of(self.before) + (self.ledger.spent_here() - self.spent_before)
+
+    def _of_all_ranks(self) -> tuple[float, float, float]:
+        """Tokens, samples and FLOP since the making. Collective."""
+        if self.flop is not None:
+            self.own_flop += self.flop.take()
         if self.tokens_of_steps:  # every rank has counted the same steps
             fullest = self.collectives.max(torch.tensor(self.tokens_of_steps, device=self.device))
             self.padded_tokens += int(fullest.sum()) * self.collectives.world_size
             self.tokens_of_steps = []
-        return int(self.collectives.sum(torch.tensor(self.num_tokens, device=self.device)))
+        own = torch.tensor([self.num_tokens, self.num_samples, self.own_flop], dtype=torch.float64)
+        tokens, samples, flop = self.collectives.sum(own.to(self.device)).tolist()
+        return tokens, samples, flop
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         if not self.is_writer:
             return
-        elapsed_s = self.before.wall_s + time.perf_counter() - self.started_s  # of all sessions: never back
-        self.file.write({"step": step, "elapsed_s": elapsed_s, **values})
+        self.file.write({"step": step, "elapsed_s": self._spent().wall_s, **values})  # of all sessions: never back
         for key, value in values.items():
             self.events.add_scalar(key, value, step)

@@ -28,6 +28,18 @@ class RunProgress:
     kwh: float = 0.0
     num_tokens: int = 0
     """Spent, as the four above, by all sessions of the run up to the checkpoint, over all ranks."""
+    num_samples: int = 0
+    """Sequences that were trained on, in all epochs."""
+    lost_device_s: float = 0.0
+    """Of ``device_s``, what came to nothing since a session was killed or failed before it had saved it."""
+    trained_device_s: float = 0.0
+    """Of ``device_s``, what the steps took that brought the model here, with the wait for their batches."""
+    flop: float = 0.0
+    """Of those steps, forward and backward."""
+    possible_flop: float = 0.0
+    """What the devices can do at most in ``trained_device_s``."""
+    bests: list[dict[str, Any]] = field(default_factory=list)
+    """Each validation that was better than all before it, and what had been spent until then."""
     padded_tokens: int = 0
     """What the tokens would be if every rank had as many in every step as its fullest one."""
     num_nonfinite_steps: int = 0
@@ -69,6 +81,13 @@ class RunProgress:
         if self.best_value is None:
             return True
         return value < self.best_value if metric in LESS_IS_BETTER else value > self.best_value
+
+    def record_best(self, spent: dict[str, Any], metric: str) -> None:
+        """Remember what had been ``spent`` when the best model of now was found."""
+        assert self.best_value is not None, "a validation was recorded"
+        sign = -1 if metric in LESS_IS_BETTER else 1
+        if all(sign * self.best_value > sign * each["value"] for each in self.bests if each["metric"] == metric):
+            self.bests.append({"step": self.best_step, "metric": metric, "value": self.best_value, **spent})
 
     def forget_best(self) -> None:
         """The best model is lost: the next validation is the best so far, and there is one before the run ends."""

@@ -12,10 +12,11 @@ from configs.errors import ConfigError
 from configs.schema import DataConfig, RefitOn, Split
 from data_pipeline.split import HeldOut, Subset
 from data_pipeline.stream.sequence_stream import SequenceStream
+from train.accounting.phase_clock import Phase
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.evaluation.bootstrap import bootstrap_intervals
-from train.evaluation.cost import cost_of
+from train.evaluation.cost import cost_of, spending
 from train.evaluation.metrics import quality_of
 from train.evaluation.protocol import target_ranks_of
 from train.evaluation.ranking import StopRequested
@@ -65,9 +66,16 @@ def refit(session: Session, summary: Summary, steps_per_epoch: int, num_steps: i
     """
     plan = _plan_of(session, int(summary["best_step"]), steps_per_epoch, num_steps)
     config = session.config
-    state = build_state(
-        config, session.manifest, plan.num_scheduled, session.collectives, session.device, plan.held_out
-    )
+    with session.clock.phase(Phase.START):
+        state = build_state(
+            config,
+            session.manifest,
+            plan.num_scheduled,
+            session.collectives,
+            session.device,
+            plan.held_out,
+            session.clock,
+        )
     session.watchdog.follow(lambda: state.step)
     with DiskCheckpointer(
         session.folder, config.checkpoint, session.watchdog.heartbeat, session.sync, session.check_writer, REFIT
@@ -82,7 +90,9 @@ def refit(session: Session, summary: Summary, steps_per_epoch: int, num_steps: i
             found = _described(session, plan, state, progress)
         except StopRequested:
             return session.stopped("while the final model was ranked", int(summary["steps"]))
-    record(session, _with_final_model(summary, found, progress))
+    found["cost"] = cost_of(progress)
+    session.ledger.gather()
+    record(session, {**summary, "cost": summary["cost"] | spending(session.ledger), FINAL_MODEL: found})
     if session.is_rank_zero:
         print_final_model(found)
     return 0
@@ -150,7 +160,7 @@ def _tracker(session: Session, plan: Refit, state: TrainState, progress: RunProg
     return RunTracker(
         folder,
         progress,
-        session.config.hardware,
+        session.ledger,
         every_steps=session.config.log_every_steps,
         num_steps=plan.num_steps,
         state=state,
@@ -175,14 +185,6 @@ def _described(session: Session, plan: Refit, state: TrainState, progress: RunPr
     intervals = bootstrap_intervals(ranks, config.evaluation.num_bootstrap_samples, config.seed)
     quality = {"test": quality_of(ranks), "test_ci95": {key: list(each) for key, each in intervals.items()}}
     return {**found, "quality": quality}
-
-
-def _with_final_model(summary: Summary, found: dict[str, Any], progress: RunProgress) -> Summary:
-    """``summary`` with the final model; what it cost is added to the cost of the run."""
-    before = summary.get(FINAL_MODEL, {}).get("cost", {})
-    cost = cost_of(progress)
-    total = {name: value - before.get(name, 0.0) + cost[name] for name, value in summary["cost"].items()}
-    return {**summary, "cost": total, FINAL_MODEL: {**found, "cost": cost}}
 
 
 def _words(on: RefitOn) -> str:

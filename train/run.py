@@ -13,9 +13,14 @@ from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import DataConfig, LongHistories, RunConfig
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
+from models.collectives import nothing
+from train.accounting.energy import meter_of_all
+from train.accounting.ledger import Ledger
+from train.accounting.phase_clock import Phase, PhaseClock
+from train.accounting.timed_step import TimedCollectives
 from train.build import build_state as build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
-from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
+from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero, process_group
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import split_report
@@ -37,12 +42,13 @@ from train.supervision.watchdog import Watchdog
 from train.warm_start import model_of, warm_start
 
 
-def run(config: RunConfig, overrides: Sequence[str]) -> int:
+def run(config: RunConfig, overrides: Sequence[str], early_s: float = 0.0) -> int:
     """Train ``config`` to its end, resuming what ``run_dir`` holds, and write ``summary.json``. Collective.
 
-    Returns 0, or after a stop signal, with the run saved, the exit code that means "start me again".
+    ``early_s``: how long the devices were held for it before. Returns 0, or after a stop signal, with the run saved,
+    the exit code that means "start me again".
     """
-    with _session(config, overrides) as session:
+    with _session(config, overrides, PhaseClock(early_s)) as session:
         stream = session.stream(session.config.data)
         num_steps = config.num_steps or config.num_epochs * stream.steps_per_epoch
         found = _select(session, stream, num_steps)  # its model's memory is free when it comes back
@@ -54,7 +60,7 @@ def run(config: RunConfig, overrides: Sequence[str]) -> int:
 
 
 @contextmanager
-def _session(config: RunConfig, overrides: Sequence[str]) -> Iterator[Session]:
+def _session(config: RunConfig, overrides: Sequence[str], clock: PhaseClock) -> Iterator[Session]:
     """The ranks have met, the data is known and fits, the folder is this job's. Collective."""
     with (
         process_group(config.hardware) as device,
@@ -67,18 +73,22 @@ def _session(config: RunConfig, overrides: Sequence[str]) -> Iterator[Session]:
         manifest = load_manifest(config.data.store, config.data.version)
         on_rank_zero(lambda: _print_split(config, manifest, watchdog.heartbeat))
         require_targets(config, manifest)
-        collectives = ProcessGroupCollectives()
+        collectives = TimedCollectives(clock)
         on_rank_zero(lambda: open_run_folder(config, overrides, identity_digests(manifest), collectives.world_size))
+        ledger = Ledger(clock, config.hardware, collectives, *meter_of_all(collectives, device))
+        send = nothing if sync is None else sync.remote.send_sessions
+        clock.align(from_rank_zero(lambda: ledger.open(local_run_dir(config), send)))
         if sync is not None:
             sync.send_records()
-        yield Session(config, manifest, device, collectives, watchdog, stop, sync, check_writer)
+        with ledger:
+            yield Session(config, manifest, device, collectives, watchdog, stop, sync, check_writer, ledger)
 
 
 def _select(session: Session, stream: SequenceStream, num_steps: int) -> Summary | int:
     """Train, validate, and rank the test events with the best model: the summary, or the exit code after a stop.
     Collective."""
     config = session.config
-    state = build_state(config, session.manifest, num_steps, session.collectives, session.device)
+    state = build_state(config, session.manifest, num_steps, session.collectives, session.device, clock=session.clock)
     session.watchdog.follow(lambda: state.step)
     with (
         DiskCheckpointer(
@@ -97,12 +107,14 @@ def _select(session: Session, stream: SequenceStream, num_steps: int) -> Summary
             checkpointer.save(state, progress)  # from here on a restart does not ask the other run
         if progress.best_step and not checkpointer.has_best():
             forget_best(session, progress, f"{config.run_dir}/checkpoints/best is gone")
+        session.clock.begin_work()
         session.say(_run_banner(config, state, session.manifest, num_steps))
         validator = _validator(session, stream)
         outcome, progress = _train(session, state, stream, progress, num_steps, tracker, checkpointer, validator)
         tracker.account(progress)
         checkpointer.save(state, progress)
-        checkpointer.wait()
+        with session.clock.phase(Phase.CHECKPOINTS):
+            checkpointer.wait()
         if outcome is Outcome.STOPPED:
             return session.stopped(f"at step {state.step}", state.step)
         try:
@@ -193,15 +205,16 @@ def roll_back(
     return restored
 
 
-def main(overrides: Sequence[str]) -> int:
-    """Entry of ``python -m train``: 0, 2 after one line on stderr for what a person can mend, 75 after a stop."""
-    return exit_code_of(lambda: _run_on_disk(load_config(overrides), overrides))
+def main(overrides: Sequence[str], early_s: float = 0.0) -> int:
+    """Entry of ``python -m train``: 0, 2 after one line on stderr for what a person can mend, 75 after a stop.
+    ``early_s``: as of :func:`run`."""
+    return exit_code_of(lambda: _run_on_disk(load_config(overrides), overrides, early_s))
 
 
-def _run_on_disk(config: RunConfig, overrides: Sequence[str]) -> int:
+def _run_on_disk(config: RunConfig, overrides: Sequence[str], early_s: float) -> int:
     """:func:`run`, with a full disk told as one; only rank 0 knows where its own small files do not fit."""
     try:
-        return run(config, overrides)
+        return run(config, overrides, early_s)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -234,6 +247,6 @@ def _batch_of(config: DataConfig) -> str:
 
 
 def _tracker(session: Session, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
+    session.ledger.resume(progress)
     folder, every_steps = session.folder, session.config.log_every_steps
-    hardware = session.config.hardware
-    return RunTracker(folder, progress, hardware, every_steps=every_steps, num_steps=num_steps, state=state)
+    return RunTracker(folder, progress, session.ledger, every_steps=every_steps, num_steps=num_steps, state=state)

@@ -12,6 +12,8 @@ from configs.schema import DataConfig, RunConfig
 from data_pipeline.split import HeldOut
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
+from train.accounting.ledger import STOPPED, Ledger
+from train.accounting.phase_clock import PhaseClock
 from train.distributed.collectives import ProcessGroupCollectives
 from train.run_dir.identity import mark_stopped
 from train.run_dir.sync import RunSync
@@ -32,6 +34,12 @@ class Session:
     sync: RunSync | None
     check_writer: Callable[[], None]
     """Raises on rank 0 where this job may write in the run's folder no more."""
+    ledger: Ledger
+
+    @property
+    def clock(self) -> PhaseClock:
+        """What this rank is at."""
+        return self.ledger.clock
 
     @property
     def folder(self) -> Path:
@@ -66,6 +74,7 @@ class Session:
     def stopped(self, where: str, step: int) -> int:
         """Say how to go on after a stop ``where`` all is saved, and leave a mark for launchers that do not see exit
         codes; the exit code."""
+        self.ledger.ended = STOPPED
         if self.is_rank_zero or (self.sync is not None and self.sync.is_node_leader):
             mark_stopped(self.folder, step)
         self.say(f"stopped {where}, saved; the same command with run_dir={self.config.run_dir} continues")

@@ -1,6 +1,7 @@
 """The devices of a run and what they cost."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from configs import machine
 from configs.bounds import SECONDS, check_bounds
@@ -9,6 +10,8 @@ from configs.errors import require
 USD_OF_CPU, WATTS_OF_CPU = 0.05, 20.0
 USD_OF_GPU, WATTS_OF_GPU = 3.0, 700.0
 """Assumptions, no quotes; the power is the rated limit of an H100's SXM board."""
+ASSUMPTION, ASSUMED_ON = "an assumption, no quote", "2026-11-29"
+OWN_PRICE = "hardware.usd_per_device_hour, as it was set for the run"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,7 +32,16 @@ class HardwareConfig:
     usd_per_device_hour: float = USD_OF_CPU
     """Price of one device for one hour, from which the cost of a run is computed."""
     watts_per_device: float = WATTS_OF_CPU
-    """Power that one device draws, from which the energy of a run is computed."""
+    """Power that one device draws, from which the energy of a run is computed where it is not measured."""
+    listed_usd_per_device_hour: float = USD_OF_CPU
+    """Price that ``hardware.price_source`` states; another ``hardware.usd_per_device_hour`` is your own price."""
+    price_source: str = ASSUMPTION
+    """Where the listed price is from."""
+    price_date: str = ASSUMED_ON
+    """When the listed price was read there."""
+    peak_tflops_per_device: float = 0.0
+    """Most TFLOP/s of one device in the number format of training, of which a run's utilisation (MFU) is a share;
+    0: it is measured at each start, by large matrix products."""
     timeout_s: int = 300
     """Seconds without progress after which the ranks are taken to hang and end."""
 
@@ -47,8 +59,19 @@ class HardwareConfig:
             micro_batches=(1, 2**16),
             usd_per_device_hour=(0, 1e6),
             watts_per_device=(0, 1e6),
+            listed_usd_per_device_hour=(0, 1e6),
+            peak_tflops_per_device=(0, 1e9),
             timeout_s=(1, SECONDS),
         )
+
+    @property
+    def price(self) -> dict[str, Any]:
+        """What a device-hour costs, and who says so when."""
+        if self.usd_per_device_hour == self.listed_usd_per_device_hour:
+            source, date = self.price_source, self.price_date
+        else:
+            source, date = OWN_PRICE, ""
+        return {"usd_per_device_hour": self.usd_per_device_hour, "source": source, "date": date}
 
     def _take_from_the_machine(self) -> None:
         """What is left to the machine, as it is here; a run keeps what was found where it was started."""
@@ -59,5 +82,6 @@ class HardwareConfig:
                 is_priced = (self.usd_per_device_hour, self.watts_per_device) != (USD_OF_CPU, WATTS_OF_CPU)
                 if not is_priced:
                     self.usd_per_device_hour, self.watts_per_device = USD_OF_GPU, WATTS_OF_GPU
+                    self.listed_usd_per_device_hour = USD_OF_GPU
         self.num_ranks = self.num_ranks or machine.suitable_ranks(self.device)
         self.num_threads = self.num_threads or machine.suitable_threads(max(self.num_ranks, 1))

@@ -1,7 +1,9 @@
 """A run on this machine: the store is made where it is missing, the run folder is checked, the ranks are started."""
 
 import json
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from configs.load import load_config
 from configs.machine import available_memory_gib, num_gpus, torch_is_built_for_gpus, usable_cores
 from configs.memory import check_memory
 from configs.nesting import refuse_nested
+from configs.run_dir import BEGAN_AT
 from configs.schema import RunConfig
 from configs.url import is_url
 from launch.command import run_module
@@ -74,6 +77,7 @@ def make_ready(config: RunConfig, overrides: Sequence[str]) -> int:
         code = run_module("data_pipeline.prepare", ["--wait", *overrides])
         if code:
             return code
+    os.environ[BEGAN_AT] = str(time.time())  # what a run costs begins here
     return run_module("train.preflight", overrides)
 
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from configs.schema import HardwareConfig
+from data_pipeline.batch import SequenceBatch
 from train import metrics_logger
+from train.accounting.ledger import Ledger
+from train.accounting.phase_clock import PhaseClock
 from train.evaluation.cost import cost_of
 from train.metrics_logger import RunTracker
 from train.progress import RunProgress
@@ -18,6 +21,8 @@ from train.step import StepMetrics
 
 TOKENS = 100
 """Of a rank in a step, which takes a second."""
+NO_BATCH = cast(SequenceBatch, None)
+"""Nobody counts its FLOP here."""
 
 
 class Ranks:
@@ -51,8 +56,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def state_at(step: int, world_size: int) -> TrainState:
-    state = SimpleNamespace(collectives=Ranks(world_size), device=torch.device("cpu"), step=step, schedule=Rates())
+    state = SimpleNamespace(
+        collectives=Ranks(world_size), device=torch.device("cpu"), step=step, schedule=Rates(), flop=None
+    )
     return cast(TrainState, state)
+
+
+def ledger_in(folder: Path, hardware: HardwareConfig, world_size: int) -> Ledger:
+    """Of the next session of the run in ``folder``."""
+    ledger = Ledger(PhaseClock(), hardware, Ranks(world_size))  # type: ignore[arg-type]
+    ledger.open(folder)
+    return ledger
 
 
 def session(
@@ -68,11 +82,14 @@ def session(
     clock.now_s = 7.0 * world_size  # another machine's clock
     state = state_at(steps.start, world_size)
     hardware = HardwareConfig(usd_per_device_hour=usd, watts_per_device=100.0)
-    with RunTracker(folder, progress, hardware, every_steps=1, num_steps=99, state=state) as tracker:
+    with (
+        ledger_in(folder, hardware, world_size) as ledger,
+        RunTracker(folder, progress, ledger, every_steps=1, num_steps=99, state=state) as tracker,
+    ):
         for step in steps:
             clock.now_s += 1.0
-            metrics = StepMetrics(torch.tensor(1.0), TOKENS, True, gradient_norm=2.0, is_clipped=step % 3 == 0)
-            tracker.count(metrics)
+            metrics = StepMetrics(torch.tensor(1.0), 1, TOKENS, True, gradient_norm=2.0, is_clipped=step % 3 == 0)
+            tracker.count(metrics, NO_BATCH)
             if (step + 1) % log_every == 0:
                 tracker.log(step + 1, metrics)
         tracker.account(progress)
@@ -95,7 +112,10 @@ def test_counting_twice_counts_once(tmp_path: Path, clock: SimpleNamespace):
     """A checkpoint accounts, and so does the end."""
     progress = session(tmp_path, RunProgress(), 2, 1.0, range(0, 3), clock)
     state = state_at(3, 3)
-    with RunTracker(tmp_path, progress, HardwareConfig(), every_steps=1, num_steps=9, state=state) as tracker:
+    with (
+        ledger_in(tmp_path, HardwareConfig(), 3) as ledger,
+        RunTracker(tmp_path, progress, ledger, every_steps=1, num_steps=9, state=state) as tracker,
+    ):
         clock.now_s += 5
         tracker.account(progress)
         tracker.account(progress)

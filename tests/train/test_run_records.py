@@ -10,6 +10,7 @@ from configs.load import load_config
 from ranks import run_ranks
 from runs import run_here
 from stores import write_store
+from train.accounting.phase_clock import TRAINING
 from train.evaluate import evaluate
 
 RUN = [
@@ -28,6 +29,21 @@ def evaluate_here(overrides: list[str]) -> None:
     evaluate(load_config(overrides))
 
 
+def assert_costs_add_up(summary: dict[str, Any], num_ranks: int) -> None:
+    """Every second of every device is in one phase and in one session."""
+    cost = summary["cost"]
+    assert sum(cost["phases_s"].values()) == pytest.approx(cost["device_hours"] * 3600)
+    for total, part in {"usd": "usd", "kwh": "kwh"}.items():
+        assert sum(session[part] for session in cost["sessions"]) == pytest.approx(cost[total])
+    assert sum(session["wall_s"] for session in cost["sessions"]) == pytest.approx(summary["throughput"]["wall_s"])
+    for session in cost["sessions"]:
+        assert session["device_s"] == pytest.approx(session["wall_s"] * session["world_size"])
+    assert {session["ended"] for session in cost["sessions"]} == {"finished"}
+    assert cost["lost_device_s"] == 0
+    assert len(cost["peak_memory_bytes"]) == num_ranks
+    assert cost["phases_s"].keys() >= {"start", "lookup", "encoder", "loss", "validation", "checkpoints", "ranking"}
+
+
 @pytest.mark.slow
 def test_costs_are_added_up_over_sessions_of_other_numbers_of_ranks_and_prices(store: str, tmp_path: Path):
     overrides = [f"data.store={store}", f"run_dir={tmp_path}", *RUN]
@@ -43,7 +59,9 @@ def test_costs_are_added_up_over_sessions_of_other_numbers_of_ranks_and_prices(s
         assert summary["cost"]["kwh"] == pytest.approx(hours * 20 / 1000)
         assert summary["throughput"]["tokens"] > tokens
         tokens, wall_s = summary["throughput"]["tokens"], summary["throughput"]["wall_s"]
-        assert summary["throughput"]["tokens_per_s_per_device"] == pytest.approx(tokens / (hours * 3600))
+        steps_s = sum(summary["cost"]["phases_s"].get(phase.value, 0.0) for phase in TRAINING)
+        assert summary["throughput"]["tokens_per_s_per_device"] == pytest.approx(tokens / steps_s)
+        assert_costs_add_up(summary, num_ranks)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     elapsed = [row["elapsed_s"] for row in rows]
     assert rows[-1]["step"] == 12

@@ -16,6 +16,7 @@ from torch import Tensor
 from configs.atomic_files import json_with_sum, write_atomically
 from configs.errors import ConfigError, DataError
 from configs.schema import CheckpointConfig
+from train.accounting.phase_clock import Phase
 from train.checkpoint.checksummed_files import parse_record, record_text, sum_of, write_politely
 from train.checkpoint.layout import file_of, share_parts
 from train.checkpoint.reader import CheckpointReader, UnusableError
@@ -255,6 +256,10 @@ class DiskCheckpointer:
         self._on_leaders(lambda: finish_replacements(self.folder))
 
     def _write(self, name: str, state: TrainState, progress: RunProgress) -> None:
+        with state.clock.phase(Phase.CHECKPOINTS):
+            self._begin(name, state, progress)
+
+    def _begin(self, name: str, state: TrainState, progress: RunProgress) -> None:
         self.wait()
         self._name = name
         self._on_leaders(lambda: _make_empty(self.folder / f"{name}{PARTIAL}"))

@@ -1,5 +1,6 @@
 """Who is ranked against what: every user of a split, once, against the whole catalogue."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
 from data_pipeline.stream.sequence_stream import evaluation_batches
+from train.accounting.phase_clock import Phase
 from train.distributed.collectives import from_rank_zero
 from train.evaluation.memory import return_freed_memory
 from train.evaluation.metrics import metric_of, quality_of
@@ -38,16 +40,20 @@ def target_ranks_of(
     """Rank of every target of ``subset`` ``[N]``, of each batch ``as_seen`` by the model; ``on_ranked`` is told of
     each. Collective. Raises :class:`StopRequested` where a rank was asked to stop."""
     return_freed_memory()
-    ranks = rank_targets(
-        state.model,
-        map(as_seen, _batches_of(state, config, subset)),
-        num_items=num_items,
-        leave_out_seen=config.evaluation.leave_out_seen,
-        collectives=state.collectives,
-        device=state.device,
-        is_stop_requested=is_stop_requested,
-        on_ranked=on_ranked,
-    )
+    began_s = time.perf_counter()
+    with state.clock.phase(Phase.RANKING if subset is Subset.TEST else Phase.VALIDATION):
+        ranks = rank_targets(
+            state.model,
+            map(as_seen, _batches_of(state, config, subset)),
+            num_items=num_items,
+            leave_out_seen=config.evaluation.leave_out_seen,
+            collectives=state.collectives,
+            device=state.device,
+            is_stop_requested=is_stop_requested,
+            on_ranked=on_ranked,
+        )
+    if subset is Subset.TEST:
+        state.test_ranking = len(ranks), time.perf_counter() - began_s
     return_freed_memory()
     return ranks
 
@@ -106,6 +112,10 @@ class Validator:
     def quality(self, state: TrainState) -> dict[str, float]:
         """Exact quality on validation, the same on every rank; :class:`StopRequested` on all where one was asked to
         stop. Collective."""
+        with state.clock.phase(Phase.VALIDATION):
+            return self._quality(state)
+
+    def _quality(self, state: TrainState) -> dict[str, float]:
         self._last = TargetRecorder(state.collectives.rank, HELD_TARGETS)
         ranks = self._ranks(state, self._last)
         quality = quality_of(ranks)

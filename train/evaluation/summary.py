@@ -15,7 +15,6 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
-from train.evaluation.cost import cost_of
 from train.evaluation.ending import ended_by
 from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report
@@ -54,10 +53,10 @@ def summarise(
         "throughput": {
             "tokens": progress.num_tokens,
             "wall_s": progress.wall_s,
-            "tokens_per_s_per_device": progress.num_tokens / max(progress.device_s, 1e-9),
+            "tokens_per_s_per_device": progress.num_tokens / max(progress.trained_device_s, 1e-9),
             "token_imbalance": progress.padded_tokens / max(progress.num_tokens, 1),
         },
-        "cost": cost_of(progress),
+        "time_to_quality": progress.bests,
         "data": {
             **{key.removeprefix("data."): digest for key, digest in identity_digests(manifest).items()},
             "version": manifest.version,
@@ -161,8 +160,20 @@ def print_table(summary: Summary) -> None:
         f"(the fullest has {throughput['token_imbalance']:.2f} times the mean), "
         f"{cost['device_hours']:.3f} device-hours, {cost['usd']:.4f} USD, {cost['kwh']:.4f} kWh"
     )
+    if "phases_s" in cost:  # not of an older version
+        print(_where_time_went(cost))
     if "final_model" in summary:
         print_final_model(summary["final_model"])
+
+
+def _where_time_went(cost: Summary) -> str:
+    """The shares of the phases, the largest first, and what was lost."""
+    total = max(sum(cost["phases_s"].values()), 1e-9)
+    shares = sorted(cost["phases_s"].items(), key=lambda each: -each[1])
+    told = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares if seconds >= 0.005 * total)
+    lost = f"; {cost['lost_device_s']:,.0f} device-seconds were lost to kills" if cost["lost_device_s"] else ""
+    used = f"; {cost['mfu']:.1%} of the possible arithmetic" if cost["mfu"] else ""
+    return f"time: {told}{used}{lost}"
 
 
 def _best_of(summary: Summary) -> str:

@@ -27,10 +27,11 @@ from train.run_dir.checkpoint_folder import (
     series_of,
 )
 from train.run_dir.identity import IDENTITY, OVERRIDES, STOPPED
+from train.run_dir.sessions_file import SESSIONS
 
 RECORDS = (
     *(IDENTITY, STOPPED, OVERRIDES, "config.yaml", "environment.json"),
-    *("metrics.jsonl", "summary.json", "ranks.parquet", "refit/metrics.jsonl"),
+    *("metrics.jsonl", "summary.json", "ranks.parquet", "refit/metrics.jsonl", SESSIONS),
 )
 EVENTS = ("events", "refit/events")
 CHECKPOINTS = "checkpoints"
@@ -73,6 +74,12 @@ class RemoteRun:
             for name in self._known.keys() - set(here):
                 _remove(self.place / name)
                 del self._known[name]
+
+    def send_sessions(self) -> None:
+        """Send what the sessions have spent, between two sendings of all records. From any thread."""
+        with self._lock:
+            self._known[SESSIONS] = _version(self.folder / SESSIONS)
+            (self.place / SESSIONS).write_bytes((self.folder / SESSIONS).read_bytes())
 
     def fetch_list(self) -> None:
         """Make the local checkpoints those of the store: each one's ``progress.json``; of the other files those stay

@@ -29,8 +29,9 @@ SUMMARY = "summary.json"
 def finished_summary(session: Session, state: TrainState, progress: RunProgress, num_steps: int) -> Summary | None:
     """The summary of a run that was trained to its end and told, the same on every rank; None where there is more to
     do. Collective."""
-    patience = session.config.evaluation.patience
-    is_trained = state.step >= num_steps or progress.validations_without_improvement >= patience
+    config = session.config
+    is_over = progress.is_ended(config.evaluation.patience, config.train.target_quality)
+    is_trained = state.step >= num_steps or is_over
     is_trained = is_trained and (holds_out(session) or has_final(session))
     summary = from_rank_zero(lambda: _summary_of(session, state.step) if is_trained else None)
     if summary is not None:

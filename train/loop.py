@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 
 from configs.schema import NonFiniteConfig
+from configs.schema.target import Target
 from data_pipeline.batch import SequenceBatch
 from train.accounting.phase_clock import Phase
 from train.checkpoint.checkpointer import DiskCheckpointer
@@ -29,21 +30,22 @@ def train(
     *,
     num_steps: int,
     patience: int,
+    target: Target | None = None,
     nonfinite: NonFiniteConfig,
     is_stop_agreed: Callable[[], bool],
     tracker: RunTracker,
     checkpointer: DiskCheckpointer,
     validator: Validator | None,
 ) -> Outcome:
-    """Advance ``state`` to ``num_steps``, or until ``patience`` validations in a row were not better. Without a
-    ``validator``, where no event is held out, there is no best model.
+    """Advance ``state`` to ``num_steps``, until ``patience`` validations in a row were not better, or until one has
+    reached ``target``. Without a ``validator``, where no event is held out, there is no best model.
 
     What ``validator`` raises where it is stopped passes through: the run can be saved then as at any step.
     """
     # the last session may have been stopped in a validation
     if validator and validator.is_due(state.step) and progress.misses_validation(state.step):
         _validate(state, progress, tracker, checkpointer, validator)
-    while state.step < num_steps and progress.validations_without_improvement < patience:
+    while state.step < num_steps and not progress.is_ended(patience, target):
         if is_stop_agreed():  # collective
             return Outcome.STOPPED
         with state.clock.phase(Phase.DATA_WAIT):
@@ -79,7 +81,8 @@ def _validate(
     with state.averaged():
         quality = validator.quality(state)
         tracker.log_quality(state.step, quality, validator.metric)
-        if progress.record_validation(state.step, quality, validator.metric):
-            tracker.log_best(progress, validator.metric)
+        is_best = progress.record_validation(state.step, quality, validator.metric)
+        tracker.log_costs(state.step, progress, quality, validator.metric, validator.target)
+        if is_best:
             validator.keep_best(state.step)
             checkpointer.save_best(state, progress)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.live_line import LiveLine
+from configs.schema.target import Target
 from data_pipeline.batch import SequenceBatch
 from train.accounting.flop import largest_flop_per_s
 from train.accounting.ledger import Ledger, Spent, spent_of, write_spent
@@ -119,13 +120,23 @@ class RunTracker:
             found["mfu"] = flop / max(possible, 1e-9)
         return found
 
-    def log_best(self, progress: RunProgress, metric: str) -> None:
-        """Remember what the model that was just found to be the best by ``metric`` has cost. Collective."""
+    def log_costs(
+        self, step: int, progress: RunProgress, quality: dict[str, float], metric: str, target: Target | None
+    ) -> None:
+        """Remember what the ``quality`` that was just found has cost where it is the best by ``metric`` so far, or
+        has reached ``target``. Collective."""
         tokens, samples, _ = self._of_all_ranks()
-        tokens, samples = self.before.num_tokens + int(tokens), self.before.num_samples + int(samples)
+        self.ledger.gather()
         spent = self._spent()
-        cost = {"wall_s": spent.wall_s, "device_hours": spent.device_s / 3600, "usd": spent.usd, "kwh": spent.kwh}
-        progress.record_best({**cost, "tokens": tokens, "samples": samples}, metric)
+        cost = {
+            **{"wall_s": spent.wall_s, "device_hours": spent.device_s / 3600, "usd": spent.usd, "kwh": spent.kwh},
+            **{"tokens": self.before.num_tokens + int(tokens), "samples": self.before.num_samples + int(samples)},
+        }
+        if progress.best_step == step:
+            progress.record_best(cost, metric)
+        if target is not None and not progress.has_reached(target) and target.is_reached(quality[target.metric]):
+            found = {"step": step, "metric": target.metric, "target": target.value, "value": quality[target.metric]}
+            progress.reached = {**found, **cost, "phases_s": self.ledger.all_phases_s()}
 
     def log_quality(self, step: int, quality: dict[str, float], metric: str) -> None:
         """Write a validation down; ``metric`` is the figure that decides which is the best."""

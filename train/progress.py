@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.schema.evaluation import LESS_IS_BETTER
+from configs.schema.target import Target
 
 PROGRESS = "progress.json"
 """Written last: step, :class:`RunProgress`, and size and XXH3-64 of every file of the checkpoint."""
@@ -40,6 +41,8 @@ class RunProgress:
     """What the devices can do at most in ``trained_device_s``."""
     bests: list[dict[str, Any]] = field(default_factory=list)
     """Each validation that was better than all before it, and what had been spent until then."""
+    reached: dict[str, Any] = field(default_factory=dict)
+    """The first validation that has reached ``train.target``, and what had been spent until then."""
     padded_tokens: int = 0
     """What the tokens would be if every rank had as many in every step as its fullest one."""
     num_nonfinite_steps: int = 0
@@ -81,6 +84,20 @@ class RunProgress:
         if self.best_value is None:
             return True
         return value < self.best_value if metric in LESS_IS_BETTER else value > self.best_value
+
+    def is_ended(self, patience: int, target: Target | None) -> bool:
+        """Whether validation has ended the run: by ``patience``, or since it has reached ``target``."""
+        return self.validations_without_improvement >= patience or self.has_reached(target)
+
+    def has_reached(self, target: Target | None) -> bool:
+        """Whether a validation was good enough; a ``target`` that is set higher later is another one."""
+        found = self.reached
+        return (
+            bool(found)
+            and target is not None
+            and found["metric"] == target.metric
+            and target.is_reached(found["value"])
+        )
 
     def record_best(self, spent: dict[str, Any], metric: str) -> None:
         """Remember what had been ``spent`` when the best model of now was found."""

@@ -153,6 +153,7 @@ def _train(
                     progress,
                     num_steps=num_steps,
                     patience=config.evaluation.patience,
+                    target=config.train.target_quality,
                     nonfinite=config.nonfinite,
                     is_stop_agreed=session.stop.is_agreed,
                     tracker=tracker,

@@ -15,6 +15,14 @@ RANK_METRICS = ("hr", "ndcg", "mrr", "precision", "recall", "f1")
 _CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{'|'.join(LESS_IS_BETTER)}")
 
 
+def check_metric(shown: str, metric: str) -> None:
+    """Raise :class:`ConfigError`, which begins with ``shown``, where no validation has ``metric``."""
+    require(
+        bool(_CHOOSABLE.fullmatch(metric)),
+        f"{shown} is unknown; set it to loss, mrr, or one of {', '.join(RANK_METRICS)} with a cutoff, as ndcg@10",
+    )
+
+
 @dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
     """Exact ranking of the whole catalogue."""
@@ -23,6 +31,8 @@ class EvaluationConfig:
     """Validate, and keep the best model, every this many epochs."""
     every_steps: int = 0
     """Validate every this many steps; 0: by ``evaluation.every_epochs``."""
+    first_step: int = 0
+    """Validations before this step are left out: those that cannot be good enough cost time all the same."""
     metric: str = "ndcg@10"
     """Figure of the validation that decides which model is the best, and when patience is at its end: hr, ndcg, mrr,
     precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue. With
@@ -38,16 +48,13 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         self.metric = self.metric.lower()
-        require(
-            bool(_CHOOSABLE.fullmatch(self.metric)),
-            f"evaluation.metric={self.metric} is unknown; set it to loss, mrr, or one of {', '.join(RANK_METRICS)} "
-            f"with a cutoff, such as ndcg@10",
-        )
+        check_metric(f"evaluation.metric={self.metric}", self.metric)
         check_bounds(
             "evaluation.",
             self,
             every_epochs=(1, COUNT),
             every_steps=(0, COUNT),
+            first_step=(0, 10**12),
             patience=(1, COUNT),
             batch_size=(1, 2**20),
             num_bootstrap_samples=(1, 10**5),

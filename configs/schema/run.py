@@ -99,7 +99,22 @@ class RunConfig:
         )
         self._check_batch()
         self._check_label()
+        self._check_target()
         self._check_table_weight_decay()
+
+    def _check_target(self) -> None:
+        target = self.train.target_quality
+        if target is None:
+            return
+        require(
+            self.data.split is not Split.NONE,
+            f"train.target={self.train.target} is looked for in validation, and with data.split=none no event is "
+            f"held out; choose another data.split",
+        )
+        require(
+            bool(self.label) or target.metric not in RATING_METRICS,
+            f"train.target={self.train.target}: {target.metric} is the error of a number, of loss=mse alone",
+        )
 
     def _check_what_is_trained(self) -> None:
         self.init_from = checked_run_dir(self.init_from, "init_from") if self.init_from else ""

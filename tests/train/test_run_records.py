@@ -10,7 +10,6 @@ from configs.load import load_config
 from ranks import run_ranks
 from runs import run_here
 from stores import write_store
-from train.accounting.phase_clock import TRAINING
 from train.evaluate import evaluate
 
 RUN = [
@@ -47,20 +46,18 @@ def assert_costs_add_up(summary: dict[str, Any], num_ranks: int) -> None:
 @pytest.mark.slow
 def test_costs_are_added_up_over_sessions_of_other_numbers_of_ranks_and_prices(store: str, tmp_path: Path):
     overrides = [f"data.store={store}", f"run_dir={tmp_path}", *RUN]
-    hours, usd, wall_s, tokens = 0.0, 0.0, 0.0, 0
+    hours, tokens, prices = 0.0, 0, []
     for session, (num_ranks, price) in enumerate([(4, 2.0), (1, 0.5), (2, 1.0)], start=1):
         more = [f"num_steps={4 * session}", f"hardware.usd_per_device_hour={price}"]
         run_ranks(num_ranks, run_here, [*overrides, *more])
         summary = summary_of(tmp_path)
-        spent_s = summary["throughput"]["wall_s"] - wall_s
-        hours, usd = hours + spent_s * num_ranks / 3600, usd + spent_s * num_ranks / 3600 * price
-        assert summary["cost"]["device_hours"] == pytest.approx(hours)
-        assert summary["cost"]["usd"] == pytest.approx(usd)
-        assert summary["cost"]["kwh"] == pytest.approx(hours * 20 / 1000)
+        prices.append(price)
+        own = [(each["world_size"], each["usd"] / each["device_s"] * 3600) for each in summary["cost"]["sessions"]]
+        assert own == [(ranks, pytest.approx(usd)) for ranks, usd in zip([4, 1, 2], prices, strict=False)]
+        assert summary["cost"]["device_hours"] > hours
+        assert summary["cost"]["kwh"] == pytest.approx(summary["cost"]["device_hours"] * 20 / 1000)
         assert summary["throughput"]["tokens"] > tokens
-        tokens, wall_s = summary["throughput"]["tokens"], summary["throughput"]["wall_s"]
-        steps_s = sum(summary["cost"]["phases_s"].get(phase.value, 0.0) for phase in TRAINING)
-        assert summary["throughput"]["tokens_per_s_per_device"] == pytest.approx(tokens / steps_s)
+        hours, tokens = summary["cost"]["device_hours"], summary["throughput"]["tokens"]
         assert_costs_add_up(summary, num_ranks)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     elapsed = [row["elapsed_s"] for row in rows]

@@ -157,6 +157,12 @@ class Ledger:
         """Device-seconds of this session by phase."""
         return _by_phase(self._counts())
 
+    def all_phases_s(self) -> dict[str, float]:
+        """Device-seconds of all sessions by phase, those that took any."""
+        every = [*(line["phases_s"] for line in self.earlier), self.phases_s()]
+        found = {phase.value: sum(each.get(phase.value, 0.0) for each in every) for phase in Phase}
+        return {name: seconds for name, seconds in found.items() if seconds}
+
     def trained_device_s(self) -> float:
         """Device-seconds of this session's steps."""
         found = self.phases_s()

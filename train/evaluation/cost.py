@@ -36,10 +36,9 @@ def spending(ledger: Ledger) -> dict[str, Any]:
     """What all sessions have spent, on what, and by which price and power."""
     lines = [*ledger.earlier, ledger.line(FINISHED)]
     total = sum((spent_of(line) for line in lines), Spent())
-    phases = {phase.value: sum(line["phases_s"].get(phase.value, 0.0) for line in lines) for phase in Phase}
     return {
         **_cost_of(total),
-        "phases_s": {name: seconds for name, seconds in phases.items() if seconds},
+        "phases_s": _sums([line["phases_s"] for line in lines]),
         "sessions": [{key: line[key] for key in SHOWN_OF_SESSION} for line in lines],
         "power": {
             "watts": total.kwh * 1000 / max(total.device_s / 3600, 1e-9),
@@ -80,6 +79,11 @@ def _inference(ledger: Ledger, state: TrainState) -> dict[str, Any]:
             "kwh_per_million": MILLION * device_s * kwh_per_device_s,
         }
     }
+
+
+def _sums(phases: Sequence[dict[str, float]]) -> dict[str, float]:
+    found = {phase.value: sum(each.get(phase.value, 0.0) for each in phases) for phase in Phase}
+    return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def _joined(sources: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
 from configs.schema.evaluation import LOSS
+from configs.schema.target import Target
 from data_pipeline.batch import EvaluationBatch
 from data_pipeline.split import Subset
 from data_pipeline.store.manifest import Manifest
@@ -102,7 +103,12 @@ class Validator:
 
     def is_due(self, step: int) -> bool:
         """Whether the run is validated after ``step``."""
-        return step % self.every_steps == 0
+        return step % self.every_steps == 0 and step >= self.config.evaluation.first_step
+
+    @property
+    def target(self) -> Target | None:
+        """The quality at which the run ends."""
+        return self.config.train.target_quality
 
     @property
     def metric(self) -> str:
@@ -119,12 +125,13 @@ class Validator:
         self._last = TargetRecorder(state.collectives.rank, HELD_TARGETS)
         ranks = self._ranks(state, self._last)
         quality = quality_of(ranks)
-        if self.metric == LOSS:
+        metrics = {self.metric, *([self.target.metric] if self.target else [])}
+        if LOSS in metrics:
             quality[LOSS] = self._loss(state)
         if self.config.label:
             quality |= rating_errors(state, self.config, self.manifest, self.subset, self.is_stop_requested)
-        if self.metric not in quality:
-            quality[self.metric] = metric_of(ranks, self.metric)
+        for name in sorted(metrics - quality.keys()):
+            quality[name] = metric_of(ranks, name)
         return quality
 
     def keep_best(self, step: int) -> None:

@@ -65,7 +65,8 @@ def summarise(
         },
         "world_size": world_size,
         "steps": num_steps,
-        "ended_by": ended_by(config, num_steps, state.schedule.num_steps),
+        "ended_by": ended_by(config, progress, num_steps, state.schedule.num_steps),
+        **target_report(config, progress),
         "best_step": progress.best_step,
         "best_by": config.evaluation.metric,
         **({"warm_start": progress.warm_start} if progress.warm_start else {}),
@@ -73,6 +74,16 @@ def summarise(
         "clipped_steps": progress.num_clipped_steps,
         "rollbacks": progress.num_rollbacks,
     }
+
+
+def target_report(config: RunConfig, progress: RunProgress) -> Summary:
+    """Whether ``train.target`` was reached, and at what cost; nothing where there is none."""
+    target = config.train.target_quality
+    if target is None:
+        return {}
+    is_reached = progress.has_reached(target)
+    found = progress.reached if is_reached else {}
+    return {"target": {**found, "metric": target.metric, "target": target.value, "is_reached": is_reached}}
 
 
 def quality_report(

@@ -38,6 +38,6 @@ def parse_target(text: str) -> Target:
     check_metric(f"train.target={text}", metric)
     require(
         metric in LESS_IS_BETTER or 0 < number <= 1,
-        f"train.target={text}: {metric} lies between 0 and 1; set a value in between, as {EXAMPLE}",
+        f"train.target={text}: {metric} is a share of 1; set a number up to 1, as {EXAMPLE}",
     )
     return Target(metric, number)

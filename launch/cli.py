@@ -87,6 +87,7 @@ def _verb_of(name: str) -> Callable[[list[str]], int]:
         "serve": _serve,
         "compare": _compare,
         "sweep": _sweep,
+        "report": _report,
         "bench": _bench,
         "completion": _completion,
     }
@@ -179,6 +180,10 @@ def _compare(words: list[str]) -> int:
 
 def _sweep(words: list[str]) -> int:
     return run_module("benchmarks.sweep", words)
+
+
+def _report(words: list[str]) -> int:
+    return run_module("benchmarks.report", words)
 
 
 def _bench(overrides: list[str]) -> int:

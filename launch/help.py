@@ -259,6 +259,20 @@ VERBS = {
         ),
         notes='All keys of train are taken, with one value or several: seed=1,2,3 loss=bce,gbce "seed=range(5)".',
     ),
+    "report": Verb(
+        summary="one page over runs: what quality costs",
+        usage="RUN ... | SWEEP [key=value ...]",
+        about=(
+            "Writes a page that needs nothing else (works offline and on a phone), a PNG and a JSON file: quality "
+            "against dollars, what the next point costs, where time went, baselines and groups: docs/report.md"
+        ),
+        options=(
+            ("output", "the page, FILE.html  (report.html, in the folder of one run or sweep)"),
+            ("metric", "of the test events  (ndcg@10)"),
+            ("cost", "usd, device_hours or kwh  (usd)"),
+            ("title", "of the page"),
+        ),
+    ),
     "bench": Verb(
         summary="run one benchmark",
         usage="NAME [key=value ...]",

@@ -16,9 +16,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from configs.lifeline import end_with_starter, tied_environment
+from configs.load import load_config
 from configs.process_exit import exit_at_once
 from train.run import main as train
 from train.supervision.elastic_agent import main as train_on_ranks
@@ -104,6 +107,13 @@ def run_here(request: dict[str, Any]) -> int:
     return train_on_ranks([f"--ranks={request['num_ranks']}", "train", *request["words"]])
 
 
+def warm_up() -> None:
+    """Do once what every run would do again: half of the time of a small one."""
+    load_config()  # Hydra finds its plugins and reads our schemas
+    with suppress(ImportError):
+        import_module("pandas")  # where it is installed, pyarrow imports it when it first converts something
+
+
 def main() -> None:
     """Serve stdin; never returns."""
     # The runs answer these by saving, as soon as they can; the server goes when nobody asks it any more.
@@ -111,6 +121,7 @@ def main() -> None:
     os.environ |= tied_environment({})  # a run ends with this process
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what is printed shall not come between the answers
+    warm_up()
     Server(requests, answers, run_here).serve()
     exit_at_once(0)
 

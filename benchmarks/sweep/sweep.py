@@ -101,7 +101,7 @@ def _prepare(jobs: Sequence[Job]) -> int:
 def _run_all(plan: Plan, index: Index, pool: Pool) -> int:
     logs = index.folder / "logs"
     logs.mkdir(exist_ok=True)
-    waiting = [job for job in plan.jobs if not _has_ended(job, index)]
+    waiting = [job for job in plan.jobs if not is_trained(job, index)]
     num_done = len(plan.jobs) - len(waiting)
     print(
         f"{index.folder}: {len(plan.jobs)} runs, {num_done} of them done, {plan.workers} at once; what each "
@@ -120,7 +120,7 @@ def _run_all(plan: Plan, index: Index, pool: Pool) -> int:
     return _finish(index, stopped=pool.stop_requested)
 
 
-def _has_ended(job: Job, index: Index) -> bool:
+def is_trained(job: Job, index: Index) -> bool:
     """Whether the run of ``job`` is there, trained as long as it shall be."""
     run = index.runs.get(job.name)
     config = job.config
@@ -147,6 +147,7 @@ def _finish(index: Index, *, stopped: bool = False) -> int:
         return REQUEUE_EXIT_CODE
     if not_ended:
         return FAILED_EXIT_CODE
+    print(f"`shardrec report {index.folder}` draws a page of it")
     return 0
 
 

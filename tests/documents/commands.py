@@ -98,7 +98,7 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
         assert shardrec(["prepare", "data.log=provided/events.parquet", f"data.store={store}"]) == 0
     if needs_store and keys.get("data.append") == "true" and not (inside(store) / "manifest.json").exists():
         assert shardrec(["prepare", "data.log=provided/first.parquet", f"data.store={store}"]) == 0
-    if verb == "compare":
+    if verb in ("compare", "report"):
         for run in [word for word in rest if "=" not in word]:
             provide("evaluate", {"run_dir": run}, [])
     run_dir = keys.get("run_dir", "")

@@ -10,6 +10,7 @@ from benchmarks.sweep.__main__ import main
 from benchmarks.sweep.index import FAILED, Index
 from benchmarks.sweep.jobs import plan_of
 from benchmarks.sweep.options import options_of
+from benchmarks.sweep.sweep import is_trained
 from configs.errors import ConfigError
 from recorded import write_run
 
@@ -94,3 +95,12 @@ def test_the_same_run_twice_is_no_spread(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / name)
     assert [len(each.runs) for each in configurations_of(Index(tmp_path).ended())] == [1, 1]
+
+
+def test_what_has_ended_is_not_trained_again_but_longer(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"seed={seed}", [f"seed={seed}", "num_epochs=3"])
+    for words, has_ended in ((["num_epochs=3"], True), (["num_epochs=4"], False), (["num_steps=9"], False)):
+        plan = plan_of(options_of(["seed=1,2", *words, f"sweep_dir={tmp_path}"]))
+        index = Index(tmp_path, plan.jobs)
+        assert [is_trained(job, index) for job in plan.jobs] == [has_ended] * 2

@@ -1,6 +1,7 @@
 """The training loop: all that happens between the first step and the last, in order."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from enum import Enum
 
 from configs.schema import NonFiniteConfig
@@ -10,6 +11,7 @@ from train.accounting.phase_clock import Phase
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.evaluation.protocol import Validator
 from train.metrics_logger import RunTracker
+from train.profiler import not_profiled
 from train.progress import RunProgress
 from train.state import TrainState
 from train.step import train_step
@@ -36,6 +38,7 @@ def train(
     tracker: RunTracker,
     checkpointer: DiskCheckpointer,
     validator: Validator | None,
+    profiled: Callable[[int], AbstractContextManager[None]] = not_profiled,
 ) -> Outcome:
     """Advance ``state`` to ``num_steps``, until ``patience`` validations in a row were not better, or until one has
     reached ``target``. Without a ``validator``, where no event is held out, there is no best model.
@@ -53,7 +56,8 @@ def train(
         if progress.is_skipped(state.step):
             state.step += 1
             continue
-        metrics = train_step(state, batch, is_measured=tracker.is_due(state.step + 1))
+        with profiled(state.step + 1):
+            metrics = train_step(state, batch, is_measured=tracker.is_due(state.step + 1))
         state.step += 1
         tracker.count(metrics, batch)
         progress.record_step(metrics.is_finite)

@@ -1,25 +1,26 @@
 """How a run goes: a line on the terminal, ``metrics.jsonl``, and events for TensorBoard; rank 0 writes."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from configs.live_line import LiveLine
 from configs.schema.target import Target
 from data_pipeline.batch import SequenceBatch
 from train.accounting.flop import largest_flop_per_s
-from train.accounting.ledger import Ledger, Spent, spent_of, write_spent
+from train.accounting.ledger import Ledger, Spent, write_spent
 from train.accounting.memory import peak_memory_bytes
 from train.accounting.phase_clock import TRAINING, Phase
 from train.progress import RunProgress
 from train.run_dir.metrics_file import MetricsFile
 from train.state import TrainState
 from train.step import StepMetrics
+from train.trackers import TensorBoard, Tracker
 
 _SHOWN = ("hr@10", "ndcg@10")
 """Of a validation, on the terminal."""
@@ -33,21 +34,25 @@ class RunTracker:
         folder: Path,
         progress: RunProgress,
         ledger: Ledger,
+        spent_before: Spent,
         *,
         every_steps: int,
         num_steps: int,
         state: TrainState,
         label: str = "",
+        trackers: Sequence[Tracker] = (),
     ) -> None:
-        """``progress``: what was spent before, to which that is added which ``ledger`` counts from now on. Lines of
-        later steps than ``state.step`` go. ``label``: before each line on the terminal."""
+        """``progress``: what was counted before; what was spent is ``spent_before`` and what ``ledger`` counts in
+        this session. Lines of later steps than ``state.step`` go. ``label``: before each line on the terminal.
+        ``trackers``: get the figures too, on the rank that has some; they are closed with this.
+        """
         self._label = label
         self.every_steps, self.num_steps, self.collectives = every_steps, num_steps, state.collectives
         self.device, self.before, self.schedule = state.device, replace(progress), state.schedule
         self.ledger, self.flop, self.peak_flop_per_s = ledger, state.flop, 0.0
         if self.flop is not None:
             self.peak_flop_per_s = largest_flop_per_s(ledger.hardware, state.device, self.flop.dtype)
-        self.spent_before, self.trained_before_s = ledger.spent_here(), ledger.trained_device_s()
+        self.spent_before, self.trained_before_s = spent_before, ledger.trained_device_s()
         self.last_phases_s = ledger.clock.seconds()
         self.num_clipped = progress.num_clipped_steps
         self.steps_since_log, self.clipped_since_log = progress.num_steps_since_log, progress.num_clipped_since_log
@@ -60,7 +65,7 @@ class RunTracker:
         if self.is_writer:
             self.live_line = LiveLine()
             self.file = MetricsFile(folder, state.step, progress.metrics_bytes, progress.metrics_sum)
-            self.events = SummaryWriter(str(folder / "events"))
+            self.trackers = [TensorBoard(folder / "events"), *trackers]
 
     def is_due(self, step: int) -> bool:
         """Whether ``step`` is logged."""
@@ -174,10 +179,11 @@ class RunTracker:
         if self.is_writer:
             self.live_line.close()
             self.file.close()
-            self.events.close()
+            for tracker in self.trackers:
+                tracker.close()
 
     def _spent(self) -> Spent:
-        return spent_of(self.before) + (self.ledger.spent_here() - self.spent_before)
+        return self.spent_before + self.ledger.spent_here()
 
     def _of_all_ranks(self) -> tuple[float, float, float]:
         """Tokens, samples and FLOP since the making. Collective."""
@@ -195,5 +201,5 @@ class RunTracker:
         if not self.is_writer:
             return
         self.file.write({"step": step, "elapsed_s": self._spent().wall_s, **values})  # of all sessions: never back
-        for key, value in values.items():
-            self.events.add_scalar(key, value, step)
+        for tracker in self.trackers:
+            tracker.log(step, values)

@@ -12,6 +12,7 @@ from configs.errors import ConfigError
 from configs.schema import DataConfig, RefitOn, Split
 from data_pipeline.split import HeldOut, Subset
 from data_pipeline.stream.sequence_stream import SequenceStream
+from train.accounting.ledger import spent_of
 from train.accounting.phase_clock import Phase
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
@@ -161,6 +162,7 @@ def _tracker(session: Session, plan: Refit, state: TrainState, progress: RunProg
         folder,
         progress,
         session.ledger,
+        spent_of(progress) - session.ledger.spent_here(),  # what is told of the fit is of the fit alone
         every_steps=session.config.log_every_steps,
         num_steps=plan.num_steps,
         state=state,

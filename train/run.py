@@ -28,6 +28,7 @@ from train.evaluation.summary import Summary, print_table
 from train.finish import finish, finished_summary, forget_best, holds_out
 from train.loop import Outcome, train
 from train.metrics_logger import RunTracker
+from train.profiler import StepProfiler
 from train.progress import RunProgress
 from train.refit import is_fitted, refit
 from train.run_dir.identity import open_run_folder, record_beginning
@@ -39,6 +40,7 @@ from train.sharding import placement_of
 from train.state import TrainState
 from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
+from train.trackers import Tracker, open_trackers
 from train.warm_start import model_of, warm_start
 
 
@@ -146,7 +148,10 @@ def _train(
     config = session.config
     while True:
         try:
-            with closing(stream.batches(start=state.step)) as batches:
+            with (
+                closing(stream.batches(start=state.step)) as batches,
+                StepProfiler(session.folder, config.profile.steps, session.collectives.rank) as profiled,
+            ):
                 outcome = train(
                     state,
                     batches,
@@ -159,6 +164,7 @@ def _train(
                     tracker=tracker,
                     checkpointer=checkpointer,
                     validator=validator,
+                    profiled=profiled,
                 )
         except StopRequested:  # in a validation, with which the next start begins
             outcome = Outcome.STOPPED
@@ -248,6 +254,17 @@ def _batch_of(config: DataConfig) -> str:
 
 
 def _tracker(session: Session, state: TrainState, progress: RunProgress, num_steps: int) -> RunTracker:
-    session.ledger.resume(progress)
+    spent_before = session.ledger.resume(progress)
     folder, every_steps = session.folder, session.config.log_every_steps
-    return RunTracker(folder, progress, session.ledger, every_steps=every_steps, num_steps=num_steps, state=state)
+    trackers: list[Tracker] = []
+    on_rank_zero(lambda: trackers.extend(open_trackers(session.config.tracking, folder, session.config.run_dir)))
+    return RunTracker(
+        folder,
+        progress,
+        session.ledger,
+        spent_before,
+        every_steps=every_steps,
+        num_steps=num_steps,
+        state=state,
+        trackers=trackers,
+    )

@@ -18,6 +18,7 @@ from configs.schema.nonfinite import NonFiniteConfig
 from configs.schema.optimizer import OptimizerConfig, TableOptimizer
 from configs.schema.recommend import RecommendConfig
 from configs.schema.sharding import Sharding, ShardingConfig
+from configs.schema.tracking import ProfileConfig, TrackingConfig
 from configs.schema.train import TrainConfig
 from configs.url import is_url
 
@@ -64,6 +65,10 @@ class RunConfig:
     """The final fit."""
     nonfinite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
     """What happens to a loss or a gradient that is not finite."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where figures go besides the run's own files."""
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    """A trace of some steps."""
     export: ExportConfig = field(default_factory=ExportConfig)
     """What ``shardrec export`` writes."""
     recommend: RecommendConfig = field(default_factory=RecommendConfig)

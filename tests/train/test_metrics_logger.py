@@ -69,6 +69,11 @@ def ledger_in(folder: Path, hardware: HardwareConfig, world_size: int) -> Ledger
     return ledger
 
 
+def tracker_in(folder: Path, progress: RunProgress, ledger: Ledger, state: TrainState) -> RunTracker:
+    before = ledger.resume(progress)
+    return RunTracker(folder, progress, ledger, before, every_steps=1, num_steps=99, state=state)
+
+
 def session(
     folder: Path,
     progress: RunProgress,
@@ -84,7 +89,9 @@ def session(
     hardware = HardwareConfig(usd_per_device_hour=usd, watts_per_device=100.0)
     with (
         ledger_in(folder, hardware, world_size) as ledger,
-        RunTracker(folder, progress, ledger, every_steps=1, num_steps=99, state=state) as tracker,
+        RunTracker(
+            folder, progress, ledger, ledger.resume(progress), every_steps=1, num_steps=99, state=state
+        ) as tracker,
     ):
         for step in steps:
             clock.now_s += 1.0
@@ -114,7 +121,9 @@ def test_counting_twice_counts_once(tmp_path: Path, clock: SimpleNamespace):
     state = state_at(3, 3)
     with (
         ledger_in(tmp_path, HardwareConfig(), 3) as ledger,
-        RunTracker(tmp_path, progress, ledger, every_steps=1, num_steps=9, state=state) as tracker,
+        RunTracker(
+            tmp_path, progress, ledger, ledger.resume(progress), every_steps=1, num_steps=9, state=state
+        ) as tracker,
     ):
         clock.now_s += 5
         tracker.account(progress)

@@ -101,8 +101,9 @@ class Ledger:
         self._thread.join()
         self._record(FAILED if kind else self.ended)
 
-    def resume(self, progress: RunProgress) -> None:
-        """Give ``progress``, as a checkpoint had it, what all sessions have spent; what came of none of it is lost.
+    def resume(self, progress: RunProgress) -> Spent:
+        """Give ``progress``, as a checkpoint had it, what all sessions have spent, and return what those before this
+        one did.
 
         Time after the checkpoint is lost where the last session was killed or has failed: a session that was stopped
         saved first.
@@ -115,6 +116,7 @@ class Ledger:
         if self.earlier and self.earlier[-1]["ended"] in (KILLED, FAILED):
             progress.lost_device_s += before.device_s - progress.device_s
         write_spent(self.spent(), progress)
+        return before
 
     def gather(self) -> None:
         """Take the times and the energy of all ranks into account; between two calls they are as rank 0's.

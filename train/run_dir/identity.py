@@ -39,6 +39,8 @@ MAY_CHANGE = (
     "began_with",
     "recommend",
     "follow",
+    "tracking",
+    "profile",
     "data.log",
     "data.store",
     "data.version",

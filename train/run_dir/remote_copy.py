@@ -31,9 +31,9 @@ from train.run_dir.sessions_file import SESSIONS
 
 RECORDS = (
     *(IDENTITY, STOPPED, OVERRIDES, "config.yaml", "environment.json"),
-    *("metrics.jsonl", "summary.json", "ranks.parquet", "refit/metrics.jsonl", SESSIONS),
+    *("metrics.jsonl", "summary.json", "ranks.parquet", "refit/metrics.jsonl", SESSIONS, "trackers.json"),
 )
-EVENTS = ("events", "refit/events")
+EVENTS = ("events", "refit/events", "profile")
 CHECKPOINTS = "checkpoints"
 
 Files = dict[str, list[int | str]]

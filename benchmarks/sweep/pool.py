@@ -113,11 +113,9 @@ def ending_of(code: int, log: Path, start: int) -> str:
 
 
 def _request_of(job: Job, logs: Path) -> dict[str, Any]:
-    hardware = job.config.hardware
     return {
         "name": job.name,
         "words": job.words,
         "log": str(log_of(logs, job.name).absolute()),
-        "num_ranks": hardware.num_ranks,
-        "num_threads": hardware.num_threads,
+        "num_ranks": job.config.hardware.num_ranks,
     }

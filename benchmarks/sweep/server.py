@@ -3,7 +3,7 @@
 A run's process is forked, so that it starts at once and dies alone: what one run breaks, leaks or crashes, no other
 run sees. Of a line of JSON on stdin it makes a run; when that has ended, it writes a line to stdout.
 
-    {"name": "seed=1", "words": ["seed=1", ...], "log": "sweeps/a/logs/seed=1.log", "num_ranks": 1, "num_threads": 1}
+    {"name": "seed=1", "words": ["seed=1", ...], "log": "sweeps/a/logs/seed=1.log", "num_ranks": 1}
     {"name": "seed=1", "code": 0}
 
 ``{"stop": true}`` asks all runs to save and end; the end of stdin ends the server when no run is left.
@@ -24,7 +24,7 @@ from configs.lifeline import end_with_starter, tied_environment
 from configs.load import load_config
 from configs.process_exit import exit_at_once
 from train.run import main as train
-from train.supervision.elastic_agent import main as train_on_ranks
+from train.supervision.forked_ranks import run_on_forked_ranks
 from train.supervision.process_exit import run_and_exit
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -97,14 +97,13 @@ class Server:
 def run_here(request: dict[str, Any]) -> int:
     """Train the run of ``request`` in this new process, with its output in its log; the exit code."""
     end_with_starter()
-    os.environ["OMP_NUM_THREADS"] = str(request["num_threads"])  # for ranks, which are processes of this one
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     if request["num_ranks"] == 1:
         return train(request["words"])
-    return train_on_ranks([f"--ranks={request['num_ranks']}", "train", *request["words"]])
+    return run_on_forked_ranks(request["num_ranks"], lambda: train(request["words"]))
 
 
 def warm_up() -> None:

@@ -97,9 +97,9 @@ class _OneMachine(_Static):
     """A store on loopback; ranks that start again get a new one, without what the ones before left in it."""
 
     def next_rendezvous(self) -> RendezvousInfo:
-        listener = _listener(LOOPBACK, 0)
+        listener = listen_on_loopback()
         port = int(listener.getsockname()[1])
-        store = _served_store(listener, LOOPBACK, port)
+        store = served_store(listener, LOOPBACK, port)
         return RendezvousInfo(store, 0, 1, RendezvousStoreInfo(LOOPBACK, port))
 
 
@@ -123,12 +123,18 @@ class _KnownNodes(_Static):
     def _store(self) -> dist.TCPStore:
         if self._node.node == 0:
             listener = _listener(_own_address(self._host), self._port)
-            return _served_store(listener, self._host, self._port)
+            return served_store(listener, self._host, self._port)
         timeout = timedelta(seconds=self._node.join_timeout_s)
         return dist.TCPStore(self._host, self._port, is_master=False, timeout=timeout)
 
 
-def _served_store(listener: socket.socket, host: str, port: int) -> dist.TCPStore:
+def listen_on_loopback() -> socket.socket:
+    """A socket at a free port of loopback, for :func:`served_store`."""
+    return _listener(LOOPBACK, 0)
+
+
+def served_store(listener: socket.socket, host: str, port: int) -> dist.TCPStore:
+    """The store of a job, served by this process at ``listener``; it ends with the returned object."""
     return dist.TCPStore(
         host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), multi_tenant=False
     )

@@ -7,6 +7,7 @@ This module's name is ours alone, so it can put our folder in front before any o
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +180,11 @@ def train(overrides: Sequence[str]) -> Run:
     Raises ``ConfigError`` for what is found before they start, and :class:`CommandFailed`.
     """
     _ours_first()
+    from configs.command_time import set_began
     from configs.load import load_pinned
     from launch.clusters.local import train_locally
 
+    set_began(time.time())
     config, words = load_pinned(list(overrides), machine=True)
     if code := train_locally(config, words):
         raise CommandFailed(["train", *overrides], code)
@@ -229,10 +232,14 @@ def main() -> int:
     """The command ``shardrec``."""
     if os.environ.pop("PYTHONINSPECT", ""):  # or each process ends with a traceback, a prompt and exit code 1
         os.execve(sys.executable, sys.orig_argv, os.environ)
+    began = time.time()
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         return 2
+    from configs.command_time import set_began
     from launch.cli import main as run_verb
+
+    set_began(began)
 
     return run_verb()
 

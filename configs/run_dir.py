@@ -15,9 +15,6 @@ BIND_RANKS = "SHARDREC_BIND_RANKS"
 """Environment variable: which processors each rank pins itself to, none, cores or numa."""
 RANK_LOG = "SHARDREC_RANK_LOG"
 """Environment variable: the file that each rank copies its output to, with ``{rank}`` for its number."""
-BEGAN_AT = "SHARDREC_BEGAN_AT"
-"""Environment variable: when the command began that started the ranks, in seconds since 1970: from then on their
-devices are held."""
 READER = "evaluate"
 """Names the folder of those who read a run, such as ``shardrec evaluate``: they must not disturb one under way."""
 

@@ -1,6 +1,5 @@
 """``python -m train key=value ...``, alone or under torchrun."""
 
-import os
 import sys
 import time
 
@@ -12,19 +11,18 @@ def start() -> None:
     if problem := put_first():
         print(f"ConfigError: {problem}", file=sys.stderr)
         sys.exit(2)
-    began = time.time()
+    from configs.command_time import began_or_now
     from configs.lifeline import end_with_starter
-    from configs.run_dir import BEGAN_AT
     from configs.terminal import survive_lost_output
 
+    began = began_or_now()
     survive_lost_output()
     end_with_starter()
     # Only now: torch takes seconds to load, in which this process could outlive the one that started it.
     from train.run import main
     from train.supervision.process_exit import run_and_exit
 
-    early_s = time.time() - float(os.environ.get(BEGAN_AT, began))
-    run_and_exit(lambda: main(sys.argv[1:], max(early_s, 0.0)))
+    run_and_exit(lambda: main(sys.argv[1:], max(time.time() - began, 0.0)))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
 """A run on this machine: the store is made where it is missing, the run folder is checked, the ranks are started."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.command_time import began_or_now, set_began
 from configs.errors import ConfigError, exit_code_of
 from configs.load import load_config
 from configs.machine import available_memory_gib, num_gpus, torch_is_built_for_gpus, usable_cores
 from configs.memory import check_memory
 from configs.nesting import refuse_nested
-from configs.run_dir import BEGAN_AT
 from configs.schema import RunConfig
 from configs.url import is_url
 from launch.command import run_module
@@ -73,11 +72,14 @@ def make_ready(config: RunConfig, overrides: Sequence[str]) -> int:
     Returns 0 or the exit code.
     """
     refuse_nested({"run_dir": config.run_dir, "data.store": config.data.store, "data.log": config.data.log})
+    began = began_or_now()
     if _must_prepare(config):
+        prepare_began = time.time()
         code = run_module("data_pipeline.prepare", ["--wait", *overrides])
         if code:
             return code
-    os.environ[BEGAN_AT] = str(time.time())  # what a run costs begins here
+        began += time.time() - prepare_began  # a store is no cost of the run
+    set_began(began)
     return run_module("train.preflight", overrides)
 
 

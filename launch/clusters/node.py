@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from configs.command_time import forget_began
 from configs.errors import REQUEUE_EXIT_CODE, ConfigError, exit_code_of
 from configs.run_dir import BIND_RANKS, RANK_LOG, local_run_dir
 from configs.schema import RunConfig
@@ -64,6 +65,7 @@ def run_node(place: NodeSpec, config: RunConfig, overrides: Sequence[str]) -> in
     Node 0 makes the store first where the verb trains: the others wait for as long as that takes.
     """
     hold_stop_signals()
+    forget_began()
     try:
         _meet(place, config, overrides)
     except PrepareFailed as failure:

@@ -26,6 +26,7 @@ from train.distributed.collectives import (
     process_group,
 )
 from train.distributed.heartbeat import heartbeating
+from train.evaluation.details import details_of
 from train.evaluation.other_store import KnownIds, target_ranks_elsewhere
 from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys_of
 from train.evaluation.summary import Summary, print_quality, quality_report, report_of_ranks, write_summary
@@ -120,6 +121,8 @@ def _report_elsewhere(
         return {}, None
     data = {key.removeprefix("data."): digest for key, digest in identity_digests(asked.manifest).items()}
     report = report_of_ranks(found.ranks, config, heartbeat, num_unranked=found.num_unranked)
+    with heartbeating(heartbeat):
+        report |= details_of(found.targets, config, asked.manifest)
     report |= {
         "data": {"store": config.data.store, "version": asked.manifest.version, **data},
         "split": config.data.split.value,

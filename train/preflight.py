@@ -21,6 +21,7 @@ from data_pipeline.store.labels import refuse_label
 from data_pipeline.store.lease import refuse_if_written
 from data_pipeline.store.manifest import identity_digests
 from data_pipeline.store.paths import path_of
+from train.evaluation.groups import refuse_unknown_groups
 from train.run_dir.identity import IDENTITY, refuse_other_run
 from train.run_dir.known_ids import refuse_unfit
 from train.run_dir.store_check import note_grown_log, refuse_other_origin
@@ -29,8 +30,9 @@ from train.run_dir.store_version import manifest_of_run, note_newer_version
 
 def check(config: RunConfig, overrides: Sequence[str]) -> None:
     """Raise :class:`ConfigError` or :class:`DataError` for a store that cannot be read, was made of another log or
-    with other options than the user gives, or lacks a feature of the model, a run folder of another run and one that
-    cannot be written. Changes nothing: the run may be under way, or be waiting to be started again."""
+    with other options than the user gives, or lacks a feature of the model or of ``evaluation.groups``, a run folder
+    of another run and one that cannot be written. Changes nothing: the run may be under way, or be waiting to be
+    started again."""
     if not config.data.store:
         raise ConfigError("data.store is empty; set it to a store that `shardrec prepare` made")
     refuse_nested({"run_dir": config.run_dir, "data.store": config.data.store, "data.log": config.data.log})
@@ -49,6 +51,7 @@ def check(config: RunConfig, overrides: Sequence[str]) -> None:
             f"was made of a log without times (data.columns.timestamp is empty); set model.time=none, or choose "
             f"another model"
         )
+    refuse_unknown_groups(config, manifest)
     refuse_unwritable(describe_run_dir(config), local_run_dir(config), "choose another")
     if not is_url(config.run_dir):
         refuse_if_written(Path(config.run_dir), f"run_dir={config.run_dir}")

@@ -1,10 +1,11 @@
 """How a model is ranked."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from configs.bounds import COUNT, check_bounds
 from configs.errors import require
+from configs.paths import checked_path
 
 LOSS = "loss"
 RATING_METRICS = ("rmse", "mae")
@@ -12,6 +13,8 @@ RATING_METRICS = ("rmse", "mae")
 LESS_IS_BETTER = (LOSS, *RATING_METRICS)
 RANK_METRICS = ("hr", "ndcg", "mrr", "precision", "recall", "f1")
 """Metrics of a ranking, each at a cutoff."""
+GROUPS = ("history_length", "activity", "item_popularity")
+"""By what targets are grouped where nothing else is said."""
 _CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{'|'.join(LESS_IS_BETTER)}")
 
 
@@ -35,8 +38,8 @@ class EvaluationConfig:
     """Validations before this step are left out: those that cannot be good enough cost time all the same."""
     metric: str = "ndcg@10"
     """Figure of the validation that decides which model is the best, and when patience is at its end: hr, ndcg, mrr,
-    precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue. With
-    loss=mse also rmse or mae."""
+    map, precision, recall or f1 at any cutoff, mrr, or loss: the targets' cross-entropy over the whole catalogue.
+    With loss=mse also rmse or mae."""
     patience: int = 10
     """Validations in a row without a better model that end the run."""
     leave_out_seen: bool = True
@@ -45,10 +48,25 @@ class EvaluationConfig:
     """Users that are ranked at once."""
     num_bootstrap_samples: int = 1000
     """Resamplings of the test users behind each confidence interval."""
+    groups: list[str] = field(default_factory=lambda: list(GROUPS))
+    """By what the quality on the test is told group by group: history_length, activity, item_popularity, features of
+    events and of items, and columns of the two files below."""
+    user_file: str = ""
+    """File with a row a user, whose columns ``evaluation.groups`` may name; empty: none."""
+    user_column: str = ""
+    """Its column of raw user ids; empty: ``data.columns.user``."""
+    item_file: str = ""
+    """File with a row an item, whose columns ``evaluation.groups`` may name; empty: none."""
+    item_column: str = ""
+    """Its column of raw item ids; empty: ``data.columns.item``."""
 
     def __post_init__(self) -> None:
-        self.metric = self.metric.lower()
+        self.metric = re.sub(r"^map@", "mrr@", self.metric.lower())  # of one target they are one number
         check_metric(f"evaluation.metric={self.metric}", self.metric)
+        for name in ("user_file", "item_file"):
+            setattr(self, name, checked_path(f"evaluation.{name}", getattr(self, name)))
+        doubled = [name for name in self.groups if self.groups.count(name) > 1]
+        require(not doubled, f"evaluation.groups={self.groups} names {', '.join(doubled[:1])} twice; name it once")
         check_bounds(
             "evaluation.",
             self,

@@ -90,6 +90,10 @@ def provide(verb: str, keys: dict[str, str], rest: list[str]) -> None:
         write_log(keys)
     if "data.items" in keys:
         write_items(keys)
+    if "evaluation.user_file" in keys:
+        pl.DataFrame({"user_id": range(40), "gender": ["f", "m"] * 20, "age": range(40)}).write_csv(
+            inside(keys["evaluation.user_file"])
+        )
     store = keys.get("data.store", "")
     if verb in ("inspect", "prune"):
         store = next((word for word in rest if "=" not in word and not word.startswith("-")), "")

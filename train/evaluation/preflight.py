@@ -15,6 +15,7 @@ from configs.saved_run import place_overrides
 from configs.schema import RunConfig, Split
 from data_pipeline.store.manifest import Manifest, identity_digests, load_manifest
 from data_pipeline.store.paths import path_of
+from train.evaluation.groups import refuse_unknown_groups
 from train.run_dir.identity import is_same_data, load_run_config, refuse_other_evaluation
 from train.run_dir.known_ids import (
     TrainedRun,
@@ -83,12 +84,14 @@ def asked_events(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
 
 
 def evaluated(config: RunConfig, typed: Collection[str] = ()) -> Evaluated:
-    """:func:`asked_events` of which some can be ranked; :class:`ConfigError` where none is held out."""
+    """:func:`asked_events` of which some can be ranked; :class:`ConfigError` where none is held out, or where they
+    cannot be grouped as ``evaluation.groups`` asks."""
     asked = asked_events(config, typed)
     if asked.source is None:
         _refuse_nothing_held_out(asked.config)
     else:
         _refuse_no_split(asked.config, asked.run)
+    refuse_unknown_groups(asked.config, asked.manifest)
     return asked
 
 

@@ -15,6 +15,11 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
+<<<<<<< HEAD
+=======
+from train.evaluation.cost import cost_of
+from train.evaluation.details import details_lines, details_of
+>>>>>>> c4f9fd0 (Evaluation by group: history length, activity, popularity, and any column of users, items or events, with intervals, gaps and Holm's correction)
 from train.evaluation.ending import ended_by
 from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report
@@ -114,7 +119,8 @@ def quality_report(
         if is_stop_requested():
             raise StopRequested
 
-    report = report_of_ranks(ranks, config, heartbeat, go_on) | ratings
+    with heartbeating(heartbeat):
+        report = report_of_ranks(ranks, config, go_on=go_on) | ratings | details_of(targets, config, manifest, go_on)
     cold = split_rule(config.data, manifest).cold
     if cold is not None:
         report |= {"by_items": quality_of_cold_and_warm(targets.rank, cold[targets.item] != WARM)}
@@ -229,6 +235,8 @@ def print_quality(quality: Summary) -> None:
     if "oracle_ndcg@10" in quality:
         share = quality["test"]["ndcg@10"] / quality["oracle_ndcg@10"]
         print(f"{'oracle':16}{'':8}{quality['oracle_ndcg@10']:10.4f}   the model reaches {share:.0%} of the possible")
+    for line in details_lines(quality):
+        print(line)
     if "ratings" in quality:
         found = quality["ratings"]
         print(f"{found['label']} of the same events: RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f}")

@@ -53,6 +53,11 @@ MAY_CHANGE = (
     "evaluation.batch_size",
     "evaluation.num_bootstrap_samples",
     "evaluation.patience",
+    "evaluation.groups",
+    "evaluation.user_file",
+    "evaluation.user_column",
+    "evaluation.item_file",
+    "evaluation.item_column",
     "export",
 )
 """Keys that may change when a run resumes, since they do not change which batches it trains on.

@@ -20,12 +20,8 @@ from train.accounting.phase_clock import Phase, PhaseClock
 from train.accounting.timed_step import TimedCollectives
 from train.build import build_state as build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
-<<<<<<< HEAD
 from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero, process_group
-=======
-from train.distributed.collectives import ProcessGroupCollectives, control_group, on_rank_zero, process_group
 from train.evaluation.groups import refuse_unknown_groups
->>>>>>> c4f9fd0 (Evaluation by group: history length, activity, popularity, and any column of users, items or events, with intervals, gaps and Holm's correction)
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import split_report
@@ -80,12 +76,8 @@ def _session(config: RunConfig, overrides: Sequence[str], clock: PhaseClock) -> 
         manifest = load_manifest(config.data.store, config.data.version)
         on_rank_zero(lambda: _print_split(config, manifest, watchdog.heartbeat))
         require_targets(config, manifest)
-<<<<<<< HEAD
         collectives = TimedCollectives(clock)
-=======
         on_rank_zero(lambda: refuse_unknown_groups(config, manifest))
-        collectives = ProcessGroupCollectives()
->>>>>>> c4f9fd0 (Evaluation by group: history length, activity, popularity, and any column of users, items or events, with intervals, gaps and Holm's correction)
         on_rank_zero(lambda: open_run_folder(config, overrides, identity_digests(manifest), collectives.world_size))
         ledger = Ledger(clock, config.hardware, collectives, *meter_of_all(collectives, device))
         send = nothing if sync is None else sync.remote.send_sessions

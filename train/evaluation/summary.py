@@ -15,11 +15,7 @@ from data_pipeline.store.manifest import Manifest, identity_digests
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
-<<<<<<< HEAD
-=======
-from train.evaluation.cost import cost_of
 from train.evaluation.details import details_lines, details_of
->>>>>>> c4f9fd0 (Evaluation by group: history length, activity, popularity, and any column of users, items or events, with intervals, gaps and Holm's correction)
 from train.evaluation.ending import ended_by
 from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report

@@ -49,8 +49,8 @@ class EvaluationConfig:
     num_bootstrap_samples: int = 1000
     """Resamplings of the test users behind each confidence interval."""
     groups: list[str] = field(default_factory=lambda: list(GROUPS))
-    """By what the quality on the test is reported group by group: history_length, activity, item_popularity, features of
-    events and of items, and columns of the two files below."""
+    """By what the quality on the test is reported group by group: history_length, activity, item_popularity, features
+    of events and of items, and columns of the two files below."""
     user_file: str = ""
     """File with a row a user, whose columns ``evaluation.groups`` may name; empty: none."""
     user_column: str = ""

@@ -10,6 +10,7 @@ from configs.process_exit import exit_at_once
 NAMES = (
     "stream",
     "step",
+    "scaling",
     "attention",
     "loss",
     "evaluate",

@@ -282,6 +282,7 @@ VERBS = {
         options=(
             ("stream", "needs data.store=STORE: store to batches; from 10 M events on it writes stream_large.json"),
             ("step", "needs data.store=STORE: a training step beside a plain padded one"),
+            ("scaling", "needs data.store=STORE: a job of several ranks beside as many independent ones"),
             ("attention", "needs data.store=STORE: attention kernels side by side"),
             ("evaluate", "needs data.store=STORE: exact ranking of the whole catalogue"),
             ("recommend", "needs run_dir=RUN: users a second that the command `shardrec recommend` prints"),

@@ -32,6 +32,11 @@ class Collectives(Protocol):
         """Begin :meth:`sum`; ``value`` is the sum once the result has been called. Collective."""
         ...
 
+    def begin_sum_of_own_rows(self, value: Tensor, sizes: Sequence[int]) -> Callable[[], Tensor]:
+        """Begin the sum over ranks of this rank's rows, which the result gives: of ``value`` ``[N, ...]`` the first
+        ``sizes[0]`` are those of rank 0, and so on. ``value`` must not change meanwhile. Collective."""
+        ...
+
     def max(self, value: Tensor) -> Tensor:
         """The maximum over ranks, in place; collective, without gradient."""
         ...
@@ -54,6 +59,10 @@ class SingleProcess:
     def begin_sum(self, value: Tensor) -> Callable[[], object]:
         """``value`` is the sum already."""
         return nothing
+
+    def begin_sum_of_own_rows(self, value: Tensor, sizes: Sequence[int]) -> Callable[[], Tensor]:
+        """All rows are its own."""
+        return lambda: value
 
     def max(self, value: Tensor) -> Tensor:
         """``value`` itself."""

@@ -134,7 +134,7 @@ class StagedBackward:
     ) -> Gradients:
         """As :class:`Backward`; ``model`` is left alone, its module called."""
         sizes = batch.sizes_of_parts(self._num_parts)  # of lengths that no device has to be waited for
-        task = objective.task(batch.to(self._device), step)
+        task = objective.task(batch.to(self._device), step, self._num_parts)
         loss = self._down_to_vectors(objective, task, sizes)
         average_gradients(self._dense, self._collectives)
         gradients = [_gradient_of(leaf) for leaf in self._leaves.values()]

@@ -11,7 +11,7 @@ from configs.schema import EncoderConfig, FullSoftmaxConfig, LossConfig, MSEConf
 from configs.schema.model import Masking
 from data_pipeline.batch import SequenceBatch
 from models.collectives import Collectives
-from models.loss.full_softmax import full_softmax_loss, suitable_chunk_tokens
+from models.loss.full_softmax import extent_of, full_softmax_loss, suitable_chunk_tokens
 from models.loss.item_shard import slice_of, slice_size
 from models.loss.loss_inputs import LossInputs
 from models.loss.negatives import NegativeSampler
@@ -28,8 +28,8 @@ class Task:
     """This rank's part."""
     candidates: Tensor
     """Item ids that predictions are scored against: this rank's slice of the catalogue, or the negatives."""
-    num_predictions: Tensor
-    """Of all ranks."""
+    num_predictions: Tensor | None
+    """Of all ranks; None until the loss that tells it is computed."""
 
 
 @dataclass(slots=True)
@@ -58,12 +58,13 @@ class Objective:
         total = self.total(model(task.batch, task.candidates), task)
         return self.backward_from(total, task), self.reported(total.detach(), task)
 
-    def task(self, batch: SequenceBatch, step: int) -> Task:
+    def task(self, batch: SequenceBatch, step: int, num_parts: int = 1) -> Task:
         """What the ranks predict in ``step``, and against which items: the same however their parts of the batch are
-        cut up. Collective."""
+        cut up, here into ``num_parts``. Collective."""
         if self.masking is not None:
             batch = replace(batch, is_hidden=hidden_events(batch, self.masking, seed=self.seed, step=step))
-        num_predictions = self._num_predictions(batch)
+        is_told_by_loss = num_parts == 1 and isinstance(self.config, FullSoftmaxConfig)
+        num_predictions = None if is_told_by_loss else self._num_predictions(batch)
         if isinstance(self.config, FullSoftmaxConfig):
             candidates = torch.arange(self.items.start, self.items.stop, device=batch.item.device)
         elif isinstance(self.config, MSEConfig):
@@ -80,6 +81,9 @@ class Objective:
         under the others. Collective."""
         found = found._replace(target=self._places(found.target))
         if isinstance(self.config, FullSoftmaxConfig):
+            extent = extent_of(found.query, found.candidate_vector, self.collectives)
+            if task.num_predictions is None:
+                task.num_predictions = torch.tensor(float(max(extent.num_predictions, 1)), dtype=torch.float64)
             return full_softmax_loss(
                 found.query,
                 found.target,
@@ -88,6 +92,7 @@ class Objective:
                 chunk_tokens=self._chunk_tokens(self.config, found.target.device),
                 collectives=self.collectives,
                 precision=self.config.precision,
+                extent=extent,
             )
         if isinstance(self.config, MSEConfig):
             return squared_error(found, self.is_probability)
@@ -101,12 +106,14 @@ class Objective:
         TorchRec and DDP average gradients over ranks. A rank's part is its share of the global mean times the number
         of ranks, so that the average is the gradient of the global mean.
         """
+        assert task.num_predictions is not None, "total comes first"
         if isinstance(self.config, FullSoftmaxConfig):
             return total / task.num_predictions * self.collectives.world_size
         return total * (self.collectives.world_size / task.num_predictions)
 
     def reported(self, total: Tensor, task: Task) -> Tensor:
         """The mean over the global number of predictions, of a detached ``total``. Collective."""
+        assert task.num_predictions is not None, "total comes first"
         if isinstance(self.config, FullSoftmaxConfig):
             return total / task.num_predictions
         return self.collectives.sum(total.double().clone()) / task.num_predictions

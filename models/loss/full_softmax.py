@@ -18,7 +18,8 @@ CPU_PIECE_TOKENS = 256
 """Rows of logits that stay in the cache; ``shardrec bench loss`` compares sizes."""
 
 CPU_CHUNK_BYTES = 2**26
-"""Of a chunk's logits where ranks sum its normalisers: each sum waits for the slowest rank, so there are few."""
+"""Of a chunk's logits where ranks sum its normalisers: each sum waits for the slowest rank, so there are few. What
+fits into two such chunks is one."""
 
 GPU_CHUNK_BYTES = 2**31
 """Of a chunk's logits."""
@@ -30,7 +31,7 @@ LARGEST_SAFE_LOGIT = 60.0
 def suitable_chunk_tokens(device: torch.device, num_rows: int, precision: Precision, world_size: int = 1) -> int:
     """How many rows of logits ``[C, v]`` at a time suit ``device`` where the largest slice has ``num_rows``.
 
-    All ranks must take as many: they sum each chunk's normalisers together. Several ranks hold two chunks at a time.
+    All ranks must take as many: they sum each chunk's normalisers together. Several ranks hold up to two at a time.
     """
     bytes_of_row = num_rows * (2 if precision is Precision.BF16 else 4)
     if device.type == "cpu":
@@ -47,16 +48,45 @@ def full_softmax_loss(
     chunk_tokens: int,
     collectives: Collectives,
     precision: Precision = Precision.FP32,
+    extent: "Extent | None" = None,
 ) -> Tensor:
     """Sum over the predictions of **all** ranks of ``-log softmax(query . item)[target]``, the same on every rank.
 
     ``query`` ``[n, D]`` and ``target`` ``[n]`` are this rank's; ``slice_vector`` ``[v, D]`` are the vectors of
     ``items``; ``chunk_tokens`` is the same on every rank. The gradients reach this rank's queries and its slice and
     are complete: those of the unsharded loss, in float32 exact, in bfloat16 with products of that precision.
-    Collective.
+    ``extent``: of the same vectors, where it is known. Collective.
     """
-    loss: Tensor = _FullSoftmax.apply(query, target, slice_vector, items, chunk_tokens, collectives, precision)
+    extent = extent_of(query, slice_vector, collectives) if extent is None else extent
+    loss: Tensor = _FullSoftmax.apply(
+        query, target, slice_vector, items, chunk_tokens, collectives, precision, extent
+    )
     return loss
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What the ranks know of each other's predictions before they score them; the same on every rank."""
+
+    sizes: list[int]
+    """Predictions of each rank."""
+    largest_logit: float
+    """A bound on every logit (Cauchy-Schwarz)."""
+
+    @property
+    def num_predictions(self) -> int:
+        """Of all ranks."""
+        return sum(self.sizes)
+
+
+@torch.no_grad()
+def extent_of(query: Tensor, slice_vector: Tensor, collectives: Collectives) -> Extent:
+    """Of this rank's ``query`` ``[n, D]`` and ``slice_vector`` ``[v, D]``. Waits for the device. Collective."""
+    zero = query.new_zeros(1)
+    lengths = [torch.cat([vectors.norm(dim=1), zero]).max().double() for vectors in (query, slice_vector)]
+    own = torch.stack([lengths[0].new_tensor(len(query)), *lengths])
+    sizes, of_queries, of_slices = collectives.gather(own[None], [1] * collectives.world_size).t().tolist()
+    return Extent([int(size) for size in sizes], max(of_queries) * max(of_slices))
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -72,29 +102,28 @@ class _FullSoftmax(torch.autograd.Function):
         chunk_tokens: int,
         collectives: Collectives,
         precision: Precision,
+        extent: Extent,
     ) -> Tensor:
-        sizes, largest = _sizes_and_largest_logit(query.detach(), slice_vector.detach(), collectives)
-        queries, targets = collectives.gather(query.detach(), sizes), collectives.gather(target, sizes)
+        queries, targets = _of_all_ranks(query.detach(), target, extent.sizes, collectives)
         is_ours = ((targets >= items.start) & (targets < items.stop)).nonzero().squeeze(1)
         place, ours = targets[is_ours] - items.start, queries.index_select(0, is_ours)
         target_vector = slice_vector.detach().index_select(0, place)
         target_logit = queries.new_zeros(len(queries))
         target_logit[is_ours] = (ours * target_vector).sum(1)
         scan = _Scan(queries, target_logit, slice_vector.detach(), chunk_tokens, collectives, precision)
-        scan.run(is_safe=largest <= LARGEST_SAFE_LOGIT)
+        scan.run(is_safe=extent.largest_logit <= LARGEST_SAFE_LOGIT)
         query_grad = scan.query_grad
         _subtract_rows(query_grad, is_ours, target_vector)
+        summed = collectives.begin_sum_of_own_rows(query_grad, extent.sizes)
         _subtract_rows(scan.slice_grad, place, ours)
-        collectives.sum(query_grad)
-        first = sum(sizes[: collectives.rank])
-        ctx.save_for_backward(query_grad[first : first + len(query)], scan.slice_grad)
+        ctx.save_for_backward(summed(), scan.slice_grad)
         return scan.losses.sum(dtype=torch.float64)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query_grad, slice_grad = ctx.saved_tensors  # type: ignore[attr-defined]
         scale = grad.to(query_grad.dtype)
-        return query_grad * scale, None, slice_grad * scale, None, None, None, None
+        return query_grad * scale, None, slice_grad * scale, None, None, None, None, None
 
 
 def _subtract_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
@@ -102,18 +131,15 @@ def _subtract_rows(total: Tensor, index: Tensor, rows: Tensor) -> None:
     total.scatter_add_(0, index[:, None].expand_as(rows), -rows)
 
 
-def _sizes_and_largest_logit(
-    query: Tensor, slice_vector: Tensor, collectives: Collectives
-) -> tuple[list[int], float]:
-    """The predictions of each rank, and a bound on every logit (Cauchy-Schwarz), alike on every rank.
-
-    Waits for the device. Collective.
-    """
-    zero = query.new_zeros(1)
-    lengths = [torch.cat([vectors.norm(dim=1), zero]).max().double() for vectors in (query, slice_vector)]
-    own = torch.stack([lengths[0].new_tensor(len(query)), *lengths])
-    sizes, of_queries, of_slices = collectives.gather(own[None], [1] * collectives.world_size).t().tolist()
-    return [int(size) for size in sizes], max(of_queries) * max(of_slices)
+def _of_all_ranks(query: Tensor, target: Tensor, sizes: list[int], collectives: Collectives) -> tuple[Tensor, Tensor]:
+    """``query`` ``[n, D]`` and ``target`` ``[n]``, int64, of all ranks: in one collective, the targets' bits as
+    further columns of the queries. Collective."""
+    if collectives.world_size == 1:
+        return query, target
+    bits = target.contiguous().view(query.dtype).view(len(target), target.element_size() // query.element_size())
+    both = collectives.gather(torch.cat([query, bits], 1), sizes)
+    width = query.shape[1]
+    return both[:, :width].contiguous(), both[:, width:].contiguous().view(target.dtype).squeeze(1)
 
 
 @dataclass(slots=True)
@@ -145,14 +171,16 @@ class _Scan:
         precision: Precision,
     ) -> None:
         dtype = torch.bfloat16 if precision is Precision.BF16 else queries.dtype
-        self._queries, self._collectives, self._chunk_tokens = queries, collectives, chunk_tokens
+        self._queries, self._collectives = queries, collectives
         self._items, self._in_bits = slice_vector.to(dtype), (queries * math.log2(math.e)).to(dtype)
         self._weighted, self.slice_grad = torch.empty_like(self._in_bits), torch.zeros_like(slice_vector)
         self._sums = torch.stack([torch.zeros_like(target_logit), target_logit], 1)
         """``[N, 2]``: normalisers and target logits, of this rank, then of all."""
         self._shift = torch.zeros_like(target_logit)
-        rows = min(chunk_tokens, max(len(queries), 1))
-        num_buffers = 2 if collectives.world_size > 1 and len(queries) > rows else 1
+        rows, num_buffers = min(chunk_tokens, max(len(queries), 1)), 1
+        if collectives.world_size > 1 and len(queries) > rows:
+            rows, num_buffers = (len(queries), 1) if len(queries) <= 2 * rows else (rows, 2)
+        self._chunk_tokens = rows
         self._buffers = [self._items.new_empty(rows, len(self._items)) for _ in range(num_buffers)]
 
     @property

@@ -54,6 +54,22 @@ class ProcessGroupCollectives:
         assert work is not None, "an asynchronous collective of a member"
         return work.wait
 
+    def begin_sum_of_own_rows(self, value: Tensor, sizes: Sequence[int]) -> Callable[[], Tensor]:
+        """Begin the sum over ranks of the rows ``[sizes[rank], ...]`` of ``value`` ``[N, ...]`` that are this rank's;
+        the result gives it. Added in the order of ranks: the same bits each time. Collective."""
+        if self.world_size == 1:
+            return lambda: value
+        own = sizes[self.rank]
+        received = value.new_empty(self.world_size * own, *value.shape[1:])
+        work = dist.all_to_all_single(received, value, [own] * self.world_size, list(sizes), async_op=True)
+        assert work is not None, "an asynchronous collective of a member"
+
+        def summed() -> Tensor:
+            work.wait()
+            return received.view(self.world_size, own, *value.shape[1:]).sum(0)
+
+        return summed
+
     def max(self, value: Tensor) -> Tensor:
         """The maximum over ranks, in place. Collective."""
         if self.world_size > 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.collective_profile import Collective
 from configs.errors import ConfigError
-from launch.command import module_environment
+from configs.process_environment import module_environment
 
 
 @dataclass(slots=True)

@@ -7,22 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 
 from configs.errors import require
 from configs.lifeline import tie_when_started, tied_environment
-
-ROOT = Path(__file__).resolve().parents[1]
-"""Where our packages lie."""
-
-REUSE_ALLOCATIONS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""glibc keeps freed memory: on a CPU a fresh large tensor costs more in page faults than the arithmetic on it."""
-
-BOUND_KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
-"""oneDNN keeps a kernel for each shape of a bfloat16 product, 1,024 by default. The number of tokens is another
-in every step, so they grew by 1.5 MiB a step. (Both names: oneDNN's own cache and torch's in front of it.)"""
-
+from configs.process_environment import module_environment
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP}
 """What training answers by saving, once it can. SIGHUP only where it is not ignored, as ``nohup`` has it."""
@@ -64,13 +53,6 @@ def _check_polars_threads(environment: Mapping[str, str]) -> None:
         threads.isdecimal() and int(threads) > 0,
         f"the environment variable POLARS_MAX_THREADS={threads} must be a whole number above 0; set it, or unset it",
     )
-
-
-def module_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """``own`` with what our processes need; in it ``-m train`` is our package and not a folder of that name."""
-    paths = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
-    packages = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return {**REUSE_ALLOCATIONS, **BOUND_KERNEL_CACHES, **own, **packages}
 
 
 def wait_for(child: "subprocess.Popen[bytes]") -> int:

@@ -27,6 +27,7 @@ from train.distributed.collectives import (
 )
 from train.distributed.heartbeat import heartbeating
 from train.evaluation.details import details_of
+from train.evaluation.item_models import require_room
 from train.evaluation.other_store import KnownIds, target_ranks_elsewhere
 from train.evaluation.preflight import Evaluated, evaluated, evaluated_run, keys_of
 from train.evaluation.summary import Summary, print_quality, quality_report, report_of_ranks, write_summary
@@ -49,6 +50,7 @@ def evaluate(config: RunConfig, typed: Collection[str] = ()) -> None:
     config = asked.config
     with process_group(config.hardware) as device, Watchdog(config.hardware) as watchdog:
         of_model, manifest = asked.of_model()
+        require_room(config.evaluation, manifest.num_items)
         state = build_state(of_model, manifest, 1, ProcessGroupCollectives(), device, held_out=None)
         with checkpoints_of(config, watchdog.heartbeat) as checkpointer:
             name = model_to_evaluate(checkpointer, config.checkpoint.use)

@@ -22,6 +22,7 @@ from train.build import build_state as build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import control_group, from_rank_zero, on_rank_zero, process_group
 from train.evaluation.groups import refuse_unknown_groups
+from train.evaluation.item_models import require_room
 from train.evaluation.protocol import Validator, require_targets
 from train.evaluation.ranking import StopRequested
 from train.evaluation.split_report import split_report
@@ -78,6 +79,7 @@ def _session(config: RunConfig, overrides: Sequence[str], clock: PhaseClock) -> 
         require_targets(config, manifest)
         collectives = TimedCollectives(clock)
         on_rank_zero(lambda: refuse_unknown_groups(config, manifest))
+        require_room(config.evaluation, manifest.num_items)
         on_rank_zero(lambda: open_run_folder(config, overrides, identity_digests(manifest), collectives.world_size))
         ledger = Ledger(clock, config.hardware, collectives, *meter_of_all(collectives, device))
         send = nothing if sync is None else sync.remote.send_sessions

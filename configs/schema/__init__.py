@@ -8,6 +8,7 @@ from configs.schema.data import Engine as Engine
 from configs.schema.data import LongHistories as LongHistories
 from configs.schema.data import Split as Split
 from configs.schema.evaluation import EvaluationConfig as EvaluationConfig
+from configs.schema.evaluation import TrainedBaseline as TrainedBaseline
 from configs.schema.export import ExportConfig as ExportConfig
 from configs.schema.export import ExportDtype as ExportDtype
 from configs.schema.follow import FollowConfig as FollowConfig

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 
 from configs.bounds import COUNT, check_bounds
 from configs.errors import require
@@ -24,6 +25,13 @@ def check_metric(shown: str, metric: str) -> None:
         bool(_CHOOSABLE.fullmatch(metric)),
         f"{shown} is unknown; set it to loss, mrr, or one of {', '.join(RANK_METRICS)} with a cutoff, as ndcg@10",
     )
+
+
+class TrainedBaseline(str, Enum):
+    """Models of items alone, fitted in closed form."""
+
+    ITEM_KNN = "item_knn"
+    EASE = "ease"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,6 +67,13 @@ class EvaluationConfig:
     """File with a row an item, whose columns ``evaluation.groups`` may name; empty: none."""
     item_column: str = ""
     """Its column of raw item ids; empty: ``data.columns.item``."""
+    trained_baselines: list[TrainedBaseline] = field(default_factory=list)
+    """Further baselines of the test, item_knn and ease, each fitted on the training events with a matrix of all pairs
+    of items."""
+    knn_neighbours: int = 100
+    """Neighbours of each item in item_knn."""
+    ease_l2: float = 500.0
+    """Regularisation of ease."""
 
     def __post_init__(self) -> None:
         self.metric = re.sub(r"^map@", "mrr@", self.metric.lower())  # of one target they are one number
@@ -76,4 +91,6 @@ class EvaluationConfig:
             patience=(1, COUNT),
             batch_size=(1, 2**20),
             num_bootstrap_samples=(1, 10**5),
+            knn_neighbours=(1, COUNT),
+            ease_l2=(1e-6, 1e12),
         )

@@ -11,10 +11,10 @@ from pathlib import Path
 from string import Template
 
 from configs.errors import ConfigError
+from configs.process_environment import module_environment
 from configs.schema import RunConfig
 from configs.schema.cluster import SlurmConfig
 from launch.clusters.node import flags_of, ranks_per_node
-from launch.command import module_environment
 from launch.verbs import Verb
 
 TEMPLATE = Path(__file__).parent / "templates" / "job.sbatch"

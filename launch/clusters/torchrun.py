@@ -4,10 +4,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from configs.process_environment import module_environment
 from configs.schema import RunConfig
 from configs.schema.cluster import TorchrunConfig
 from launch.clusters.node import NodeSpec, bind_ranks, flags_of, ranks_per_node, run_node
-from launch.command import module_environment
 from launch.verbs import TRAIN, Verb
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launch.command import module_environment
+from configs.process_environment import module_environment
 
 NOT_FOUND = 1127
 """The code of a program that is not there; beyond 255, so that no program's own code is taken for it."""

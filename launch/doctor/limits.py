@@ -5,8 +5,8 @@ import resource
 from pathlib import Path
 
 from configs.machine import GIB_PER_RANK, available_memory_gib, usable_cores
+from configs.process_environment import BOUND_KERNEL_CACHES
 from configs.schema import HardwareConfig
-from launch.command import BOUND_KERNEL_CACHES
 from launch.doctor.row import Row, doubtful, failed, good
 
 GIB = 2**30

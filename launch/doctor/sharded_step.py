@@ -5,8 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from configs.process_environment import ROOT
 from configs.schema import HardwareConfig
-from launch.command import ROOT
 from launch.doctor.answer import TIMED_OUT, Answer, module_answer
 from launch.doctor.row import Row, failed, good
 from launch.doctor.software import install_command, reinstall_command

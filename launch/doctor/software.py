@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from launch.command import ROOT
+from configs.process_environment import ROOT
 from launch.doctor.row import Row, doubtful, failed, good
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 11)

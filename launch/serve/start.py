@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from configs.errors import ConfigError, require
 from configs.load import load_server
-from launch.command import module_environment
+from configs.process_environment import module_environment
 from launch.serve.access import token_of
 
 DRY_RUN = "--dry-run"

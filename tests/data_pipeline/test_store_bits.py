@@ -61,7 +61,7 @@ def _read(store: Path, version: int) -> object:
         for batch in evaluation_batches(config.data, Subset.TEST, **options)
     ]
     items = item_table(str(store), manifest, None).to_pylist()
-    quality = baseline_quality(config.data, Subset.TEST, leave_out_seen=True)
+    quality = baseline_quality(config.data, Subset.TEST, config.evaluation)
     return manifest, trained, ranked, items, item_counts(str(store), manifest).tolist(), quality
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from configs import machine
 from configs.load import load_config
+from configs.process_environment import BOUND_KERNEL_CACHES
 from configs.schema import HardwareConfig
-from launch.command import BOUND_KERNEL_CACHES
 from launch.doctor import disk, limits, network, slurm
 from launch.doctor.row import Mark, Row
 from programs import Programs

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from launch.command import module_environment
+from configs.process_environment import module_environment
 
 SCATTERED = """
 import resource

@@ -1,6 +1,7 @@
-"""What counting alone reaches: popularity, recent popularity and first-order Markov counts, ranked in full.
+"""What counting alone reaches: popularity, recent popularity and first-order Markov counts, ranked in full; beside
+them the trained baselines that were asked for.
 
-Every baseline orders the whole catalogue without ties, so a target's rank is 1 + its place in that order less the
+Every count orders the whole catalogue without ties, so a target's rank is 1 + its place in that order less the
 user's seen items placed before it. Nothing of size users x items is ever made.
 """
 
@@ -11,18 +12,22 @@ from functools import partial
 import numpy as np
 
 from configs.errors import DataError
-from configs.schema import DataConfig
+from configs.schema import DataConfig, EvaluationConfig
 from data_pipeline.split import SplitRule, Subset, split_rule, targets_in
 from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_table, load_manifest
 from data_pipeline.training_events import is_training_event, user_of_event
+from train.evaluation.item_models import fit
 from train.evaluation.metrics import quality_of
 
 RECENT_MS = 7 * 86_400_000
 
 
 def baseline_quality(
-    config: DataConfig, subset: Subset, leave_out_seen: bool, on_chunk: Callable[[], None] = lambda: None
+    config: DataConfig,
+    subset: Subset,
+    evaluation: EvaluationConfig,
+    on_chunk: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
     """``quality_of`` each baseline over the evaluable users of ``subset``, counted on the training events alone.
 
@@ -30,21 +35,27 @@ def baseline_quality(
     - ``recent_popular``: by number of training events in the last 7 days of the training events' time span, ties
       (so all items without a recent event, too) in ``popular``'s order;
     - ``markov``: by the count of (last event before the target -> item) among consecutive training events, ties and
-      uncounted items in ``popular``'s order.
+      uncounted items in ``popular``'s order;
+    - ``evaluation.trained_baselines``: see :mod:`train.evaluation.item_models`; equal scores count half.
 
-    With ``leave_out_seen`` the items of the full history before the target are no candidates, and a target among
-    them is a miss. Users with fewer than 3 events train but are not evaluated under leave-one-out. Not collective.
-    ``on_chunk`` is called before each of many reads, and may raise. Raises DataError when no user is evaluable.
+    With ``evaluation.leave_out_seen`` the items of the full history before the target are no candidates, and a target
+    among them is a miss. Users with fewer than 3 events train but are not evaluated under leave-one-out. Not
+    collective. ``on_chunk`` is called before each of many reads, and may raise. Raises DataError when no user is
+    evaluable.
     """
     manifest = load_manifest(config.store, config.version)
     rule = split_rule(config, manifest)
     chunks = partial(history_chunks, config.store, manifest, on_chunk)
     baselines = _count(rule, config.store, manifest, chunks)
-    ranks: dict[str, list[np.ndarray]] = {name: [] for name in baselines}
+    models = fit(evaluation, manifest.num_items, lambda: (_training_items(rule, chunk) for chunk in chunks()))
+    ranks: dict[str, list[np.ndarray]] = {name: [] for name in (*baselines, *models)}
+    leave_out_seen = evaluation.leave_out_seen
     for chunk in chunks():
         cases = _cases_of(chunk, rule, subset)
         for name, baseline in baselines.items():
             ranks[name].append(_ranks(cases, baseline, leave_out_seen))
+        for name, model in models.items():
+            ranks[name].append(model.ranks(cases.target, cases.seen_case, cases.seen_item, leave_out_seen))
     if not any(part.size for part in ranks["popular"]):
         raise DataError(f"{config.store} has no evaluable user in subset {subset.value} of split {rule.split.value}")
     return {name: quality_of(np.concatenate(parts)) for name, parts in ranks.items()}
@@ -110,6 +121,15 @@ def _count(
         "recent_popular": _Baseline(_inverse(np.lexsort((popular, -recent))), none, none, none),
         "markov": _markov(popular, pair, pair_count),
     }
+
+
+def _training_items(rule: SplitRule, chunk: Histories) -> tuple[np.ndarray, np.ndarray, int]:
+    """Each user's distinct training items: users and items [S], ascending by both, and the number of users."""
+    training = is_training_event(rule, chunk)
+    user, item = user_of_event(chunk.offsets)[training], chunk.item[training].astype(np.int64)
+    num_items = int(item.max(initial=0)) + 1
+    pairs = np.unique(user * num_items + item)
+    return pairs // num_items, pairs % num_items, len(chunk.offsets) - 1
 
 
 def _last_training_time(rule: SplitRule, chunks: Callable[[], Iterator[Histories]]) -> int:

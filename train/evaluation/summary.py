@@ -152,7 +152,7 @@ def _report_of(ranks: np.ndarray, config: RunConfig, go_on: Callable[[], None], 
         "num_test_users": len(ranks),
         "seen_left_out": config.evaluation.leave_out_seen,
         "num_seen_test_targets": int(np.isinf(ranks).sum()) - num_unranked,  # no other target has no rank
-        "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation.leave_out_seen, go_on),
+        "baselines": baseline_quality(config.data, Subset.TEST, config.evaluation, go_on),
     }
     return {**report, "verdict": verdict_of(report), **oracle_report(config)}
 

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs.errors import DataError
-from configs.schema import DataConfig, Split
+from configs.errors import ConfigError, DataError
+from configs.schema import DataConfig, EvaluationConfig, Split, TrainedBaseline
 from configs.schema.source import SourceConfig, TimeUnit
 from data_pipeline.prepare.prepare import prepare
 from data_pipeline.split import Subset
 from stores import time_of_quantile
 from train.evaluation.baselines import baseline_quality
+from train.evaluation.item_models import require_room
 from train.evaluation.metrics import quality_of
 
 SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -53,7 +54,10 @@ def store(log: dict[int, list[Event]], tmp_path_factory: pytest.TempPathFactory)
 def test_baselines_equal_brute_force(
     log: dict[int, list[Event]], store: str, split: Split, subset: Subset, leave_out_seen: bool
 ) -> None:
-    found = baseline_quality(DataConfig(store=store, split=split), subset, leave_out_seen)
+    asked = EvaluationConfig(
+        leave_out_seen=leave_out_seen, trained_baselines=list(TrainedBaseline), knn_neighbours=3, ease_l2=2.5
+    )
+    found = baseline_quality(DataConfig(store=store, split=split), subset, asked)
     expected = brute_force(log, split, subset, leave_out_seen)
     assert found.keys() == expected.keys()
     for name, ranks in expected.items():
@@ -66,7 +70,7 @@ def test_a_store_without_evaluable_users_is_refused(tmp_path: Path) -> None:
     config = DataConfig(log=str(tmp_path / "log.parquet"), store=str(tmp_path / "store"))
     prepare(config)
     with pytest.raises(DataError, match="no evaluable user"):
-        baseline_quality(config, Subset.TEST, leave_out_seen=True)
+        baseline_quality(config, Subset.TEST, EvaluationConfig())
 
 
 def brute_force(
@@ -103,7 +107,50 @@ def brute_force(
         for name, score in scores.items():
             order = sorted(catalogue - left_out, key=lambda item: (-score(item), -popular[item], item))
             ranks[name].append(order.index(target) + 1 if target in order else np.inf)
+    total = Counter(item for events in log.values() for _, item in events)
+    items = sorted(catalogue, key=lambda item: (-total[item], item))  # earlier ones first among equal neighbours
+    for name, weight in item_weights(training, items).items():
+        ranks[name] = [rank_by_weight(weight, items, *case, leave_out_seen) for case in cases]
     return ranks
+
+
+def item_weights(training: list[list[Event]], items: list[int]) -> dict[str, np.ndarray]:
+    """EASE by a regression of each item on the others, and each item's three nearest by cosine."""
+    had = np.array([[item in {each for _, each in events} for item in items] for events in training], dtype=float)
+    num_items = len(items)
+    ease, knn = np.zeros((num_items, num_items)), np.zeros((num_items, num_items))
+    for place in range(num_items):
+        others = [other for other in range(num_items) if other != place]
+        x = had[:, others]
+        ease[others, place] = np.linalg.solve(x.T @ x + 2.5 * np.eye(len(others)), x.T @ had[:, place])
+        norms = np.linalg.norm(had[:, others], axis=0) * np.linalg.norm(had[:, place])
+        cosine = np.divide(x.T @ had[:, place], norms, out=np.zeros(len(others)), where=norms > 0)
+        for nearest in np.argsort(-cosine.round(12), kind="stable")[:3]:
+            knn[others[nearest], place] = cosine[nearest]
+    return {"item_knn": knn, "ease": ease}
+
+
+def rank_by_weight(
+    weight: np.ndarray, items: list[int], history: list[int], target: int, leave_out_seen: bool
+) -> float:
+    if leave_out_seen and target in history:
+        return np.inf
+    scores = sum(weight[items.index(item)] for item in set(history)).astype(np.float32)
+    own = scores[items.index(target)]
+    others = [
+        score
+        for item, score in zip(items, scores, strict=True)
+        if item != target and not (leave_out_seen and item in history)
+    ]
+    return 1 + sum(score > own for score in others) + 0.5 * sum(score == own for score in others)
+
+
+def test_matrices_that_do_not_fit_are_refused_with_their_bytes() -> None:
+    asked = EvaluationConfig(trained_baselines=[TrainedBaseline.EASE])
+    require_room(asked, num_items=10)
+    with pytest.raises(ConfigError, match=r"evaluation.trained_baselines=\[ease\] needs [0-9,.]+ GiB"):
+        require_room(asked, num_items=10_000_000)
+    require_room(EvaluationConfig(), num_items=10_000_000)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +165,6 @@ def test_published_baselines(
         pytest.skip(f"{log} is not here: the real logs may not be redistributed, so they lie beside the repository")
     config = DataConfig(log=str(log), store=str(tmp_path / "store"))
     prepare(config)
-    baselines = baseline_quality(config, Subset.TEST, leave_out_seen=True)
+    baselines = baseline_quality(config, Subset.TEST, EvaluationConfig())
     assert (baselines["markov"]["hr@10"], baselines["markov"]["ndcg@10"]) == pytest.approx(markov, abs=2e-4)
     assert (baselines["popular"]["hr@10"], baselines["popular"]["ndcg@10"]) == pytest.approx(popular, abs=2e-4)

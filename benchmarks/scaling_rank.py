@@ -25,9 +25,12 @@ from configs.schema import RunConfig
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
+from train.accounting.ledger import Ledger
+from train.accounting.phase_clock import PhaseClock
+from train.accounting.timed_step import TimedCollectives
 from train.build import build_state
 from train.checkpoint.checkpointer import DiskCheckpointer
-from train.distributed.collectives import ProcessGroupCollectives, control_group, process_group
+from train.distributed.collectives import control_group, process_group
 from train.distributed.environment import use_loopback
 from train.loop import train
 from train.metrics_logger import RunTracker
@@ -53,8 +56,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(config: RunConfig, device: torch.device, answers: TextIO) -> None:
-    collectives = ProcessGroupCollectives()
-    state = build_state(config, load_manifest(config.data.store), NEVER, collectives, device)
+    clock = PhaseClock()
+    collectives = TimedCollectives(clock)
+    state = build_state(config, load_manifest(config.data.store), NEVER, collectives, device, clock=clock)
+    ledger = Ledger(clock, config.hardware, collectives)
     stream = SequenceStream(
         config.data,
         seed=config.seed,
@@ -70,9 +75,11 @@ def _serve(config: RunConfig, device: torch.device, answers: TextIO) -> None:
         StopVote(control_group()) as stop,
         DiskCheckpointer(folder, config.checkpoint) as checkpointer,
         RunTracker(
-            folder, progress, config.hardware, every_steps=config.log_every_steps, num_steps=NEVER, state=state
+            folder, progress, ledger, every_steps=config.log_every_steps, num_steps=NEVER, state=state
         ) as tracker,
+        ledger,
     ):
+        clock.begin_work()
 
         def steps(num_steps: int) -> None:
             _train(state, config, batches, progress, num_steps, tracker, checkpointer, stop)

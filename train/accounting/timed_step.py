@@ -60,6 +60,16 @@ class TimedCollectives(ProcessGroupCollectives):
 
         return timed
 
+    def begin_sum_of_own_rows(self, value: Tensor, sizes: Sequence[int]) -> Callable[[], Tensor]:
+        """As :meth:`begin_sum`."""
+        wait = super().begin_sum_of_own_rows(value, sizes)
+
+        def timed() -> Tensor:
+            with self._clock.exchange():
+                return wait()
+
+        return timed
+
     def max(self, value: Tensor) -> Tensor:
         """As :class:`ProcessGroupCollectives`."""
         with self._clock.exchange():

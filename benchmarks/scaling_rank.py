@@ -25,7 +25,7 @@ from configs.schema import RunConfig
 from data_pipeline.batch import SequenceBatch
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
-from train.accounting.ledger import Ledger
+from train.accounting.ledger import Ledger, Spent
 from train.accounting.phase_clock import PhaseClock
 from train.accounting.timed_step import TimedCollectives
 from train.build import build_state
@@ -75,7 +75,7 @@ def _serve(config: RunConfig, device: torch.device, answers: TextIO) -> None:
         StopVote(control_group()) as stop,
         DiskCheckpointer(folder, config.checkpoint) as checkpointer,
         RunTracker(
-            folder, progress, ledger, every_steps=config.log_every_steps, num_steps=NEVER, state=state
+            folder, progress, ledger, Spent(), every_steps=config.log_every_steps, num_steps=NEVER, state=state
         ) as tracker,
         ledger,
     ):

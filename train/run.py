@@ -1,6 +1,7 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
 import errno
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -44,6 +45,9 @@ from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
 from train.trackers import Tracker, open_trackers
 from train.warm_start import model_of, warm_start
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(config: RunConfig, overrides: Sequence[str], early_s: float = 0.0) -> int:
@@ -225,13 +229,30 @@ def main(overrides: Sequence[str], early_s: float = 0.0) -> int:
 def _run_on_disk(config: RunConfig, overrides: Sequence[str], early_s: float) -> int:
     """:func:`run`, with a full disk told as one; only rank 0 knows where its own small files do not fit."""
     try:
-        return run(config, overrides, early_s)
+        with _no_traceback_of_full_disk():
+            return run(config, overrides, early_s)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         raise ConfigError(
             f"{describe_run_dir(config)}: {error.strerror}; make room and start the same command again"
         ) from error
+
+
+@contextmanager
+def _no_traceback_of_full_disk() -> Iterator[None]:
+    """TensorBoard writes on a thread of its own and raises there what it raises here at the next event again."""
+    report = threading.excepthook
+
+    def report_others(told: threading.ExceptHookArgs) -> None:
+        if not (isinstance(told.exc_value, OSError) and told.exc_value.errno in FULL_DISK):
+            report(told)
+
+    threading.excepthook = report_others
+    try:
+        yield
+    finally:
+        threading.excepthook = report
 
 
 def _run_banner(config: RunConfig, state: TrainState, manifest: Manifest, num_steps: int) -> str:

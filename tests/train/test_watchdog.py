@@ -28,8 +28,10 @@ from train.supervision.rank_status import CodeLocation, RankStatus, current_stat
 REPOSITORY = Path(__file__).parents[2]
 RUN = ["model.embedding_dim=16", "data.global_batch_size=32", "num_steps=100000"]
 HANGING_RUN = """
-import ctypes, os, signal, sys, time
+import contextlib, ctypes, os, signal, sys, time
 import torch.distributed as dist
+with contextlib.suppress(ImportError):
+    import pandas  # pyarrow imports it when it first makes an array, which on a busy machine looks like a hang
 from train.supervision.process_exit import run_and_exit
 from train.objective import Objective
 from train.run import main

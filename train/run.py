@@ -46,7 +46,6 @@ from train.supervision.watchdog import Watchdog
 from train.trackers import Tracker, open_trackers
 from train.warm_start import model_of, warm_start
 
-
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 

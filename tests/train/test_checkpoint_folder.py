@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
@@ -15,6 +16,8 @@ from configs.load import load_config
 from runs import logged_steps, run_here, tiny_run
 from train import finish as finish_module
 from train.evaluate import evaluate
+
+KINDS = ("JSON", "lines of JSON", "text", "safetensors", "TensorBoard", "Parquet")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def test_a_run_is_trained_resumed_and_evaluated_without_a_pickle(
     run_here(tiny_run(store, tmp_path / "run", 4))
     evaluate(load_config(tiny_run(store, tmp_path / "run", 4)))
     for path in filter(Path.is_file, (tmp_path / "run").rglob("*")):
-        assert kind_of(path) in ("JSON", "lines of JSON", "text", "safetensors", "TensorBoard"), path
+        assert kind_of(path) in KINDS, path
 
 
 def test_the_checkpoint_of_an_older_version_is_never_unpickled(
@@ -177,6 +180,8 @@ def kind_of(path: Path) -> str:
     if path.suffix == ".safetensors":
         with safe_open(path, framework="np") as file:
             return "safetensors" if file.keys() else ""
+    if path.suffix == ".parquet":
+        return "Parquet" if pq.read_schema(path).names else ""
     if path.parent.name == "events":
         return "TensorBoard"
     return "text" if path.read_bytes().decode().isprintable() or path.suffix in (".yaml", ".txt") else ""

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from configs.atomic_files import read_json, write_json
 from configs.load import load_config
 from ranks import run_ranks
-from runs import run_here
+from runs import run_here, tiny_run
 from stores import write_store
 from train.evaluate import evaluate
+from train.run_dir.sessions_file import SESSIONS
 
 RUN = [
     *("model.embedding_dim=16", "data.max_history=12", "data.global_batch_size=32", "log_every_steps=2"),
@@ -136,3 +138,25 @@ def test_targets_that_nobody_may_rank_are_said_at_the_start_at_the_end_and_where
     assert "NDCG@10 was 0 each time" in end
     quality = summary_of(tmp_path / "run")["quality"]
     assert quality["num_seen_test_targets"] == quality["num_test_users"] == 60
+
+
+NEW_KEYS = ("num_samples", "lost_device_s", "trained_device_s", "flop", "possible_flop", "bests", "reached")
+"""Of a checkpoint, that older versions did not write."""
+
+
+def test_a_run_of_an_older_version_is_billed_from_its_checkpoint_on(store: str, tmp_path: Path):
+    run_here(tiny_run(store, tmp_path, 4))
+    (tmp_path / SESSIONS).unlink()
+    (path,) = (tmp_path / "checkpoints").glob("step-00000004/progress.json")
+    progress = {key: value for key, value in read_json(path).items() if key not in NEW_KEYS}
+    write_json(path, progress | {"wall_s": 500.0, "device_s": 1000.0, "usd": 2.0, "kwh": 3.0})
+    run_here(tiny_run(store, tmp_path, 6))
+    summary = summary_of(tmp_path)
+    cost = summary["cost"]
+    assert [session["ended"] for session in cost["sessions"]] == ["before this record", "finished"]
+    assert cost["device_hours"] * 3600 == pytest.approx(1000 + cost["sessions"][1]["device_s"])
+    assert cost["usd"] > 2
+    assert cost["lost_device_s"] == 0
+    assert sum(cost["phases_s"].values()) == pytest.approx(cost["sessions"][1]["device_s"])
+    tokens = summary["throughput"]["tokens"]
+    assert summary["throughput"]["tokens_per_s_per_device"] < tokens / 1000, "what no phases are known of is training"

@@ -48,6 +48,7 @@ def parse_record(text: str, shown: object) -> CheckpointRecord:
         step, files = int(document.pop("step")), _checked_files(document.pop("files"))
         if (ndcg := document.pop("best_ndcg", None)) is not None:  # of the versions that knew no other metric
             document["best_value"] = ndcg if ndcg >= 0 else None
+        document.setdefault("trained_device_s", document.get("device_s", 0.0))  # of those that counted no phases
         return CheckpointRecord(step, RunProgress(**document), files)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{shown} was written by another version: {error}") from error

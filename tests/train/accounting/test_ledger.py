@@ -1,6 +1,7 @@
 """What sessions have spent is on record whatever ends them, is counted once, and says what came to nothing."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from train.accounting.energy import EnergyMeter
 from train.accounting.ledger import Ledger, write_spent
 from train.accounting.phase_clock import Phase, PhaseClock
 from train.progress import RunProgress
-from train.run_dir.sessions_file import SESSIONS
+from train.run_dir.sessions_file import SESSIONS, SessionsFile
 
 
 class Ranks:
@@ -205,3 +206,22 @@ def test_a_full_disk_is_told_and_ends_nothing(
 def vars_of(progress: RunProgress) -> dict[str, Any]:
     """As a checkpoint keeps them."""
     return {name: getattr(progress, name) for name in RunProgress.__slots__}
+
+
+def test_a_flipped_bit_or_a_cut_costs_one_line_at_most(
+    tmp_path: Path, time: Time, capsys: pytest.CaptureFixture[str]
+):
+    for _ in range(3):
+        with session(tmp_path, world_size=1):
+            time.passes(10)
+    path = tmp_path / SESSIONS
+    whole = path.read_bytes()
+    draw = random.Random(1)
+    for trial in range(60):
+        place = draw.randrange(len(whole))
+        damaged = bytes([whole[place] ^ 1 << draw.randrange(8)])
+        path.write_bytes(whole[:place] if trial % 2 else whole[:place] + damaged + whole[place + 1 :])
+        found = SessionsFile(tmp_path).earlier
+        assert len(found) >= (whole[:place].count(b"\n") if trial % 2 else 1)
+        assert all(line["wall_s"] == pytest.approx(10) for line in found)
+    assert "is damaged" in capsys.readouterr().out

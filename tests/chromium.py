@@ -108,7 +108,7 @@ def browser() -> Iterator[Browser]:
     """A Chromium that ends with the block."""
     (their_input, ask), (answers, their_output) = os.pipe(), os.pipe()
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars"]
-    with tempfile.TemporaryDirectory(prefix="chromium-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:
         # It reads from descriptor 3 and writes to 4.
         command = [
             "bash",

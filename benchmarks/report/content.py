@@ -38,6 +38,7 @@ def content_of(gathered: Gathered, options: ReportOptions) -> Content:
         "headline": _headline(rows, steps, baselines, metric, cost),
         "configurations": [{key: value for key, value in row.items() if key != "members"} for row in rows],
         "steps": steps,
+        "total_cost": _total([run[cost] for row in rows for run in row["runs"]]),
         "left_out": [{"place": each.place, "why": each.why} for each in gathered.left_out],
         "curves": curves_of(rows, metric, cost),
         "spending": spending_of(rows),
@@ -99,6 +100,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """None where one of ``values`` was not recorded."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    """None where one of ``values`` was not recorded."""
+    return None if None in values else sum(value for value in values if value is not None)
 
 
 def _place_on_front(rows: list[dict[str, Any]], metric: str, cost: str) -> list[dict[str, Any]]:
@@ -169,23 +175,38 @@ def _headline(
     if steps:
         last = steps[-1]
         price = amount(last["cost_of_a_point"], cost)
-        said.append(
-            f"The last step to it, from {last['from']}, costs {price} a point (0.01) of {metric_name(metric)}."
-        )
+        doubt = ", if it gains anything" if (last["gain_low"] or 0.0) < 0 else ""
+        said.append(f"The last step to it, from {last['from']}, costs {price} a point (0.01){doubt}.")
+        said += _as_good_for_less(rows, best, metric, cost)
     if beaten := [row for row in rows if row["beaten_by"]]:
         numbers = joined([str(row["number"]) for row in beaten])
         are = "is" if len(beaten) == 1 else "are"
         said.append(f"{numbers} {are} not worth the cost: another costs no more and is better.")
-    return [*said, *_against_counting(best, baselines, metric)]
+    return [*said, *_against_counting(best, baselines, metric, "It" if len(rows) == 1 else "The best")]
 
 
-def _against_counting(best: dict[str, Any], baselines: dict[str, Any], metric: str) -> list[str]:
+def _as_good_for_less(rows: list[dict[str, Any]], best: dict[str, Any], metric: str, cost: str) -> list[str]:
+    """The cheapest configuration of the front whose difference to the best may be chance, user by user."""
+    for row in rows:
+        if not row["is_on_front"] or row is best:
+            continue
+        first, second = (representative(each["members"], metric) for each in (row, best))
+        found = paired_gain(first, second, metric).found
+        if found is not None and found.low <= 0:
+            price = amount(row["cost"], cost)
+            return [f"{_named(row)} costs {price}, and user by user it cannot be told from the best."]
+    return []
+
+
+def _against_counting(best: dict[str, Any], baselines: dict[str, Any], metric: str, who: str) -> list[str]:
     found = best_baseline({"metric": metric, "baselines": baselines})
     if not found or best["low"] is None:
         return []
     name, value = found[0]
     if best["high"] < value:
-        return [f"It is BELOW what counting gives: {name} reaches {score(value)}, and needs no training."]
+        return [f"{who} is BELOW what counting gives: {name} reaches {score(value)}, and needs no training."]
     if best["low"] <= value:
-        return [f"It cannot be told from what counting gives: {name} reaches {score(value)}, and needs no training."]
-    return [f"It is above what counting gives: the best baseline, {name}, reaches {score(value)}."]
+        return [
+            f"{who} cannot be told from what counting gives: {name} reaches {score(value)}, and needs no training."
+        ]
+    return [f"{who} is above what counting gives: the best baseline, {name}, reaches {score(value)}."]

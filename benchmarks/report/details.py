@@ -81,10 +81,14 @@ def _sources(rows: Rows) -> list[str]:
     found = dict[str, None]()
     for row in rows:
         cost = speaker_of(row).summary.get("cost") or {}
-        for key, unit in (("price", "usd_per_device_hour"), ("power", "watts")):
-            if isinstance(each := cost.get(key), dict):
+        for key, value, words in (
+            ("price", "usd_per_device_hour", "dollars for a device and an hour"),
+            ("power", "watts", "watts for a device"),
+        ):
+            each = cost.get(key)
+            if isinstance(each, dict) and isinstance(each.get(value), int | float):
                 source = ", ".join(str(each[name]) for name in ("source", "date") if each.get(name))
-                found[f"{key}: {each.get(unit, 'not recorded')} {unit} ({source or 'no source'})"] = None
+                found[f"{each[value]:.4g} {words}: {source or 'no source recorded'}"] = None
     return list(found)
 
 

@@ -15,6 +15,7 @@ from benchmarks.report.svg import (
     TOP,
     WIDTH,
     Scale,
+    apart,
     axes,
     bar,
     dot,
@@ -28,6 +29,8 @@ from benchmarks.report.svg import (
 )
 from benchmarks.report.words import COST_NAMES, interval, plain, score, seconds
 
+MAX_DOTS = 12
+"""Validations of a line that are dots on it; of more, the line alone is clearer."""
 MAX_PHASES = 7
 """Phases with a colour; the others are one."""
 ROW = 30
@@ -95,12 +98,14 @@ def curves_figure(content: dict[str, Any]) -> Markup | None:
     y = linear([point["quality"] for point in points], HEIGHT - BOTTOM, TOP)
     name = f"{content['metric_name']} on validation"
     parts = [axes(x, y, f"{COST_NAMES[content['cost']]} spent so far", name, plain)]
-    for place, each in enumerate(lines):
+    ends = [(x(each["rows"][-1]["cost"]), y(each["rows"][-1]["quality"])) for each in lines]
+    labels = apart(ends, 18, 14)
+    for place, (each, label) in enumerate(zip(lines, labels, strict=True)):
         css = f"c{place % COLOURS}"
         places = [(x(point["cost"]), y(point["quality"])) for point in each["rows"]]
         parts.append(path(places, f"curve {css}", DASHES[place % len(DASHES)]))
-        parts += [dot(*at, 2.5, f"fill {css}") for at in places]
-        parts.append(text(places[-1][0] + 7, places[-1][1] + 4, str(each["number"]), "tick"))
+        parts += [dot(*at, 3, f"fill {css}") for at in (places if len(places) <= MAX_DOTS else places[-1:])]
+        parts.append(text(label[0] + 7, label[1] + 4, str(each["number"]), "tick"))
     return picture(f"{name} over cost of {len(lines)} runs", parts)
 
 
@@ -112,17 +117,17 @@ def spending_figure(content: dict[str, Any]) -> Markup | None:
     height = TOP + ROW * len(rows) + BOTTOM
     shown = phases[:MAX_PHASES]
     longest = max(sum(row["phases_s"].values()) for row in rows)
-    x = Scale(0.0, longest or 1.0, LEFT - 26, WIDTH - RIGHT)
+    x = Scale(0.0, longest or 1.0, 46, WIDTH - RIGHT)
     parts = [text((LEFT + WIDTH) / 2, height - 8, "device time", "name middle")]
     for tick in x.ticks():
         parts.append(line(x(tick), TOP, x(tick), height - BOTTOM, "grid"))
         parts.append(text(x(tick), height - BOTTOM + 16, seconds(tick), "tick middle"))
     for place, row in enumerate(rows):
         top, at = TOP + place * ROW + 4, 0.0
-        parts.append(text(LEFT - 34, top + 15, str(row["number"]), "tick end"))
+        parts.append(text(38, top + 15, str(row["number"]), "tick end"))
         others = sum(value for name, value in row["phases_s"].items() if name not in shown)
         for index, (name, value) in enumerate(
-            [*((name, row["phases_s"].get(name, 0.0)) for name in shown), ("others", others)]
+            [*((name, row["phases_s"].get(name, 0.0)) for name in shown), ("the rest", others)]
         ):
             if value > 0:
                 width = x(at + value) - x(at)
@@ -137,4 +142,4 @@ def spending_figure(content: dict[str, Any]) -> Markup | None:
 def phase_names(content: dict[str, Any]) -> list[str]:
     """The names of the colours and numbers of :func:`spending_figure`, in order."""
     phases = content["spending"]["phases"]
-    return [*phases[:MAX_PHASES], *(["others"] if len(phases) > MAX_PHASES else [])]
+    return [*phases[:MAX_PHASES], *(["the rest"] if len(phases) > MAX_PHASES else [])]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 480, 320
 """Units of a picture; it is drawn as wide as its place, so text of 13 units is read on a phone of 360 pixels."""
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 72, 14, 12, 46
 LOG_RATIO = 8
 """From this ratio of the largest to the smallest value on, costs are drawn on a logarithmic scale."""
 COLOURS, DASHES = 8, ("", "6 3", "2 3", "8 3 2 3")
@@ -126,6 +126,18 @@ def bar(x: float, y: float, width: float, height: float, css: str, title: str) -
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"><title>{}</title></rect>').format(
         x, y, round(width, 2), height, css, title
     )
+
+
+def apart(places: Sequence[tuple[float, float]], width: float, height: float) -> list[tuple[float, float]]:
+    """``places`` of labels of this size, moved down where one would lie on another that stands higher."""
+    moved: dict[int, tuple[float, float]] = {}
+    for index in sorted(range(len(places)), key=lambda index: places[index][1]):
+        x, y = places[index]
+        for other_x, other_y in sorted(moved.values(), key=lambda each: each[1]):
+            if abs(other_x - x) < width and abs(other_y - y) < height:
+                y = other_y + height
+        moved[index] = (x, y)
+    return [moved[index] for index in range(len(places))]
 
 
 def numbered(x: float, y: float, number: int, css: str, title: str) -> Markup:

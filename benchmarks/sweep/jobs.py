@@ -44,10 +44,11 @@ def plan_of(options: SweepOptions) -> Plan:
     What the user has left to the machine is shared out among runs that run at once: on a CPU one rank each, and equal
     parts of the cores. Raises :class:`ConfigError`, which names the run.
     """
-    combinations = list(dict.fromkeys(tuple(each) for each in swept(options.words)))
+    last_typed = {key_of(word): word for word in options.words}  # of a key that is typed twice, as for one run
+    combinations = list(dict.fromkeys(tuple(each) for each in swept(list(last_typed.values()))))
     first = load_config(combinations[0])
     device, is_alone = first.hardware.device, options.workers == 1
-    typed = {key_of(word) for word in options.words}
+    typed = set(last_typed)
     given = [] if "hardware.num_ranks" in typed or device == "cuda" else ["hardware.num_ranks=1"]
     num_ranks = first.hardware.num_ranks if not given else 1
     workers = options.workers or suitable_workers(machine.usable_cores(), num_ranks, device)

@@ -27,9 +27,10 @@ def table_of(configurations: Sequence[Configuration], metric: str) -> str:
     rows = [_row_of(each, metric) for each in sorted(configurations, key=lambda each: -_mean_of(each, metric))]
     width = max([len("configuration"), *(min(len(row[0]), MAX_LABEL) for row in rows)])
     head = f"{'configuration':{width}}  {'seeds':>5}  {metric.upper():>17}  {'USD a run':>10}"
-    return "\n".join(
-        [head, *(f"{label:{width}}  {seeds:>5}  {told:>17}  {usd:>10}" for label, seeds, told, usd in rows)]
-    )
+    lines = [f"{label:{width}}  {seeds:>5}  {told:>17}  {usd:>10}" for label, seeds, told, usd in rows]
+    costs = [run.summary.get("cost", {}).get("usd") for each in configurations for run in each.runs]
+    total = [] if None in costs else [f"{len(costs)} runs, {sum(costs):.4f} USD together"]
+    return "\n".join([head, *lines, *total])
 
 
 def _row_of(configuration: Configuration, metric: str) -> tuple[str, int, str, str]:

@@ -119,6 +119,8 @@ def test_a_gain_that_may_be_chance_is_told_so(places: list[str]) -> None:
         write_ranks(place, draw.integers(1, 40, 500).astype(float))
     (step,) = content(*places[:2])["steps"]
     assert "it may be nothing" in step["words"]
+    headline = " ".join(content(*places[:2])["headline"])
+    assert "1 (bce) costs $0.010, and user by user it cannot be told from the best." in headline
 
 
 def test_curves_are_over_what_had_been_spent(places: list[str]) -> None:

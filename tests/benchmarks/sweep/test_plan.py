@@ -25,6 +25,8 @@ def test_every_combination_is_a_run_in_a_folder_that_says_which(tmp_path: Path) 
 
 def test_a_value_that_is_typed_twice_is_one_run(tmp_path: Path) -> None:
     assert len(plan_of(options(tmp_path, "seed=1,1,2")).jobs) == 2
+    jobs = plan_of(options(tmp_path, "seed=1,2", "num_epochs=2,3", "num_epochs=4")).jobs
+    assert [(job.name, job.config.num_epochs) for job in jobs] == [("seed=1", 4), ("seed=2", 4)]
 
 
 def test_runs_share_the_cores_where_the_user_has_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

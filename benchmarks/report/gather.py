@@ -43,6 +43,7 @@ def gather(places: Sequence[str], metric: str) -> Gathered:
             runs_of_sweep(place, found)
         else:
             found.runs.append(read_run(place))
+    found.runs = list({_one_name(run.place): run for run in reversed(found.runs)}.values())[::-1]
     _keep_ranked(found, metric)
     _keep_one_protocol(found)
     return found
@@ -51,9 +52,17 @@ def gather(places: Sequence[str], metric: str) -> Gathered:
 def is_sweep(place: str) -> bool:
     """Whether ``place`` holds runs and is none itself."""
     folder = Path(place)
-    if is_url(place) or not folder.is_dir() or (folder / CONFIG).is_file():
-        return False
-    return (folder / SWEEP).is_file() or any((path / CONFIG).is_file() for path in folder.iterdir())
+    try:
+        if is_url(place) or not folder.is_dir() or (folder / CONFIG).is_file():
+            return False
+        return (folder / SWEEP).is_file() or any((path / CONFIG).is_file() for path in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{place} cannot be read: {error.strerror}") from error
+
+
+def _one_name(place: str) -> str:
+    """The same for all names of one folder, so that no run counts twice."""
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 def runs_of_sweep(place: str, found: Gathered) -> None:

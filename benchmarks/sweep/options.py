@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from configs.errors import ConfigError, require
 from configs.machine import MAX_RANKS_ON_CPU
@@ -48,6 +49,10 @@ def options_of(words: Sequence[str]) -> SweepOptions:
 def _folder(value: str) -> str:
     path = checked_folder(SWEEP_DIR, value)
     require(bool(path), f"{SWEEP_DIR} is empty; name a folder")
+    for name, what in (("config.yaml", "a run"), ("manifest.json", "a store")):
+        require(
+            not (Path(path) / name).is_file(), f"{SWEEP_DIR}={value} is {what}; name a folder for the sweep alone"
+        )
     require(not is_url(path), f"{SWEEP_DIR}={value} is a URL; a sweep's runs are written to a local folder")
     return path
 

@@ -80,6 +80,8 @@ def shardrec(words: list[str]) -> int:
         small = [
             word for word in SMALL if keys.get("model") not in WITHOUT_BLOCKS or not word.startswith("model.num_")
         ]
+        if verb == "sweep":  # what a page sweeps stays swept
+            small = [word for word in small if word.partition("=")[0] not in keys]
         return real([*words, *small, *here(keys)])
     return real([*words, *here(keys)])
 

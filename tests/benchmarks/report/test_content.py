@@ -158,6 +158,13 @@ def test_a_sweep_is_reported_with_the_runs_that_have_not_ended(places: list[str]
     assert "no summary.json" in found["left_out"][0]["why"]
 
 
+def test_no_run_counts_twice(places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(places[0])
+    found = content(*places, str(tmp_path), "cheap", f"{places[1]}/", f"{tmp_path}/link")
+    assert [len(row["runs"]) for row in found["configurations"]] == [1, 1, 1]
+
+
 def test_an_empty_sweep_and_an_unreadable_run_are_named(places: list[str], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -79,6 +79,14 @@ def test_a_wrong_combination_is_named_before_anything_is_written(tmp_path: Path)
     assert not folder.exists()
 
 
+def test_a_run_or_a_store_is_no_place_for_a_sweep(tmp_path: Path) -> None:
+    for name, what in (("config.yaml", "a run"), ("manifest.json", "a store")):
+        (tmp_path / what).mkdir()
+        (tmp_path / what / name).touch()
+        with pytest.raises(ConfigError, match=f"is {what}"):
+            options(tmp_path / what, "seed=1,2")
+
+
 def test_one_run_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no key has several values"):
         sweep(options(tmp_path / "s", "seed=1", "--dry-run"))

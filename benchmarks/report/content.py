@@ -194,7 +194,7 @@ def _as_good_for_less(rows: list[dict[str, Any]], best: dict[str, Any], metric: 
         found = paired_gain(first, second, metric).found
         if found is not None and found.low <= 0:
             price = amount(row["cost"], cost)
-            return [f"{_named(row)} costs {price}, and user by user it cannot be told from the best."]
+            return [f"{_named(row)} costs {price}, and user by user it is not distinguishable from the best."]
     return []
 
 
@@ -207,6 +207,6 @@ def _against_counting(best: dict[str, Any], baselines: dict[str, Any], metric: s
         return [f"{who} is BELOW what counting gives: {name} reaches {score(value)}, and needs no training."]
     if best["low"] <= value:
         return [
-            f"{who} cannot be told from what counting gives: {name} reaches {score(value)}, and needs no training."
+            f"{who} is not distinguishable from what counting gives: {name} reaches {score(value)}, and needs no training."
         ]
     return [f"{who} is above what counting gives: the best baseline, {name}, reaches {score(value)}."]

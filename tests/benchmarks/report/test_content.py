@@ -50,7 +50,7 @@ def test_a_model_below_counting_is_told_so(tmp_path: Path) -> None:
     below = content(write_run(tmp_path / "below", ndcg=0.02))
     assert any("BELOW what counting gives: markov reaches 0.0800" in each for each in below["headline"])
     unclear = content(write_run(tmp_path / "unclear", ndcg=0.079))
-    assert any("cannot be told from what counting gives" in each for each in unclear["headline"])
+    assert any("is not distinguishable from what counting gives" in each for each in unclear["headline"])
     above = content(write_run(tmp_path / "above", ndcg=0.5))
     assert any("above what counting gives" in each for each in above["headline"])
 
@@ -120,7 +120,7 @@ def test_a_gain_that_may_be_chance_is_told_so(places: list[str]) -> None:
     (step,) = content(*places[:2])["steps"]
     assert "it may be nothing" in step["words"]
     headline = " ".join(content(*places[:2])["headline"])
-    assert "1 (bce) costs $0.010, and user by user it cannot be told from the best." in headline
+    assert "1 (bce) costs $0.010, and user by user it is not distinguishable from the best." in headline
 
 
 def test_curves_are_over_what_had_been_spent(places: list[str]) -> None:

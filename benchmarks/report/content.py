@@ -206,7 +206,6 @@ def _against_counting(best: dict[str, Any], baselines: dict[str, Any], metric: s
     if best["high"] < value:
         return [f"{who} is BELOW what counting gives: {name} reaches {score(value)}, and needs no training."]
     if best["low"] <= value:
-        return [
-            f"{who} is not distinguishable from what counting gives: {name} reaches {score(value)}, and needs no training."
-        ]
+        same = f"{who} is not distinguishable from what counting gives"
+        return [f"{same}: {name} reaches {score(value)}, and needs no training."]
     return [f"{who} is above what counting gives: the best baseline, {name}, reaches {score(value)}."]

@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,11 +91,13 @@ class NvmlMeter:
     def __init__(self, nvml: Any, handle: Any) -> None:
         """``nvml``: the module ``pynvml``."""
         self._nvml, self._handle = nvml, handle
-        self._first_mj = self._read_mj()
+        self._first_mj = self._last_mj = self._read_mj()
 
     def joules(self) -> float:
-        """As :class:`EnergyMeter`."""
-        return (self._read_mj() - self._first_mj) * MILLI
+        """As :class:`EnergyMeter`; of a GPU that does not answer any more, what it last said."""
+        with suppress(self._nvml.NVMLError):
+            self._last_mj = self._read_mj()
+        return (self._last_mj - self._first_mj) * MILLI
 
     def _read_mj(self) -> int:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))

@@ -85,6 +85,8 @@ def test_a_gpu_is_counted_where_it_counts(is_able: bool, monkeypatch: pytest.Mon
     assert isinstance(meter, NvmlMeter)
     nvml.total_mj += 7_000
     assert meter.joules() == pytest.approx(7)
+    nvml.is_able = False
+    assert meter.joules() == pytest.approx(7), "it must not end a run that it stops counting"
 
 
 def test_without_pynvml_a_gpu_is_not_measured(monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ from benchmarks.report.front import POINT, Point, beaten_by, front_of, steps_alo
 from benchmarks.report.gather import Gathered
 from benchmarks.report.options import ReportOptions
 from benchmarks.report.pairs import paired_gain
+from benchmarks.report.targets import targets_of
 from benchmarks.report.words import COST_NAMES, amount, interval, joined, metric_name, score, step_sentence
 from benchmarks.runs.protocol import protocol_of
 from benchmarks.runs.recorded_run import RecordedRun
@@ -42,6 +43,7 @@ def content_of(gathered: Gathered, options: ReportOptions) -> Content:
         "left_out": [{"place": each.place, "why": each.why} for each in gathered.left_out],
         "curves": curves_of(rows, metric, cost),
         "spending": spending_of(rows),
+        "targets": targets_of(rows),
         "baselines": baselines,
         "groups": groups_of(rows, metric),
         "protocol": protocol_of(gathered.runs[0]),

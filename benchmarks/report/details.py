@@ -22,8 +22,8 @@ def speaker_of(row: dict[str, Any]) -> RecordedRun:
 def curves_of(rows: Rows, metric: str, cost: str) -> dict[str, Any]:
     """Validations of the run that speaks for each configuration, over what it had cost by then.
 
-    The cost is the share of the run's whole cost that the elapsed time is of its whole time. At most eight lines:
-    the front, then the best others.
+    The cost of a validation that was the best so far was recorded; that of another is the share of the run's whole
+    cost that the elapsed time is of its whole time. At most eight lines: the front, then the best others.
     """
     ordered = sorted(rows, key=lambda row: (not row["is_on_front"], -row["quality"]))
     lines, missing = [], []
@@ -41,9 +41,15 @@ def _curve_of(run: RecordedRun, name: str, cost: str) -> list[dict[str, float]]:
     whole, wall_s = (run.summary.get("cost") or {}).get(cost), (run.summary.get("throughput") or {}).get("wall_s")
     if not whole or not wall_s:
         return []
-    rows = [row for row in run.history if name in row and "elapsed_s" in row]
+    known = {each["step"]: each[cost] for each in run.summary.get("time_to_quality") or [] if cost in each}
     return [
-        {"step": row["step"], "cost": row["elapsed_s"] * whole / wall_s, "quality": float(row[name])} for row in rows
+        {
+            "step": row["step"],
+            "cost": known.get(row["step"], row["elapsed_s"] * whole / wall_s),
+            "quality": float(row[name]),
+        }
+        for row in run.history
+        if name in row and "elapsed_s" in row
     ]
 
 

@@ -129,6 +129,24 @@ def test_curves_are_over_what_had_been_spent(places: list[str]) -> None:
     assert [point["quality"] for point in lines[1]["rows"]] == pytest.approx([0.05, 0.10, 0.15])
 
 
+def test_the_cost_to_a_target_is_over_the_seeds_that_reached_it(tmp_path: Path) -> None:
+    for seed, usd in enumerate((0.1, 0.3, None)):
+        found = {"metric": "ndcg@10", "target": 0.17, "is_reached": usd is not None}
+        reached = {"usd": usd, "step": 10 * seed, "tokens": 100} if usd else {}
+        write_run(tmp_path / f"{seed}", [f"seed={seed}"], summary={"target": found | reached})
+    (row,) = content(str(tmp_path))["targets"]
+    assert (row["target"], row["num_reached"], row["num_runs"]) == ("ndcg@10:0.17", 2, 3)
+    assert (row["figures"]["usd"]["mean"], row["figures"]["usd"]["spread"]) == pytest.approx((0.2, 0.02**0.5))
+    assert row["figures"]["kwh"] == {"mean": None, "spread": None}
+
+
+def test_a_recorded_cost_of_a_validation_is_taken(tmp_path: Path) -> None:
+    known = [{"step": 2, "metric": "ndcg@10", "value": 0.1, "usd": 0.007}]
+    place = write_run(tmp_path / "a", usd=0.03, summary={"time_to_quality": known})
+    (line,) = content(place)["curves"]["lines"]
+    assert [point["cost"] for point in line["rows"]] == pytest.approx([0.01, 0.007, 0.03])
+
+
 def test_phases_are_shown_where_they_were_recorded_and_else_named(places: list[str], tmp_path: Path) -> None:
     cost = {"phases_s": {"start": 2.0, "encoder": 8.0}, "lost_device_s": 1.0, "peak_memory_bytes": [1, 5], "mfu": 0.1}
     write_run(tmp_path / "new", ["model=hstu"], summary={"cost": cost})

@@ -48,9 +48,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = [write_run(folder / HOSTILE.replace("/", ""), ["loss=bce", "seed=5"], ndcg=0.1, usd=0.01)]
     for number in range(10):
         words, cost = ["loss=gbce", f"model.dropout=0.{number}"], {"phases_s": PHASES}
+        target = {"metric": "ndcg@10", "target": 0.1, "is_reached": True, "usd": 0.1, "wall_s": 3.0}
         places.append(
             write_run(
-                folder / f"r{number}", words, ndcg=0.1 + number / 99, usd=0.02 * 2**number, summary={"cost": cost}
+                folder / f"r{number}",
+                words,
+                ndcg=0.1 + number / 99,
+                usd=0.02 * 2**number,
+                summary={"cost": cost, "target": target},
             )
         )
     assert main([*places, f"output={folder}/page.html", f"title={HOSTILE}"]) == 0

@@ -74,6 +74,11 @@ class EvaluationConfig:
     """Neighbours of each item in item_knn."""
     ease_l2: float = 500.0
     """Regularisation of ease."""
+    lists: bool = True
+    """Also make the ten best items of each test user, for coverage, novelty, diversity, popularity and exposure."""
+    diversity_by: str = ""
+    """Item feature that says how near two items of a list are, or co_occurrence; empty: categories where there are
+    some."""
 
     def __post_init__(self) -> None:
         self.metric = re.sub(r"^map@", "mrr@", self.metric.lower())  # of one target they are one number

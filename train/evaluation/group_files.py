@@ -41,9 +41,20 @@ def columns_of_files(
         if own and kind == "user":
             found |= _columns(file, key, RawUsers(store, manifest).raw_of(targets.user), own)
         elif own:
-            raw = raw_ids_of(item_table(store, manifest, ["item", "raw_item"]).sort_by("item").column("raw_item"))
-            found |= _columns(file, key, raw.gather(targets.item), own)
+            found |= _columns(file, key, _raw_items(store, manifest).gather(targets.item), own)
     return found
+
+
+def item_columns_of_file(config: RunConfig, manifest: Manifest, names: Sequence[str]) -> dict[str, pl.Series]:
+    """Those of ``names`` that are columns of ``evaluation.item_file``, by dense id [V]. Raises as
+    :func:`columns_of_files`."""
+    found, where = _file_of(config, "item"), _where(config, names)
+    own = [name for name in names if where.get(name) == "item"]
+    return _columns(*found[:2], _raw_items(config.data.store, manifest), own) if found is not None and own else {}
+
+
+def _raw_items(store: str, manifest: Manifest) -> pl.Series:
+    return raw_ids_of(item_table(store, manifest, ["item", "raw_item"]).sort_by("item").column("raw_item"))
 
 
 def _where(config: RunConfig, names: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,8 @@ from data_pipeline.store.features import FIRST_VALUE, MISSING, OTHER, StoredFeat
 from data_pipeline.store.item_content import ContentColumn, StoredItemFeature
 from data_pipeline.store.manifest import Manifest, item_content
 from train.evaluation.census import POPULARITY, Catalogue, Profiles
-from train.evaluation.group_files import columns_of_files, refuse_missing_columns
+from train.evaluation.diversity import refuse_unknown_diversity
+from train.evaluation.group_files import columns_of_files, item_columns_of_file, refuse_missing_columns
 from train.evaluation.user_ranks import RankedTargets
 
 HISTORY_LENGTH, ACTIVITY, ITEM_POPULARITY = "history_length", "activity", "item_popularity"
@@ -63,6 +64,7 @@ def refuse_unknown_groups(config: RunConfig, manifest: Manifest) -> None:
             f"{', '.join(known)}, or name a file with that column by evaluation.user_file or evaluation.item_file"
         )
     refuse_missing_columns(config, outside)
+    refuse_unknown_diversity(config, manifest)
 
 
 def event_columns(config: RunConfig, manifest: Manifest) -> list[str]:
@@ -94,6 +96,20 @@ def groupings_of(
         else:
             column = item_content(config.data.store, manifest, [name])[name]
             found.append(_of_content(name, column, targets.item))
+    return found
+
+
+def item_groupings_of(config: RunConfig, manifest: Manifest, catalogue: Catalogue) -> list[Grouping]:
+    """Of all items [V]: by popularity, and by what else of ``evaluation.groups`` is of items. Raises as
+    :func:`groupings_of`."""
+    every = np.arange(manifest.num_items)
+    found = [_of_codes(ITEM_POPULARITY, catalogue.group.astype(np.int64), list(POPULARITY))]
+    by_file = item_columns_of_file(config, manifest, _outside_names(config, manifest))
+    for name in config.evaluation.groups:
+        if name in by_file:
+            found.append(_of_column(name, by_file[name]))
+        elif name in _item_columns(manifest) and name not in (*BUILT_IN, *manifest.features):
+            found.append(_of_content(name, item_content(config.data.store, manifest, [name])[name], every))
     return found
 
 

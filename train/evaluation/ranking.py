@@ -55,6 +55,16 @@ def ignore(queries: Queries, ranked: Ranked, item_vector: Tensor) -> None:
     """Of whom nothing but the ranks matters."""
 
 
+def both(first: OnRanked, second: OnRanked) -> OnRanked:
+    """One after the other."""
+
+    def tell(queries: Queries, ranked: Ranked, item_vector: Tensor) -> None:
+        first(queries, ranked, item_vector)
+        second(queries, ranked, item_vector)
+
+    return tell
+
+
 @torch.no_grad()
 def rank_targets(
     model: nn.Module,

@@ -17,10 +17,11 @@ from train.evaluation.baselines import baseline_quality
 from train.evaluation.bootstrap import bootstrap_intervals
 from train.evaluation.details import details_lines, details_of
 from train.evaluation.ending import ended_by
+from train.evaluation.lists import ListRecorder
 from train.evaluation.metrics import quality_of
 from train.evaluation.oracle import oracle_report
 from train.evaluation.protocol import target_ranks_of
-from train.evaluation.ranking import StopRequested
+from train.evaluation.ranking import StopRequested, both
 from train.evaluation.ratings import rating_errors
 from train.evaluation.split_report import seen_warning
 from train.evaluation.target_recorder import TargetRecorder
@@ -102,7 +103,9 @@ def quality_report(
     rank 0 while it counts.
     """
     recorder = recorder or TargetRecorder(state.collectives.rank)
-    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_ranked=recorder)
+    lists = ListRecorder(manifest.num_items, config.evaluation.leave_out_seen, state.collectives)
+    on_ranked = both(recorder, lists) if config.evaluation.lists else recorder
+    ranks = target_ranks_of(state, config, manifest.num_items, Subset.TEST, is_stop_requested, on_ranked=on_ranked)
     ratings: Summary = {}
     if config.label:
         errors = rating_errors(state, config, manifest, Subset.TEST, is_stop_requested)
@@ -116,7 +119,9 @@ def quality_report(
             raise StopRequested
 
     with heartbeating(heartbeat):
-        report = report_of_ranks(ranks, config, go_on=go_on) | ratings | details_of(targets, config, manifest, go_on)
+        made = lists.lists() if config.evaluation.lists else None
+        report = report_of_ranks(ranks, config, go_on=go_on) | ratings
+        report |= details_of(targets, config, manifest, go_on, made)
     cold = split_rule(config.data, manifest).cold
     if cold is not None:
         report |= {"by_items": quality_of_cold_and_warm(targets.rank, cold[targets.item] != WARM)}
@@ -235,7 +240,8 @@ def print_quality(quality: Summary) -> None:
         print(line)
     if "ratings" in quality:
         found = quality["ratings"]
-        print(f"{found['label']} of the same events: RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f}")
+        scored = "".join(f", {name.upper()} {found[name]:.4f}" for name in ("auc", "log_loss") if name in found)
+        print(f"{found['label']} of the same events: RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f}{scored}")
     if "not_known" in quality:
         print(_not_known(quality["not_known"]))
     if "verdict" in quality:  # not of an older version

@@ -20,9 +20,10 @@ from data_pipeline.stream.sequence_stream import evaluation_batches
 from models.collectives import Collectives
 from models.loss.item_shard import slice_of
 from train.distributed.collectives import on_rank_zero
+from train.evaluation.lists import best_items
 from train.evaluation.ranking import empty_batch, joined_queries, slice_vectors
 from train.state import TrainState
-from train.top_items import ItemSlice, ListRule, Seen, TopItems, merged, top_items
+from train.top_items import ListRule
 
 RULE = ListRule(10)
 SCRIPT = Path(__file__).with_name("example.py")
@@ -73,14 +74,7 @@ def recommended(
     item_vector = slice_vectors(model, items, device)
     local = empty_batch(device) if batch is None else batch.to(device)
     asked = joined_queries(model, local, collectives, device)
-    item = torch.arange(items.start, items.stop, device=device)
-    left_out = Seen(asked.owner, asked.seen) if leave_out_seen else Seen(asked.owner[:0], asked.seen[:0])
-    own = top_items(asked.query, left_out, ItemSlice(item, item_vector, item), RULE)
-    parts = (
-        collectives.gather(value).view(collectives.world_size, *value.shape)
-        for value in (own.score, own.item, own.value)
-    )
-    found = merged([TopItems(*part) for part in zip(*parts, strict=True)], RULE)
+    found = best_items(asked, item_vector, num_items, leave_out_seen, collectives, RULE)
     return found.item, found.score
 
 

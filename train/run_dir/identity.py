@@ -61,6 +61,8 @@ MAY_CHANGE = (
     "evaluation.user_column",
     "evaluation.item_file",
     "evaluation.item_column",
+    "evaluation.lists",
+    "evaluation.diversity_by",
     "export",
 )
 """Keys that may change when a run resumes, since they do not change which batches it trains on.

@@ -116,6 +116,12 @@ def assert_same_ranks(first: list[float], second: list[float]) -> None:
     assert all(abs(ours - theirs) <= 1 for ours, theirs in pairs)
 
 
+def without_measurements(row: dict[str, float]) -> dict[str, float]:
+    """What a line of ``metrics.jsonl`` says that is the same whenever and wherever a run is trained."""
+    measured = ("elapsed_s", "tokens_per_s", "tokens_per_s_per_device", "data_wait_share", "peak_memory_bytes", "mfu")
+    return {key: value for key, value in row.items() if key not in measured and not key.startswith("time_s/")}
+
+
 def logged_steps(folder: Path) -> list[dict[str, float]]:
     """What the run in ``folder`` wrote down of each step."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -14,7 +14,7 @@ from configs.load import load_config
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from ranks import run_ranks
-from runs import run_here, run_stopped_while_it_ranks, tiny_run
+from runs import run_here, run_stopped_while_it_ranks, tiny_run, without_measurements
 from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluate import evaluate
 from train.run import build_state
@@ -131,4 +131,4 @@ def tensors_of(run_dir: Path, checkpoint: str) -> dict[str, np.ndarray]:
 
 def lines_of(run_dir: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("elapsed_s", "tokens_per_s")} for row in rows]
+    return [without_measurements(row) for row in rows]

@@ -25,7 +25,7 @@ from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from processes import family_of
 from ranks import run_ranks
-from runs import run_here, run_stopped_at, run_stopped_while_it_ranks
+from runs import run_here, run_stopped_at, run_stopped_while_it_ranks, without_measurements
 from train.checkpoint.checkpointer import DiskCheckpointer
 from train.distributed.collectives import ProcessGroupCollectives
 from train.evaluation import baselines
@@ -202,7 +202,7 @@ def losses_of(run_dir: Path) -> dict[int, float]:
 def metrics_of(run_dir: Path) -> list[dict[str, float]]:
     """What was written down of losses and validations, without the times."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("elapsed_s", "tokens_per_s")} for row in rows]
+    return [without_measurements(row) for row in rows]
 
 
 def run_stopped_while_it_counts(overrides: list[str]) -> int:

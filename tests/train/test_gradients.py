@@ -16,7 +16,7 @@ from data_pipeline.batch import SequenceBatch
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from ranks import run_ranks
-from runs import losses_and_ranks, run_cut_and_resume
+from runs import losses_and_ranks, run_cut_and_resume, without_measurements
 from train.distributed.collectives import ProcessGroupCollectives
 from train.objective import Objective
 from train.run import build_state
@@ -203,4 +203,4 @@ def test_a_resumed_run_with_everything_on_repeats_its_lines_bit_for_bit(store: s
 def lines_of(path: Path) -> list[dict[str, float]]:
     """All that does not hang on the clock."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("elapsed_s", "tokens_per_s")} for row in rows]
+    return [without_measurements(row) for row in rows]

@@ -44,6 +44,8 @@ def report(options: ReportOptions) -> None:
 def _say(content: dict[str, Any], page: Path, image: Path | None, data: Path) -> None:
     for sentence in [*content["headline"], *(step["words"] for step in content["steps"])]:
         print(sentence)
+    for reason in dict.fromkeys(step["not_paired"] for step in content["steps"] if step["not_paired"]):
+        print(f"not compared user by user: {reason}", file=sys.stderr)
     for each in content["left_out"]:
         print(f"not in the pictures: {each['place']}: {each['why']}", file=sys.stderr)
     written = [str(path) for path in (page, image, data) if path is not None]

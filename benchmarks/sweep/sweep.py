@@ -46,7 +46,7 @@ def sweep(options: SweepOptions) -> int:
         if code := _prepare(plan.jobs):
             return code
         for job in plan.jobs:
-            check(job.config, job.words)
+            _check(job)
         held.enter_context(Lease(folder, f"sweep_dir={options.folder}"))
         return _run_all(plan, Index(folder, plan.jobs), pool)
 
@@ -76,6 +76,14 @@ def _print_plan(plan: Plan) -> int:
         print(job.config.run_dir)
     print(f"{len(plan.jobs)} runs, {plan.workers} at once")
     return 0
+
+
+def _check(job: Job) -> None:
+    """What would end the run at once, with what to do about it in a sweep."""
+    try:
+        check(job.config, job.words)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("choose another run_dir", "choose another sweep_dir")) from error
 
 
 def _prepare(jobs: Sequence[Job]) -> int:

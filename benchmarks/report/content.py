@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.report.details import baselines_of, best_baseline, curves_of, environment_of, groups_of, spending_of
 from benchmarks.report.front import POINT, Point, beaten_by, front_of, steps_along
 from benchmarks.report.gather import Gathered
+from benchmarks.report.lists import lists_of
 from benchmarks.report.options import ReportOptions
 from benchmarks.report.pairs import paired_gain
 from benchmarks.report.targets import targets_of
@@ -46,6 +47,7 @@ def content_of(gathered: Gathered, options: ReportOptions) -> Content:
         "targets": targets_of(rows),
         "baselines": baselines,
         "groups": groups_of(rows, metric),
+        "lists": lists_of(rows),
         "protocol": protocol_of(gathered.runs[0]),
         "environment": environment_of(gathered.runs),
     }

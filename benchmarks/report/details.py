@@ -9,7 +9,7 @@ from benchmarks.runs.recorded_run import RecordedRun
 
 MAX_CURVES = 8
 """More lines cannot be told apart."""
-_KNOWN = ("test", "test_ci95", "valid", "baselines", "verdict", "groups")
+_KNOWN = ("test", "test_ci95", "valid", "baselines", "verdict", "groups", "lists")
 Rows = Sequence[dict[str, Any]]
 
 

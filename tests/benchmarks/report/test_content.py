@@ -168,6 +168,21 @@ def test_groups_stand_side_by_side(places: list[str], tmp_path: Path) -> None:
     assert said["others"]["coverage"] == {4: 0.7}
 
 
+def test_lists_and_exposure_stand_side_by_side(places: list[str], tmp_path: Path) -> None:
+    novelty, ratio = {"value": 5.0, "ci95": [4.5, 5.5]}, {"value": 2.0, "ci95": [1.5, 2.5]}
+    exposure = {"item_popularity": {"head": {"share": 0.4, "against_catalogue": ratio, "against_demand": ratio}}}
+    lists = {"k": 10, "coverage": 0.3, "novelty": novelty, "popularity_calibration": {"kl": novelty}}
+    write_run(
+        tmp_path / "new", ["model=hstu"], usd=0.5, summary={"quality": {"lists": lists | {"exposure": exposure}}}
+    )
+    said = content(*places, str(tmp_path / "new"))["lists"]
+    assert said["figures"]["novelty, in bits"] == {4: {"value": 5.0, "low": 4.5, "high": 5.5}}
+    assert said["figures"]["share of the catalogue that is shown"] == {4: {"value": 0.3, "low": None, "high": None}}
+    assert "popularity calibration, Kullback-Leibler" in said["figures"]
+    cell = {"value": 2.0, "low": 1.5, "high": 2.5}
+    assert said["exposure"]["item_popularity"]["head"] == {4: {"against_catalogue": cell, "against_demand": cell}}
+
+
 def test_a_sweep_is_reported_with_the_runs_that_have_not_ended(places: list[str], tmp_path: Path) -> None:
     (Path(places[2]) / "summary.json").unlink()
     Index(tmp_path).write()

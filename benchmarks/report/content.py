@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.report.details import baselines_of, best_baseline, curves_of, environment_of, groups_of, spending_of
+from benchmarks.report.details import (
+    COUNTS,
+    baselines_of,
+    best_baseline,
+    curves_of,
+    environment_of,
+    groups_of,
+    spending_of,
+)
 from benchmarks.report.front import POINT, Point, beaten_by, front_of, steps_along
 from benchmarks.report.gather import Gathered
 from benchmarks.report.lists import lists_of
@@ -207,9 +215,8 @@ def _against_counting(best: dict[str, Any], baselines: dict[str, Any], metric: s
     if not found or best["low"] is None:
         return []
     name, value = found[0]
-    if best["high"] < value:
-        return [f"{who} is BELOW what counting gives: {name} reaches {score(value)}, and needs no training."]
+    gives = "what counting gives" if name in COUNTS else "what needs no training"
+    said = "is above"
     if best["low"] <= value:
-        same = f"{who} is not distinguishable from what counting gives"
-        return [f"{same}: {name} reaches {score(value)}, and needs no training."]
-    return [f"{who} is above what counting gives: the best baseline, {name}, reaches {score(value)}."]
+        said = "is BELOW" if best["high"] < value else "is not distinguishable from"
+    return [f"{who} {said} {gives}: the best baseline, {name}, reaches {score(value)}."]

@@ -9,6 +9,8 @@ from benchmarks.runs.recorded_run import RecordedRun
 
 MAX_CURVES = 8
 """More lines cannot be told apart."""
+COUNTS = ("popular", "recent_popular", "markov")
+"""Baselines that count; others are fitted in one go."""
 _KNOWN = ("test", "test_ci95", "valid", "baselines", "verdict", "groups", "lists")
 Rows = Sequence[dict[str, Any]]
 

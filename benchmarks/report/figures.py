@@ -50,7 +50,7 @@ def front_figure(content: dict[str, Any]) -> Markup | None:
     parts = [axes(x, y, COST_NAMES[content["cost"]], content["metric_name"], plain)]
     for name, value in baselines:
         parts.append(line(LEFT, y(value), WIDTH - RIGHT, y(value), "baseline"))
-        parts.append(text(WIDTH - RIGHT - 4, y(value) - 5, f"{name}: counting alone", "tick end"))
+        parts.append(text(WIDTH - RIGHT - 4, y(value) - 5, f"{name}, the best baseline", "tick end"))
     parts.append(_front_line(rows, x, y))
     parts += [_interval_of(row, x, y) for row in rows]
     parts += [dot(x(row["cost"]), y(run["quality"]), 2.5, "seed") for row in rows for run in row["runs"]]

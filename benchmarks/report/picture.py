@@ -46,7 +46,7 @@ def _draw(axes: "Axes", rows: list[dict[str, Any]], content: dict[str, Any]) -> 
         axes.text(
             1,
             value,
-            f"{name}: counting alone ",
+            f"{name}, the best baseline ",
             transform=axes.get_yaxis_transform(),
             ha="right",
             va="bottom",

@@ -124,7 +124,9 @@ def browser() -> Iterator[Browser]:
         os.close(their_input)
         os.close(their_output)
         try:
-            yield Browser(ask, answers)
+            yield (chromium := Browser(ask, answers))
+            chromium.call("Browser.close")  # its own processes end with it, and write no more
+            process.wait()
         finally:
             process.kill()
             process.wait()

@@ -117,8 +117,8 @@ class RunTracker:
         spent_s = {phase: seconds - self.last_phases_s[phase] for phase, seconds in now_s.items()}
         self.last_phases_s = now_s
         steps_s = sum(spent_s[phase] for phase in TRAINING)
-        found = {f"time_s/{phase.value}": seconds for phase, seconds in spent_s.items() if seconds}
-        found["data_wait_share"] = spent_s[Phase.DATA_WAIT] / max(steps_s, 1e-9)
+        found = {f"time_s/{phase.value}": round(seconds, 6) for phase, seconds in spent_s.items() if seconds}
+        found["data_wait_share"] = round(spent_s[Phase.DATA_WAIT] / max(steps_s, 1e-9), 6)
         found["peak_memory_bytes"] = float(peak_memory_bytes(self.device))
         if self.peak_flop_per_s:
             possible = steps_s * self.collectives.world_size * self.peak_flop_per_s

@@ -284,9 +284,9 @@ def run_with_bad_steps(overrides: list[str], steps: list[int]) -> int:
 
 
 def run_on_a_full_disk(overrides: list[str]) -> str:
-    """Files of more than 4 KiB cannot be written: the small ones of the run folder can, a checkpoint cannot."""
+    """Files of more than 8 KiB cannot be written: the small ones of the run folder can, a checkpoint cannot."""
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, unlimited[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, unlimited[1]))
     try:
         run_here(overrides)
     except ConfigError as error:

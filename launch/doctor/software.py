@@ -22,7 +22,18 @@ TRIPLES = {
     "2.14": ("1.9.0", "1.9"),
 }
 """Release of torch: the fbgemm and torchrec that were built for it. Others load and fail later, or not at all."""
-OTHERS = ("hydra-core", "pyarrow", "polars", "numpy", "tensorboard", "xxhash", "safetensors", "rich")
+OTHERS = (
+    "hydra-core",
+    "pyarrow",
+    "polars",
+    "numpy",
+    "tensorboard",
+    "xxhash",
+    "safetensors",
+    "rich",
+    "jinja2",
+    "markupsafe",
+)
 HYDRA = ((1, 3, 6), (1, 5))
 """From, below: earlier ones run code of a configuration (GHSA-37p2-j732-x8pj)."""
 

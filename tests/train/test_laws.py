@@ -74,12 +74,12 @@ def test_the_plan_does_not_change_the_losses(store: str, strategy: str, optimize
     ("world_size", "choices"),
     [
         (1, ["optimizer.table=rowwise_adagrad"]),
-        (1, ["optimizer.table=adam"]),
+        pytest.param(1, ["optimizer.table=adam"], marks=pytest.mark.slow),
         (2, ["optimizer.table=rowwise_adagrad", "sharding=row_wise"]),
-        (2, ["optimizer.table=adam", "sharding=row_wise"]),
-        (2, ["optimizer.table=adam", "sharding=table_wise"]),
+        pytest.param(2, ["optimizer.table=adam", "sharding=row_wise"], marks=pytest.mark.slow),
+        pytest.param(2, ["optimizer.table=adam", "sharding=table_wise"], marks=pytest.mark.slow),
         (2, ["optimizer.table=adam", "sharding=column_wise"]),
-        (2, ["sharding=data_parallel"]),
+        pytest.param(2, ["sharding=data_parallel"], marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -13,6 +13,8 @@ from torch.distributed import distributed_c10d
 LIBRARIES = {"torch", "torchrec", "fbgemm_gpu", *sys.stdlib_module_names}
 EXCHANGES = {"torchrec.distributed.comm_ops", "torchrec.distributed.dist_data"}
 """TorchRec's modules that call collectives of C++."""
+EXCHANGE = "an exchange of table rows"
+"""The name of what they do, whose functions say little to a person (``_wait_impl``)."""
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT_THREAD = "checkpoint"
 """Begins the name of the thread that writes checkpoints."""
@@ -84,9 +86,9 @@ def locate(frame: FrameType | None) -> CodeLocation:
         return CodeLocation()
     code = f"{_short(frame.f_code.co_filename)}:{frame.f_code.co_name}"
     own = [each.f_code.co_name for each in inner if _module_of(each) == distributed_c10d.__name__]
-    sharded = [each.f_code.co_name for each in inner if _module_of(each) in EXCHANGES]
+    is_exchange = any(_module_of(each) in EXCHANGES for each in inner)
     return CodeLocation(
-        code, own[-1] if own else sharded[0] if sharded else ""
+        code, own[-1] if own else EXCHANGE if is_exchange else ""
     )  # what was called, not what that calls
 
 

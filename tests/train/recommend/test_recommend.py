@@ -88,8 +88,8 @@ class Killed(BaseException):
     """What ends the command wherever it is."""
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 5])
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("after", [1, *(pytest.param(after, marks=pytest.mark.slow) for after in (0, 3, 5))])
+@pytest.mark.parametrize("suffix", [".parquet", pytest.param(".csv", marks=pytest.mark.slow)])
 def test_a_killed_command_goes_on_and_writes_the_same_file(
     run_dir: Path, tmp_path: Path, suffix: str, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,8 @@ WIDTH_KEY = "model.embedding_dim"
 
 
 def main(overrides: list[str]) -> None:
-    """Time both losses at two widths, or at the one that ``overrides`` name; write ``results/scaling.json``."""
+    """Time both losses at two widths, or at the one that ``overrides`` name; write ``results/scaling.json``
+    after each, since a machine may not be free for all."""
     if any(override.startswith("loss") for override in overrides):
         raise ConfigError(
             f"the scaling benchmark sets loss itself ({', '.join(LOSSES)}); leave loss out of {overrides}"
@@ -46,7 +47,7 @@ def main(overrides: list[str]) -> None:
             name = f"{loss}.width_{width}"
             figures |= {f"{name}.{key}": spread for key, spread in found.items()}
             notes[name] = told
-    write_result(record_name("scaling", config.hardware), overrides, figures, notes)
+            write_result(record_name("scaling", config.hardware), overrides, figures, notes)
 
 
 def _measured(config: RunConfig, overrides: list[str]) -> tuple[dict[str, Spread], dict[str, object]]:

@@ -19,7 +19,7 @@ from configs.atomic_files import write_json
 from configs.errors import ConfigError, exit_code_of
 from configs.paths import checked_path
 from configs.process_exit import exit_at_once
-from configs.schema.evaluation import RANK_METRICS
+from configs.schema.evaluation import RANK_METRICS, metric_name
 from train.evaluation.paired import holm, paired_differences
 
 _METRIC = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr")
@@ -133,8 +133,7 @@ def _set(options: Options, key: str, value: str) -> None:
 
 
 def _metric(text: str) -> str:
-    name = text.strip().lower()
-    name = re.sub("^map@", "mrr@", name)  # of one target they are one number
+    name = metric_name(text.strip())
     if not _METRIC.fullmatch(name):
         raise ConfigError(
             f"metrics={text} is unknown; use mrr, or {', '.join(RANK_METRICS)} or map with a cutoff, such as ndcg@10"

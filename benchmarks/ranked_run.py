@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.runs.protocol import differing
 from benchmarks.runs.recorded_run import RecordedRun
 from configs.errors import ConfigError, DataError
 from train.evaluation.user_ranks import RANKS, RANKS_OF_EVALUATION, read_user_ranks
@@ -65,7 +66,8 @@ def aligned(runs: Sequence[RankedRun]) -> list[np.ndarray]:
     or about other targets, and names the difference."""
     first = runs[0]
     for run in runs[1:]:
-        if found := list(_differences(first.protocol, run.protocol)):
+        asked = {shown: (first.protocol.get(key), run.protocol.get(key)) for key, shown in _KEYS.items()}
+        if found := list(differing(asked)):
             raise ConfigError(
                 f"{run.place} was not ranked as {first.place} was, so that they cannot be compared: "
                 f"{'; '.join(found)}"
@@ -88,21 +90,6 @@ def _without_ranks(run: RecordedRun, split: str, whose: str) -> str:
             f"its best model; do so for each run, then compare them with ranks={OF_EVALUATION}"
         )
     return f"{run.place} has no {RANKS}: another version trained it; only runs that have one can be compared"
-
-
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [
-        f"{shown} is {_short(first.get(key))} there and {_short(second.get(key))} here"
-        for key, shown in _KEYS.items()
-        if first.get(key) != second.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(str(each) if key == "name" else f"{key}={each}" for key, each in value.items())
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"{text[:12]}..." if len(text) > 40 else text
 
 
 def _same(first: pa.Array, second: pa.Array) -> bool:

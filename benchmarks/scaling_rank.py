@@ -6,7 +6,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from data_pipeline.batch import SequenceBatch
 from data_pipeline.store.manifest import load_manifest
 from data_pipeline.stream.sequence_stream import SequenceStream
 from train.accounting.ledger import Ledger, Spent
+from train.accounting.memory import peak_memory_bytes
 from train.accounting.phase_clock import PhaseClock
 from train.accounting.timed_step import TimedCollectives
 from train.build import build_state
@@ -126,7 +126,7 @@ def _answer(request: Request, state: TrainState, tracker: RunTracker, steps: Cal
         torch.cuda.synchronize()
     seconds, cpu_s = time.perf_counter() - start_s, time.process_time() - cpu_s
     tracker.account(RunProgress())
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak_bytes = peak_memory_bytes(state.device)
     return Answer(tracker.num_tokens - tokens, seconds, cpu_s, peak_bytes, tracker.padded_tokens - padded, found)
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -21,11 +23,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Text is UTF-8; names that are none keep their bytes. Raises :class:`OSError`.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """For what is too large to be held: as :func:`write_atomically`, of what the block writes into the file; an error
+    in the block leaves the old file."""
     # A name that nobody else has: what lies beside may be another's file, or another writer's.
     partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -1,5 +1,6 @@
 """The two errors that a person can mend, a wrong choice and a wrong file, and how a command ends with them."""
 
+import errno
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ NODES_MISSING_EXIT_CODE = 68
 HUNG_EXIT_CODE = 69
 """What every rank returns when one of them hung and that was told (EX_UNAVAILABLE of sysexits.h)."""
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""What an ``OSError`` says where there is no room, or none for this user: room helps, and nothing is broken."""
 
 _LONG_WORD = re.compile(r"(\S{100})\S{81,}(\S{20})")
 

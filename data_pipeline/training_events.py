@@ -25,6 +25,16 @@ def user_of_event(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
+def training_items(rule: SplitRule, chunk: Histories) -> tuple[np.ndarray, np.ndarray, int]:
+    """Each user's distinct training items: users, as places in ``chunk``, and items [S], ascending by both, and the
+    number of users."""
+    training = is_training_event(rule, chunk)
+    user, item = user_of_event(chunk.offsets)[training], chunk.item[training].astype(np.int64)
+    num_items = int(item.max(initial=0)) + 1
+    pairs = np.unique(user * num_items + item)
+    return pairs // num_items, pairs % num_items, len(chunk.offsets) - 1
+
+
 def training_label_sum(
     store: str, manifest: Manifest, rule: SplitRule, label: str, part: int = 0, num_parts: int = 1
 ) -> tuple[float, int]:

@@ -134,7 +134,7 @@ class RunTracker:
         self.ledger.gather()
         spent = self._spent()
         cost = {
-            **{"wall_s": spent.wall_s, "device_hours": spent.device_s / 3600, "usd": spent.usd, "kwh": spent.kwh},
+            **{"wall_s": spent.wall_s, **spent.bill()},
             **{"tokens": self.before.num_tokens + int(tokens), "samples": self.before.num_samples + int(samples)},
         }
         if progress.best_step == step:

@@ -1,6 +1,5 @@
 """Composition root of a run: builds its parts in order, trains, ranks the test events once, writes the summary."""
 
-import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -8,7 +7,7 @@ from contextlib import closing, contextmanager
 import torch
 import torch.distributed as dist
 
-from configs.errors import ConfigError, exit_code_of
+from configs.errors import FULL_DISK, ConfigError, exit_code_of
 from configs.load import load_config
 from configs.run_dir import describe_run_dir, local_run_dir
 from configs.schema import DataConfig, LongHistories, RunConfig
@@ -45,8 +44,6 @@ from train.supervision.stop_signals import StopVote
 from train.supervision.watchdog import Watchdog
 from train.trackers import Tracker, open_trackers
 from train.warm_start import model_of, warm_start
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(config: RunConfig, overrides: Sequence[str], early_s: float = 0.0) -> int:

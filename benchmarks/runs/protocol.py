@@ -1,6 +1,6 @@
 """What a run was ranked on and how: numbers of two protocols are not compared, and the difference is named."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.runs.recorded_run import RecordedRun
@@ -47,10 +47,15 @@ def cut_offs_of(quality: dict[str, Any]) -> list[int]:
 def differences(first: RecordedRun, second: RecordedRun) -> Iterator[str]:
     """What differs in the protocols of two runs, each as ``data.split is leave_one_out, and here global_time``."""
     left, right = protocol_of(first), protocol_of(second)
-    for key in dict.fromkeys((*left, *right)):
-        here, there = left.get(key, NOT_RECORDED), right.get(key, NOT_RECORDED)
-        if here != there:
-            yield f"{key} is {_short(here)} there and {_short(there)} here"
+    names = dict.fromkeys((*left, *right))
+    yield from differing({name: (left.get(name, NOT_RECORDED), right.get(name, NOT_RECORDED)) for name in names})
+
+
+def differing(values: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    """In words, each name of ``values`` whose two values are not the same."""
+    for name, (there, here) in values.items():
+        if there != here:
+            yield f"{name} is {_short(there)} there and {_short(here)} here"
 
 
 def groups_of(runs: Sequence[RecordedRun]) -> list[list[RecordedRun]]:
@@ -76,6 +81,8 @@ def require_one_protocol(runs: Sequence[RecordedRun]) -> None:
 
 
 def _short(value: Any) -> str:
-    """A fingerprint by its beginning, a list as it is typed."""
+    """A fingerprint by its beginning, a list as it is typed, a split by its name and what belongs to it."""
+    if isinstance(value, dict):
+        return " ".join(str(each) if key == "name" else f"{key}={each}" for key, each in value.items())
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return f"{text[:12]}..." if len(text) > 40 else text

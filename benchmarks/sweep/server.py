@@ -26,8 +26,8 @@ from configs.process_exit import exit_at_once
 from train.run import main as train
 from train.supervision.forked_ranks import run_on_forked_ranks
 from train.supervision.process_exit import run_and_exit
+from train.supervision.stop_signals import SIGNALS
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 READY = {"ready": True}
 
 
@@ -116,7 +116,7 @@ def warm_up() -> None:
 def main() -> None:
     """Serve stdin; never returns."""
     # The runs answer these by saving, as soon as they can; the server goes when nobody asks it any more.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.environ |= tied_environment({})  # a run ends with this process
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what is printed shall not come between the answers

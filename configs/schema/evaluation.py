@@ -19,6 +19,11 @@ GROUPS = ("history_length", "activity", "item_popularity")
 _CHOOSABLE = re.compile(rf"({'|'.join(RANK_METRICS)})@[1-9][0-9]{{0,5}}|mrr|{'|'.join(LESS_IS_BETTER)}")
 
 
+def metric_name(text: str) -> str:
+    """The metric that ``text`` means: of one relevant item map and mrr are one number."""
+    return re.sub(r"^map@", "mrr@", text.lower())
+
+
 def check_metric(shown: str, metric: str) -> None:
     """Raise :class:`ConfigError`, which begins with ``shown``, where no validation has ``metric``."""
     require(
@@ -81,7 +86,7 @@ class EvaluationConfig:
     some."""
 
     def __post_init__(self) -> None:
-        self.metric = re.sub(r"^map@", "mrr@", self.metric.lower())  # of one target they are one number
+        self.metric = metric_name(self.metric)
         check_metric(f"evaluation.metric={self.metric}", self.metric)
         for name in ("user_file", "item_file"):
             setattr(self, name, checked_path(f"evaluation.{name}", getattr(self, name)))

@@ -10,6 +10,7 @@ import torch
 
 from configs.schema import HardwareConfig
 from data_pipeline.batch import SequenceBatch
+from ranks import EqualRanks
 from train import metrics_logger
 from train.accounting.ledger import Ledger
 from train.accounting.phase_clock import PhaseClock
@@ -23,21 +24,6 @@ TOKENS = 100
 """Of a rank in a step, which takes a second."""
 NO_BATCH = cast(SequenceBatch, None)
 """Nobody counts its FLOP here."""
-
-
-class Ranks:
-    """Rank 0 of ``world_size`` ranks that all count the same."""
-
-    rank = 0
-
-    def __init__(self, world_size: int) -> None:
-        self.world_size = world_size
-
-    def sum(self, value: torch.Tensor) -> torch.Tensor:
-        return value * self.world_size
-
-    def max(self, value: torch.Tensor) -> torch.Tensor:
-        return value
 
 
 class Rates:
@@ -57,14 +43,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def state_at(step: int, world_size: int) -> TrainState:
     state = SimpleNamespace(
-        collectives=Ranks(world_size), device=torch.device("cpu"), step=step, schedule=Rates(), flop=None
+        collectives=EqualRanks(world_size), device=torch.device("cpu"), step=step, schedule=Rates(), flop=None
     )
     return cast(TrainState, state)
 
 
 def ledger_in(folder: Path, hardware: HardwareConfig, world_size: int) -> Ledger:
     """Of the next session of the run in ``folder``."""
-    ledger = Ledger(PhaseClock(), hardware, Ranks(world_size))  # type: ignore[arg-type]
+    ledger = Ledger(PhaseClock(), hardware, EqualRanks(world_size))  # type: ignore[arg-type]
     ledger.open(folder)
     return ledger
 

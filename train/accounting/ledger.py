@@ -1,7 +1,7 @@
 """What all sessions of a run have spent, on record while they run: a kill loses no more than the last heartbeat."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,10 @@ class Spent:
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(*(getattr(self, name) + getattr(other, name) for name in Spent.__slots__))
+
+    def bill(self) -> dict[str, float]:
+        """Device-hours, US dollars and kWh."""
+        return {"device_hours": self.device_s / HOUR_S, "usd": self.usd, "kwh": self.kwh}
 
     def __sub__(self, other: "Spent") -> "Spent":
         return Spent(*(getattr(self, name) - getattr(other, name) for name in Spent.__slots__))
@@ -137,18 +141,14 @@ class Ledger:
 
     def _spent_by(self, counts: list[float]) -> Spent:
         device_s = sum(counts[:-1])
-        kwh = counts[-1] / JOULES_PER_KWH if self._meter else device_s / HOUR_S * self.watts / 1000
+        of_watts = device_s / HOUR_S * self.hardware.watts_per_device / 1000
+        kwh = counts[-1] / JOULES_PER_KWH if self._meter else of_watts
         return Spent(
             wall_s=device_s / self._collectives.world_size,
             device_s=device_s,
             usd=device_s / HOUR_S * self.hardware.usd_per_device_hour,
             kwh=kwh,
         )
-
-    @property
-    def watts(self) -> float:
-        """Of a device, where energy is not measured."""
-        return self.hardware.watts_per_device
 
     @property
     def power_source(self) -> str:
@@ -161,9 +161,7 @@ class Ledger:
 
     def all_phases_s(self) -> dict[str, float]:
         """Device-seconds of all sessions by phase, those that took any."""
-        every = [*(line["phases_s"] for line in self.earlier), self.phases_s()]
-        found = {phase.value: sum(each.get(phase.value, 0.0) for each in every) for phase in Phase}
-        return {name: seconds for name, seconds in found.items() if seconds}
+        return summed_phases([*(line["phases_s"] for line in self.earlier), self.phases_s()])
 
     def trained_device_s(self) -> float:
         """Device-seconds of this session's steps."""
@@ -234,6 +232,12 @@ def write_spent(spent: Spent, progress: RunProgress) -> None:
     """Make ``spent`` what ``progress`` says of time and cost."""
     progress.wall_s, progress.device_s = spent.wall_s, spent.device_s
     progress.usd, progress.kwh = spent.usd, spent.kwh
+
+
+def summed_phases(sessions: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Device-seconds of ``sessions`` together by phase, those that took any."""
+    found = {phase.value: sum(each.get(phase.value, 0.0) for each in sessions) for phase in Phase}
+    return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def _by_phase(counts: list[float]) -> dict[str, float]:

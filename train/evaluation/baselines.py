@@ -16,7 +16,7 @@ from configs.schema import DataConfig, EvaluationConfig
 from data_pipeline.split import SplitRule, Subset, split_rule, targets_in
 from data_pipeline.store.history_reader import Histories, history_chunks
 from data_pipeline.store.manifest import Manifest, item_table, load_manifest
-from data_pipeline.training_events import is_training_event, user_of_event
+from data_pipeline.training_events import is_training_event, training_items, user_of_event
 from train.evaluation.item_models import fit
 from train.evaluation.metrics import quality_of
 
@@ -47,7 +47,7 @@ def baseline_quality(
     rule = split_rule(config, manifest)
     chunks = partial(history_chunks, config.store, manifest, on_chunk)
     baselines = _count(rule, config.store, manifest, chunks)
-    models = fit(evaluation, manifest.num_items, lambda: (_training_items(rule, chunk) for chunk in chunks()))
+    models = fit(evaluation, manifest.num_items, (training_items(rule, chunk) for chunk in chunks()))
     ranks: dict[str, list[np.ndarray]] = {name: [] for name in (*baselines, *models)}
     leave_out_seen = evaluation.leave_out_seen
     for chunk in chunks():
@@ -121,15 +121,6 @@ def _count(
         "recent_popular": _Baseline(_inverse(np.lexsort((popular, -recent))), none, none, none),
         "markov": _markov(popular, pair, pair_count),
     }
-
-
-def _training_items(rule: SplitRule, chunk: Histories) -> tuple[np.ndarray, np.ndarray, int]:
-    """Each user's distinct training items: users and items [S], ascending by both, and the number of users."""
-    training = is_training_event(rule, chunk)
-    user, item = user_of_event(chunk.offsets)[training], chunk.item[training].astype(np.int64)
-    num_items = int(item.max(initial=0)) + 1
-    pairs = np.unique(user * num_items + item)
-    return pairs // num_items, pairs % num_items, len(chunk.offsets) - 1
 
 
 def _last_training_time(rule: SplitRule, chunks: Callable[[], Iterator[Histories]]) -> int:

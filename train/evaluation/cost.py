@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from train.accounting.ledger import FINISHED, Ledger, Spent, spent_of
+from train.accounting.ledger import FINISHED, Ledger, Spent, spent_of, summed_phases
 from train.accounting.memory import peak_memory_bytes
-from train.accounting.phase_clock import Phase
 from train.progress import RunProgress
 from train.state import TrainState
 
@@ -37,8 +36,8 @@ def spending(ledger: Ledger) -> dict[str, Any]:
     lines = [*ledger.earlier, ledger.line(FINISHED)]
     total = sum((spent_of(line) for line in lines), Spent())
     return {
-        **_cost_of(total),
-        "phases_s": _sums([line["phases_s"] for line in lines]),
+        **total.bill(),
+        "phases_s": summed_phases([line["phases_s"] for line in lines]),
         "sessions": [{key: line[key] for key in SHOWN_OF_SESSION} for line in lines],
         "power": {
             "watts": total.kwh * 1000 / max(total.device_s / 3600, 1e-9),
@@ -50,16 +49,12 @@ def spending(ledger: Ledger) -> dict[str, Any]:
 
 def cost_of(progress: RunProgress) -> dict[str, float]:
     """Device-hours, US dollars and kWh of what ``progress`` has spent."""
-    return _cost_of(spent_of(progress))
+    return spent_of(progress).bill()
 
 
 def bytes_below(folder: Path) -> int:
     """Of all files of a run: checkpoints, logs, records."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _cost_of(spent: Spent) -> dict[str, float]:
-    return {"device_hours": spent.device_s / 3600, "usd": spent.usd, "kwh": spent.kwh}
 
 
 def _inference(ledger: Ledger, state: TrainState) -> dict[str, Any]:
@@ -79,11 +74,6 @@ def _inference(ledger: Ledger, state: TrainState) -> dict[str, Any]:
             "kwh_per_million": MILLION * device_s * kwh_per_device_s,
         }
     }
-
-
-def _sums(phases: Sequence[dict[str, float]]) -> dict[str, float]:
-    found = {phase.value: sum(each.get(phase.value, 0.0) for each in phases) for phase in Phase}
-    return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def _joined(sources: Sequence[str]) -> str:

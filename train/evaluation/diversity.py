@@ -3,9 +3,10 @@
 N users, k rows of a list, C codes or numbers of an item, L different items in all lists, B lists at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 
 from configs.errors import ConfigError
 from configs.schema import RunConfig
@@ -15,7 +16,8 @@ from data_pipeline.store.features import FIRST_VALUE, MISSING
 from data_pipeline.store.history_reader import history_chunks
 from data_pipeline.store.item_content import ContentColumn
 from data_pipeline.store.manifest import Manifest, item_content
-from data_pipeline.training_events import is_training_event, user_of_event
+from data_pipeline.training_events import training_items
+from train.evaluation.shared_users import UserItems, shared_users
 
 CO_OCCURRENCE = "co_occurrence"
 MOST_PRODUCTS = 10**11
@@ -90,16 +92,14 @@ def by_co_occurrence(
     rule, number = split_rule(config.data, manifest), len(listed)
     place = np.full(manifest.num_items, -1, np.int64)
     place[listed] = np.arange(number)
-    shared = np.zeros((number, number), np.float32)  # exact up to 2**24 users
-    step = max(_BLOCK // max(number, 1), 1)
-    for chunk in history_chunks(config.data.store, manifest, on_chunk):
-        is_used = is_training_event(rule, chunk) & (place[chunk.item] >= 0)
-        user, own = user_of_event(chunk.offsets)[is_used], place[chunk.item[is_used]]
-        for low in range(0, len(chunk.offsets) - 1, step):
-            first, end = np.searchsorted(user, [low, low + step])
-            has = np.zeros((step, number), np.float32)
-            has[user[first:end] - low, own[first:end]] = 1
-            shared += has.T @ has
+
+    def histories() -> Iterator[UserItems]:
+        for chunk in history_chunks(config.data.store, manifest, on_chunk):
+            user, own, num_users = training_items(rule, chunk)
+            is_listed = place[own] >= 0
+            yield user[is_listed], place[own[is_listed]], num_users
+
+    shared = shared_users(number, histories(), torch.float32).numpy()  # exact up to 2**24 users
     size = np.sqrt(np.diag(shared))
     where = np.where(item >= 0, place[item], 0)
     step = max(_BLOCK // item.shape[1] ** 2, 1)

@@ -9,7 +9,7 @@ that equal ones are equal in whatever order they were added up.
   B = -P / diag(P).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor
 from configs.errors import ConfigError
 from configs.machine import GIB, available_memory_gib
 from configs.schema import EvaluationConfig, TrainedBaseline
+from train.evaluation.shared_users import USERS_AT_ONCE, UserItems, indicator, shared_users
 
 NUM_MATRICES = 3
 """[V, V] of float64 that are there at once: G, what is made of it, and one in between."""
-USERS_AT_ONCE = 512
+DTYPE = torch.float64
 
 
 def require_room(config: EvaluationConfig, num_items: int) -> None:
@@ -56,7 +57,7 @@ class ItemModel:
         return torch.cat(found).numpy() if found else np.zeros(0)
 
     def _ranks(self, target: Tensor, row: Tensor, item: Tensor, leave_out_seen: bool) -> Tensor:
-        score = torch.sparse.mm(_indicator(row, item, len(target), len(self._weight)), self._weight).float()
+        score = torch.sparse.mm(indicator(row, item, len(target), len(self._weight), DTYPE), self._weight).float()
         own = score.gather(1, target[:, None])
         score.scatter_(1, target[:, None], float("-inf"))
         if leave_out_seen:
@@ -67,14 +68,12 @@ class ItemModel:
         return rank
 
 
-def fit(
-    config: EvaluationConfig, num_items: int, histories: Callable[[], Iterator[tuple[np.ndarray, np.ndarray, int]]]
-) -> dict[str, ItemModel]:
+def fit(config: EvaluationConfig, num_items: int, histories: Iterable[UserItems]) -> dict[str, ItemModel]:
     """Each of ``config.trained_baselines`` by its name; ``histories`` gives chunks: of each distinct training item
     the user's row [S] and the item [S], ascending by both, and the number U of users."""
     if not config.trained_baselines:
         return {}
-    gram = _gram(num_items, histories)
+    gram = shared_users(num_items, histories, DTYPE)
     return {baseline.value: ItemModel(_weight(baseline, gram, config)) for baseline in config.trained_baselines}
 
 
@@ -84,23 +83,6 @@ def _weight(baseline: TrainedBaseline, gram: Tensor, config: EvaluationConfig) -
             return _nearest(gram, config.knn_neighbours)
         case TrainedBaseline.EASE:
             return _ease(gram, config.ease_l2)
-
-
-def _gram(num_items: int, histories: Callable[[], Iterator[tuple[np.ndarray, np.ndarray, int]]]) -> Tensor:
-    gram = torch.zeros(num_items, num_items, dtype=torch.float64)
-    for row, item, num_users in histories():
-        for start in range(0, num_users, USERS_AT_ONCE):
-            own = slice(*np.searchsorted(row, (start, start + USERS_AT_ONCE)))
-            rows, items = torch.from_numpy(row[own] - start), torch.from_numpy(item[own])
-            dense = torch.zeros(USERS_AT_ONCE, num_items, dtype=torch.float64)
-            dense[rows, items] = 1
-            gram += torch.sparse.mm(_indicator(items, rows, num_items, USERS_AT_ONCE), dense)
-    return gram
-
-
-def _indicator(row: Tensor, column: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    ones = torch.ones(len(row), dtype=torch.float64)
-    return torch.sparse_coo_tensor(torch.stack([row, column]), ones, (num_rows, num_columns), check_invariants=False)
 
 
 def _nearest(gram: Tensor, num_neighbours: int) -> Tensor:

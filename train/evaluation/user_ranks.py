@@ -4,8 +4,6 @@ N targets of one subset, in the order of the dense ids of their users.
 """
 
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from configs.atomic_files import atomic_file
 from configs.errors import DataError
 from configs.schema import RunConfig, Split
 from data_pipeline.split import SplitRule, split_rule
@@ -118,19 +117,10 @@ def write_user_ranks(
         ],
         metadata={PROTOCOL: json.dumps({"format": FORMAT, **protocol}, sort_keys=True)},
     )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("xb") as file:
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for subset, targets in ranked.items():
-                    for rows in _row_groups(len(targets)):
-                        writer.write_table(_table(subset, targets, rows, items, users, schema))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for subset, targets in ranked.items():
+            for rows in _row_groups(len(targets)):
+                writer.write_table(_table(subset, targets, rows, items, users, schema))
 
 
 def read_user_ranks(path: AnyPath) -> RankFile:

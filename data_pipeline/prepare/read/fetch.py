@@ -1,6 +1,5 @@
 """Text files of a log behind a URL, as local copies: Polars streams text from disk, Parquet is read by ranges."""
 
-import errno
 import hashlib
 import lzma
 import shutil
@@ -11,7 +10,7 @@ from typing import IO, cast
 
 import pyarrow as pa
 
-from configs.errors import DataError
+from configs.errors import FULL_DISK, DataError
 from configs.schema import DataConfig
 from configs.schema.source import Layout
 from data_pipeline.prepare.progress import ProgressReporter
@@ -80,7 +79,7 @@ def _unpack(place: AnyPath, copy: Path, compression: str, progress: ProgressRepo
                 with pa.input_stream(pa.PythonFile(packed), compression=compression) as stream:
                     shutil.copyfileobj(stream, plain, _COPY_BYTES)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL_DISK:
             raise DataError(
                 f"{place} cannot be unpacked to {copy}: {error}; make room, or set data.spill_dir"
             ) from error

@@ -1,6 +1,5 @@
 """The files of a log, opened: their columns as one kind of table, whatever their formats."""
 
-import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow as pa
 
-from configs.errors import DataError
+from configs.errors import FULL_DISK, DataError
 from configs.schema import ColumnsConfig
 from configs.schema.features import FeatureConfig, column_of
 from configs.schema.source import Layout, SourceConfig
@@ -81,7 +80,7 @@ def reading(path: AnyPath) -> Iterator[None]:
     try:
         yield
     except (*_UNREADABLE, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise
         lines = str(error).strip().splitlines()
         if isinstance(error, FileNotFoundError):

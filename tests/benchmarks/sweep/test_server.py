@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sweep.server import READY, STOP_SIGNALS, Server
+from benchmarks.sweep.server import READY, Server
 from configs.errors import REQUEUE_EXIT_CODE
+from train.supervision.stop_signals import SIGNALS
 
 
 def answers_of(run: Callable[[dict[str, Any]], int], requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def save_when_stopped(request: dict[str, Any]) -> int:
 @pytest.fixture
 def _signals_wait() -> Any:
     """As in the server's own process, so that runs answer a signal only when they can."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -6,27 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from configs.schema import HardwareConfig
+from ranks import EqualRanks
 from train.accounting import phase_clock
 from train.accounting.energy import EnergyMeter
 from train.accounting.ledger import Ledger, write_spent
 from train.accounting.phase_clock import Phase, PhaseClock
 from train.progress import RunProgress
 from train.run_dir.sessions_file import SESSIONS, SessionsFile
-
-
-class Ranks:
-    """Rank 0 of ranks that all do the same."""
-
-    rank = 0
-
-    def __init__(self, world_size: int) -> None:
-        self.world_size = world_size
-
-    def sum(self, value: torch.Tensor) -> torch.Tensor:
-        return value * self.world_size
 
 
 class Meter:
@@ -61,7 +49,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 def session(folder: Path, world_size: int, usd: float = 1.0, meter: EnergyMeter | None = None) -> Ledger:
     """Begun; nobody but the test says when it beats."""
     hardware = HardwareConfig(usd_per_device_hour=usd, watts_per_device=100.0)
-    ledger = Ledger(PhaseClock(), hardware, Ranks(world_size), meter)  # type: ignore[arg-type]
+    ledger = Ledger(PhaseClock(), hardware, EqualRanks(world_size), meter)  # type: ignore[arg-type]
     ledger.open(folder)
     return ledger
 
